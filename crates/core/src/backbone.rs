@@ -1,0 +1,194 @@
+use crate::{Error, Result};
+use candle::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// How normalisation layers treat their statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, and running statistics learn from them.
+    Train,
+    /// Batch statistics, and running statistics stay as they are: a look, not a lesson.
+    Probe,
+    /// Running statistics.
+    Eval,
+}
+
+impl Mode {
+    /// The same statistics, learning nothing: for a second pass over a batch.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        match self {
+            Self::Train => Self::Probe,
+            other => other,
+        }
+    }
+}
+
+/// What a stage gave.
+///
+/// # Shapes
+/// `map`, `preact`: `(batch, height, width, channels)`.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The stage's output, as the next stage reads it.
+    pub map: Tensor,
+    /// The same before its last non-linearity, where the stage computes it anyway. [`Backbone::preact`] gives it
+    /// for every network.
+    pub preact: Option<Tensor>,
+}
+
+/// What follows the last stage.
+///
+/// # Shapes
+/// `pooled`: `(batch, features)`; `logits`: `(batch, classes)`.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The embedding that the classifier reads.
+    pub pooled: Tensor,
+    /// The classifier's scores.
+    pub logits: Tensor,
+}
+
+/// All that a loss or a plug-in may read of one pass through a network.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// What the stem gave: the entry 0 of the field's `feats` lists.
+    pub stem: Tensor,
+    /// What each stage gave: the entries from 1.
+    pub stages: Vec<Stage>,
+    /// `(batch, features)`.
+    pub pooled: Tensor,
+    /// `(batch, classes)`.
+    pub logits: Tensor,
+}
+
+impl Forward {
+    /// The same values, cut off from the graph that made them.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        let cut = |stage: &Stage| Stage {
+            map: stage.map.detach(),
+            preact: stage.preact.as_ref().map(Tensor::detach),
+        };
+        Self {
+            stem: self.stem.detach(),
+            stages: self.stages.iter().map(cut).collect(),
+            pooled: self.pooled.detach(),
+            logits: self.logits.detach(),
+        }
+    }
+
+    /// What stage `stage` gave, counted from 0.
+    pub fn stage(&self, stage: usize) -> Result<&Stage> {
+        self.stages.get(stage).ok_or(Error::NoStage { stage, stages: self.stages.len() })
+    }
+}
+
+/// Mean and standard deviation a network was trained under, per colour channel, of pixels in [0, 1].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PixelNorm {
+    /// Of red, green and blue.
+    pub mean: [f32; 3],
+    /// Of red, green and blue.
+    pub std: [f32; 3],
+}
+
+/// A stage, before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageInfo {
+    /// Channels of its map.
+    pub channels: usize,
+    /// Input pixels per feature pixel, along one side.
+    pub stride: usize,
+}
+
+/// What is known of a network before it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackboneInfo {
+    /// What the stem gives.
+    pub stem: StageInfo,
+    /// What each stage gives.
+    pub stages: Vec<StageInfo>,
+    /// Width of the embedding.
+    pub features: usize,
+    /// Width of the classifier.
+    pub classes: usize,
+    /// What the network subtracts from its images and divides them by.
+    pub pixels: PixelNorm,
+}
+
+impl BackboneInfo {
+    /// Stage `stage`, counted from 0.
+    pub fn stage(&self, stage: usize) -> Result<StageInfo> {
+        self.stages.get(stage).copied().ok_or(Error::NoStage { stage, stages: self.stages.len() })
+    }
+}
+
+/// A classifier cut into a stem, stages and a head, so that it can be entered again at any stage.
+///
+/// Images arrive in [0, 1]; each network normalises with its own [`BackboneInfo::pixels`], so that a teacher from
+/// elsewhere and a home-grown student never share a normalisation by accident.
+pub trait Backbone: Send + Sync {
+    /// What is known before it runs.
+    fn info(&self) -> &BackboneInfo;
+
+    /// `images: (batch, height, width, 3)` in [0, 1] → `(batch, height, width, channels)`.
+    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor>;
+
+    /// `input`: what the stage before gave, or the stem for stage 0.
+    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage>;
+
+    /// `map`: what the last stage gave.
+    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head>;
+
+    /// Stage `index` before its last non-linearity. A network in which the *next* stage normalises the map first
+    /// (pre-activation networks) computes it here, without teaching its running statistics.
+    fn preact(&self, index: usize, stage: &Stage, mode: Mode) -> Result<Tensor> {
+        let _ = (index, mode);
+        Ok(stage.preact.clone().unwrap_or_else(|| stage.map.clone()))
+    }
+
+    /// The whole network.
+    fn forward(&self, images: &Tensor, mode: Mode) -> Result<Forward> {
+        let (batch, _, _, channels) = images.dims4()?;
+        if channels != 3 || batch == 0 {
+            return Err(Error::Shape {
+                what: "images",
+                expected: "(batch ≥ 1, height, width, 3)".into(),
+                got: images.dims().to_vec(),
+            });
+        }
+        let stem = self.stem(images, mode)?;
+        self.finish(stem.clone(), Vec::new(), stem, mode)
+    }
+
+    /// What `out` would have been, had stage `stage` given `map`.
+    ///
+    /// # Errors
+    /// [`Error::NoStage`] beyond the last stage; [`Error::Shape`] when `map` has not the shape that the stage gave.
+    fn resume(&self, out: &Forward, stage: usize, map: Tensor, mode: Mode) -> Result<Forward> {
+        let was = out.stage(stage)?;
+        if was.map.dims() != map.dims() {
+            return Err(Error::Shape {
+                what: "a rewritten map",
+                expected: format!("{:?}, as the stage gave it", was.map.dims()),
+                got: map.dims().to_vec(),
+            });
+        }
+        let mut kept = out.stages[..stage].to_vec();
+        kept.push(Stage { map: map.clone(), preact: None });
+        self.finish(out.stem.clone(), kept, map, mode)
+    }
+
+    #[doc(hidden)]
+    fn finish(&self, stem: Tensor, mut stages: Vec<Stage>, mut map: Tensor, mode: Mode) -> Result<Forward> {
+        for index in stages.len()..self.info().stages.len() {
+            let stage = self.stage(index, &map, mode)?;
+            map = stage.map.clone();
+            stages.push(stage);
+        }
+        let Head { pooled, logits } = self.head(&map, mode)?;
+        Ok(Forward { stem, stages, pooled, logits })
+    }
+}

@@ -1,0 +1,119 @@
+use crate::{PixelNorm, Result};
+use candle::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// What images may be drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// What students learn from.
+    Train,
+    /// Held out of training: policies learn from it, and selection looks at it.
+    Search,
+    /// Looked at, never learned from.
+    Test,
+}
+
+/// A split that weights may learn from. [`Split::Test`] has no counterpart here: leakage is a type error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LearnSplit {
+    /// What students learn from.
+    #[default]
+    Train,
+    /// Held out of training, for policies.
+    Search,
+}
+
+impl From<LearnSplit> for Split {
+    fn from(split: LearnSplit) -> Self {
+        match split {
+            LearnSplit::Train => Self::Train,
+            LearnSplit::Search => Self::Search,
+        }
+    }
+}
+
+/// Some examples.
+///
+/// # Shapes
+/// `images`: `(batch, height, width, 3)` in [0, 1], `f32`; `labels`, `rows`: `(batch,)`, `u32`.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Pixels in [0, 1]; networks normalise them.
+    pub images: Tensor,
+    /// The true classes.
+    pub labels: Tensor,
+    /// Position in the split, for losses that remember examples.
+    pub rows: Tensor,
+}
+
+/// A rectangle of an image, in pixels from the top left; `bottom` and `right` are outside.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Area {
+    /// First row inside.
+    pub top: f32,
+    /// First column inside.
+    pub left: f32,
+    /// First row below.
+    pub bottom: f32,
+    /// First column to the right.
+    pub right: f32,
+}
+
+/// What is known of a data set before it is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetInfo {
+    /// How recipes call it.
+    pub name: String,
+    /// The classes' names, by label.
+    pub classes: Vec<String>,
+    /// Height and width of its images.
+    pub size: [usize; 2],
+    /// The statistics that networks trained on it subtract and divide by, unless they bring their own.
+    pub pixels: PixelNorm,
+    /// Images to learn from, `search` not among them.
+    pub train: usize,
+    /// Images held out of training.
+    pub search: usize,
+    /// Images to judge by.
+    pub test: usize,
+}
+
+impl DatasetInfo {
+    /// Images of a split.
+    pub fn len(&self, split: Split) -> usize {
+        match split {
+            Split::Train => self.train,
+            Split::Search => self.search,
+            Split::Test => self.test,
+        }
+    }
+}
+
+/// Labelled images that can be read by row.
+pub trait Dataset: Send + Sync {
+    /// What is known before reading.
+    fn info(&self) -> &DatasetInfo;
+
+    /// The examples at `rows` of a split, unchanged.
+    fn read(&self, split: Split, rows: &[u32]) -> Result<Batch>;
+
+    /// Where the thing to recognise is, by row, for the sets that know.
+    fn areas(&self, split: Split) -> Option<&[Area]> {
+        let _ = split;
+        None
+    }
+}
+
+/// A split in batches. An epoch is a function of (seed, epoch) alone: the same batches for any number of
+/// threads and after any resume.
+pub trait Batches: Send + Sync {
+    /// Batches in an epoch, the last perhaps smaller.
+    fn steps(&self) -> usize;
+
+    /// Images in an epoch.
+    fn examples(&self) -> usize;
+
+    /// The batches of an epoch, without the first `from`.
+    fn epoch(&self, epoch: usize, from: usize) -> Box<dyn Iterator<Item = Result<Batch>> + Send + '_>;
+}

@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod backbone;
+mod catalog;
+mod data;
+mod distill;
+mod error;
+mod key;
+mod terms;
+
+pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
+pub use catalog::{Build, BuildCx, misfit};
+pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
+pub use distill::{DistillLoss, Pair, Refined, Refiner, Side, Step};
+pub use error::{Error, Result};
+pub use key::{Key, Stream};
+pub use terms::{Term, Terms};
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::catalog::{kebab, part, tagged, unknown};
+    pub use schemars;
+    pub use serde;
+}
