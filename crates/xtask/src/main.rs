@@ -1,1 +1,77 @@
-fn main() {}
+#![doc = include_str!("../README.md")]
+#![allow(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+mod bench;
+mod check;
+mod golden;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  check             everything CI checks, cheapest first (--fast: without the tests)
+  bench [OPTIONS]   training steps beside PyTorch's; `cargo xtask bench --help`
+  golden [SCRIPT]   records the golden values again (needs Python with PyTorch)
+  schema            writes docs/recipe.schema.json";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let done = match args.first().map(String::as_str) {
+        Some("check") => check::run(rest),
+        Some("bench") => bench::run(rest),
+        Some("golden") => golden::run(rest),
+        Some("schema") => check::schema(),
+        None | Some("help" | "-h" | "--help") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(format!("unknown command `{other}`\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a task did not manage, in words.
+type Outcome<T = ()> = Result<T, String>;
+
+/// The workspace's root, wherever the task was called from.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// A command in the workspace's root.
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Runs a command to its end; a failure names the command.
+fn finish(mut command: Command) -> Outcome {
+    let shown = format!("{command:?}").replace('"', "");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{status} from: {shown}")),
+        Err(error) => Err(format!("cannot start {shown}: {error}")),
+    }
+}
+
+/// What a command prints.
+fn output(mut command: Command) -> Outcome<String> {
+    let shown = format!("{command:?}").replace('"', "");
+    let out = command.output().map_err(|error| format!("cannot start {shown}: {error}"))?;
+    if !out.status.success() {
+        return Err(format!("{} from: {shown}", out.status));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}

@@ -1,0 +1,53 @@
+//! Everything CI checks, cheapest first.
+
+use crate::{Outcome, command, finish, output};
+
+/// Formatting, lints, documentation, tests, licences. `--fast` leaves out the tests.
+pub fn run(args: &[String]) -> Outcome {
+    let fast = match args {
+        [] => false,
+        [flag] if flag == "--fast" => true,
+        _ => return Err(format!("check takes only --fast, got {args:?}")),
+    };
+    step("formatting", formatting)?;
+    step("lints", || {
+        finish(command("cargo", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
+    })?;
+    step("documentation", || {
+        let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"]);
+        doc.env("RUSTDOCFLAGS", "--deny rustdoc::broken_intra_doc_links");
+        finish(doc)
+    })?;
+    if !fast {
+        step("tests", || finish(command("cargo", &["test", "--workspace"])))?;
+    }
+    if output(command("cargo", &["deny", "--version"])).is_ok() {
+        step("licences and sources", || {
+            finish(command("cargo", &["deny", "--offline", "check", "licenses", "bans", "sources"]))
+        })?;
+    } else {
+        println!("licences and sources: skipped, because cargo-deny is not installed");
+    }
+    Ok(())
+}
+
+/// Writes the recipe's JSON Schema, which editors complete from.
+pub fn schema() -> Outcome {
+    let mut write =
+        command("cargo", &["run", "--quiet", "--package", "sokd-experiments", "--", "config", "schema"]);
+    write.args(["--output", "docs/recipe.schema.json"]);
+    finish(write)
+}
+
+fn step(name: &str, run: impl FnOnce() -> Outcome) -> Outcome {
+    println!("── {name}");
+    run()
+}
+
+/// rustfmt over every tracked file: `cargo fmt` does not see modules that `catalog!` declares.
+fn formatting() -> Outcome {
+    let files = output(command("git", &["ls-files", "*.rs"]))?;
+    let mut rustfmt = command("rustfmt", &["--edition", "2024", "--check"]);
+    rustfmt.args(files.lines());
+    finish(rustfmt)
+}
