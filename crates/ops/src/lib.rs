@@ -1,1 +1,28 @@
+#![doc = include_str!("../README.md")]
+#![allow(unsafe_code)]
 
+mod backend;
+mod composed;
+mod conv;
+mod grid;
+mod linear;
+mod norm;
+mod pixel;
+mod pool;
+mod resample;
+mod simd;
+mod threads;
+mod update;
+
+pub use backend::{Backend, backend, with_backend};
+pub use conv::{Conv, conv_norm, conv2d};
+pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
+pub use linear::linear;
+pub use norm::{Norm, batch_norm};
+pub use pixel::{abs, channel_shuffle, log_softmax, normalize, relu};
+pub use pool::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
+pub(crate) use resample::Axis;
+pub use resample::{upsample_bilinear2d, upsample_nearest2d};
+pub use simd::{Simd, simd};
+pub use threads::{set_threads, threads};
+pub use update::{AdamStep, SgdStep, adam_, axpby_, sgd_};

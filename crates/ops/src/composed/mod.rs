@@ -1,0 +1,18 @@
+//! Every operation in plain candle operations, of those whose gradients are right.
+//!
+//! Any device and any floating-point type: a device without kernels of ours runs these, tests run them in double
+//! precision against finite differences, and the kernels are held against them.
+
+mod conv;
+mod grid;
+mod norm;
+mod pixel;
+mod pool;
+mod resample;
+
+pub(crate) use conv::conv2d;
+pub(crate) use grid::grid_sample;
+pub(crate) use norm::batch_norm;
+pub(crate) use pixel::{abs, channel_shuffle, log_softmax, normalize, relu};
+pub(crate) use pool::max_pool2d;
+pub(crate) use resample::resample;

@@ -1,0 +1,33 @@
+use candle::{D, Result, Tensor};
+
+/// candle's own sends the gradient through at 0; PyTorch and we do not.
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
+    let zeros = x.detach().zeros_like()?;
+    // Asked this way round, a NaN stays a NaN: divergence must be seen.
+    x.detach().le(&zeros)?.where_cond(&zeros, x)
+}
+
+/// candle's own has gradient 1 at 0; ours is 0.
+pub(crate) fn abs(x: &Tensor) -> Result<Tensor> {
+    x * x.detach().sign()?
+}
+
+pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
+    let (batch, height, width, channels) = x.dims4()?;
+    x.reshape((batch, height, width, groups, channels / groups))?
+        .transpose(3, 4)?
+        .contiguous()?
+        .reshape((batch, height, width, channels))
+}
+
+pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    // The shift changes no value, so it takes no part in the gradient.
+    let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    shifted.broadcast_sub(&log_sum)
+}
+
+pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
+    let row = |values: [f32; 3]| Tensor::new(&values, images.device())?.to_dtype(images.dtype());
+    images.broadcast_sub(&row(mean)?)?.broadcast_div(&row(std)?)
+}

@@ -1,0 +1,48 @@
+use crate::composed;
+use candle::Tensor;
+use sokd_core::{Error, Result};
+
+/// `max(x, 0)`; its gradient is 0 at 0.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    Ok(composed::relu(x)?)
+}
+
+/// `|x|`; its gradient is 0 at 0.
+pub fn abs(x: &Tensor) -> Result<Tensor> {
+    Ok(composed::abs(x)?)
+}
+
+/// Channels dealt out anew: read as `(groups, channels / groups)`, transposed.
+///
+/// # Shapes
+/// `(batch, height, width, channels)`, and the same again.
+///
+/// # Source
+/// Zhang et al., "ShuffleNet" (arXiv:1707.01083), section 3.1.
+pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
+    let (_, _, _, channels) = x.dims4()?;
+    if groups == 0 || channels % groups != 0 {
+        return Err(Error::setting("groups", format!("{groups} do not divide {channels} channels")));
+    }
+    Ok(composed::channel_shuffle(x, groups)?)
+}
+
+/// The logarithm of the softmax over the last axis.
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    Ok(composed::log_softmax(x)?)
+}
+
+/// Images with a mean subtracted and divided by a standard deviation, per colour.
+///
+/// # Shapes
+/// `(batch, height, width, 3)`, and the same again.
+pub fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
+    let (_, _, _, 3) = images.dims4()? else {
+        return Err(Error::Shape {
+            what: "images",
+            expected: "(batch, height, width, 3)".into(),
+            got: images.dims().to_vec(),
+        });
+    };
+    Ok(composed::normalize(images, mean, std)?)
+}

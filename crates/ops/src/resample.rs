@@ -1,0 +1,91 @@
+use crate::composed;
+use candle::{Device, Tensor};
+use sokd_core::Result;
+
+/// A matrix along one axis of a map: each output line is a weighted sum of a few input lines.
+///
+/// Mean pooling and interpolation, and the gradients of both, are such a matrix per axis.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Axis {
+    inputs: usize,
+    /// `taps[starts[i]..starts[i + 1]]` make output line `i`.
+    starts: Vec<usize>,
+    /// Input line and weight.
+    taps: Vec<(usize, f64)>,
+}
+
+impl Axis {
+    /// `line` appends what makes one output line.
+    pub(crate) fn new(inputs: usize, outputs: usize, line: impl Fn(usize, &mut Vec<(usize, f64)>)) -> Self {
+        let (mut starts, mut taps) = (vec![0], Vec::new());
+        for output in 0..outputs {
+            line(output, &mut taps);
+            starts.push(taps.len());
+        }
+        Self { inputs, starts, taps }
+    }
+
+    /// How many output lines.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// What makes output line `output`.
+    pub(crate) fn line(&self, output: usize) -> &[(usize, f64)] {
+        &self.taps[self.starts[output]..self.starts[output + 1]]
+    }
+
+    /// `(outputs, inputs)`, in double precision.
+    pub(crate) fn matrix(&self, device: &Device) -> candle::Result<Tensor> {
+        let mut dense = vec![0.0; self.len() * self.inputs];
+        for output in 0..self.len() {
+            for &(input, weight) in self.line(output) {
+                dense[output * self.inputs + input] += weight;
+            }
+        }
+        Tensor::from_vec(dense, (self.len(), self.inputs), device)
+    }
+}
+
+pub(crate) fn resample(x: &Tensor, rows: Axis, columns: Axis) -> Result<Tensor> {
+    Ok(composed::resample(x, &rows, &columns)?)
+}
+
+/// Each output pixel takes the input pixel that it lies in.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
+pub fn upsample_nearest2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+    let (_, height, width, _) = x.dims4()?;
+    let nearest = |length: usize, to: usize| {
+        // As PyTorch computes it, in single precision: at some sizes the rounding decides.
+        let scale = length as f32 / to as f32;
+        Axis::new(length, to, |output, taps| {
+            taps.push((((output as f32 * scale) as usize).min(length - 1), 1.0));
+        })
+    };
+    resample(x, nearest(height, size[0]), nearest(width, size[1]))
+}
+
+/// Each output pixel mixes the four input pixels around it. `align_corners`: whether the outermost pixels' centres,
+/// rather than the outer edges, of input and output coincide.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
+pub fn upsample_bilinear2d(x: &Tensor, size: [usize; 2], align_corners: bool) -> Result<Tensor> {
+    let (_, height, width, _) = x.dims4()?;
+    let linear = |length: usize, to: usize| {
+        Axis::new(length, to, |output, taps| {
+            let at = if align_corners {
+                output as f64 * (length - 1) as f64 / (to.max(2) - 1) as f64
+            } else {
+                ((output as f64 + 0.5) * length as f64 / to as f64 - 0.5).max(0.0)
+            };
+            let low = (at as usize).min(length - 1);
+            let high = (low + 1).min(length - 1);
+            let rest = at - low as f64;
+            taps.extend([(low, 1.0 - rest), (high, rest)]);
+        })
+    };
+    resample(x, linear(height, size[0]), linear(width, size[1]))
+}
