@@ -71,6 +71,23 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Saved tensors that do not fit the weights they should fill.
+    #[error(
+        "the tensors for {what} do not fit{}{}{}",
+        listed("missing", missing),
+        listed("unexpected", unexpected),
+        listed("of another shape", misshapen)
+    )]
+    Unfit {
+        /// Which weights, or whose state.
+        what: String,
+        /// Names that nothing was found for.
+        missing: Vec<String>,
+        /// Names that nothing here bears.
+        unexpected: Vec<String>,
+        /// Names with the shape expected and the shape found.
+        misshapen: Vec<String>,
+    },
     /// Training left the numbers: a loss is not finite any more.
     #[error("{what} is {value} in step {step} of epoch {epoch}: training has diverged")]
     Diverged {
@@ -93,7 +110,12 @@ impl Error {
     }
 
     /// A file that is not what it should be.
-    pub fn file(path: &Path, offset: impl Into<Option<u64>>, problem: impl Into<String>, remedy: &str) -> Self {
+    pub fn file(
+        path: &Path,
+        offset: impl Into<Option<u64>>,
+        problem: impl Into<String>,
+        remedy: &str,
+    ) -> Self {
         Self::File {
             path: path.to_owned(),
             offset: offset.into(),
@@ -105,6 +127,15 @@ impl Error {
     /// A setting whose value cannot work.
     pub fn setting(what: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Setting { what: what.into(), problem: problem.into() }
+    }
+}
+
+/// One line of an [`Error::Unfit`], whole: a name left out is a name looked for in vain.
+fn listed(what: &str, names: &[String]) -> String {
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("\n  {what} ({}): {}", names.len(), names.join(", "))
     }
 }
 
