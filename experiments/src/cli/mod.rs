@@ -1,0 +1,84 @@
+//! The command line: one verb a file, each a struct of its arguments with a `run`.
+
+mod session;
+
+mod config;
+mod data;
+mod demo;
+mod describe;
+mod doctor;
+mod eval;
+mod list;
+mod report;
+mod resume;
+mod table;
+mod train;
+
+use crate::{Result, exit};
+use clap::{CommandFactory, Parser, Subcommand};
+pub use session::{Common, Session};
+
+/// Knowledge distillation of vision networks.
+///
+/// Without a verb: the demo, offline and in a few minutes.
+#[derive(Debug, Parser)]
+#[command(name = "sokd", version, after_help = exit::TABLE, after_long_help = exit::TABLE, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Train(train::Train),
+    Resume(resume::Resume),
+    Eval(eval::Eval),
+    Table(table::Table),
+    Report(report::Report),
+    Demo(demo::Demo),
+    List(list::List),
+    Describe(describe::Describe),
+    Config(config::Config),
+    Data(data::Data),
+    Doctor(doctor::Doctor),
+    Completions(Completions),
+}
+
+/// Writes a completion script.
+///
+/// With it, <TAB> completes verbs, options, and the names of recipes, networks and data sets.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  sokd completions bash > ~/.local/share/bash-completion/completions/sokd")]
+struct Completions {
+    /// For which shell.
+    shell: clap_complete::Shell,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// Whatever the verb meets; [`crate::Error::exit`] has the exit code.
+    pub fn run(self) -> Result<()> {
+        let session = Session::new(&self.common)?;
+        match self.verb.unwrap_or_else(|| Verb::Demo(demo::Demo::default())) {
+            Verb::Train(verb) => verb.run(&session),
+            Verb::Resume(verb) => verb.run(&session),
+            Verb::Eval(verb) => verb.run(&session),
+            Verb::Table(verb) => verb.run(&session),
+            Verb::Report(verb) => verb.run(&session),
+            Verb::Demo(verb) => verb.run(&session),
+            Verb::List(verb) => verb.run(&session),
+            Verb::Describe(verb) => verb.run(&session),
+            Verb::Config(verb) => verb.run(&session),
+            Verb::Data(verb) => verb.run(&session),
+            Verb::Doctor(verb) => verb.run(&session),
+            Verb::Completions(Completions { shell }) => {
+                clap_complete::generate(shell, &mut Self::command(), "sokd", &mut std::io::stdout());
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use crate::{Error, Misfit, Result};
+use clap::Args;
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// What every verb understands.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Common {
+    /// Threads of the kernels; all cores by default. Results are the same for any number.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// `cpu`, `cuda:0`, `metal`.
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
+    /// Says more: -v what happens, -vv how.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Says less: no progress, only results and errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+/// What every verb finds ready: threads, a device, a voice.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Where tensors live.
+    pub device: candle::Device,
+    /// Its name, as the command line has it.
+    pub device_name: String,
+    /// Whether progress is shown at all.
+    pub quiet: bool,
+}
+
+impl Session {
+    /// Sets threads, device and log as the command line says.
+    ///
+    /// # Errors
+    /// A device that this build or this machine has not.
+    pub fn new(common: &Common) -> Result<Self> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        sokd_ops::set_threads(common.threads.map_or_else(cores, usize::from))?;
+        let level = match (common.quiet, common.verbose) {
+            (true, _) => "error",
+            (_, 0) => "warn",
+            (_, 1) => "sokd=info,warn",
+            _ => "sokd=debug,info",
+        };
+        let filter = EnvFilter::try_from_env("SOKD_LOG")
+            .or_else(|_| EnvFilter::try_from_default_env())
+            .unwrap_or_else(|_| EnvFilter::new(level));
+        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let log =
+            tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr);
+        // A second session in one process, as in tests, keeps the first one's log.
+        log.without_time().try_init().ok();
+        let device = device(&common.device)?;
+        Ok(Self { device, device_name: common.device.clone(), quiet: common.quiet })
+    }
+}
+
+fn device(name: &str) -> Result<candle::Device> {
+    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+    let unknown = || {
+        let misfit = Misfit::new(format!("--device {name}: no such device"));
+        Error::from(misfit.help("cpu, cuda, cuda:1, metal, metal:0 are the names of devices"))
+    };
+    let index: usize = index.parse().map_err(|_| unknown())?;
+    let absent = |error: candle::Error| {
+        let misfit = Misfit::new(format!("--device {name}: {error}"));
+        Error::from(misfit.help("`sokd doctor` lists the devices that this build and this machine have"))
+    };
+    match kind {
+        "cpu" => Ok(candle::Device::Cpu),
+        "cuda" => candle::Device::new_cuda(index).map_err(absent),
+        "metal" => candle::Device::new_metal(index).map_err(absent),
+        _ => Err(unknown()),
+    }
+}

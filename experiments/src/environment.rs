@@ -1,0 +1,103 @@
+//! Where and when a run took place.
+
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where and when a run took place: `env.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Environment {
+    /// Version of this program.
+    pub version: String,
+    /// The sources' commit, where the program runs inside its repository.
+    pub commit: String,
+    /// Whether the sources had changes that no commit holds.
+    pub dirty: bool,
+    /// Name of the machine.
+    pub host: String,
+    /// Its processor.
+    pub machine: String,
+    /// The instructions that kernels use.
+    pub simd: String,
+    /// `cpu`, `cuda:0`, `metal`.
+    pub device: String,
+    /// Threads of the kernels.
+    pub threads: usize,
+    /// The command line.
+    pub command: Vec<String>,
+    /// When it began, in UTC: `2026-11-21T08:15:00Z`.
+    pub started: String,
+}
+
+impl Environment {
+    /// Here and now.
+    pub fn here(device: &str) -> Self {
+        let git = |arguments: &[&str]| {
+            let output =
+                Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into()),
+            dirty: git(&["status", "--porcelain", "--untracked-files=no"])
+                .is_some_and(|changes| !changes.is_empty()),
+            host: first_line("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".into()),
+            machine: processor(),
+            simd: format!("{:?}", sokd_ops::simd()).to_lowercase(),
+            device: device.to_owned(),
+            threads: sokd_ops::threads(),
+            command: std::env::args().collect(),
+            started: utc(SystemTime::now()),
+        }
+    }
+}
+
+fn first_line(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(Path::new(path)).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+fn processor() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = information
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(": "));
+    let model = model.map_or(std::env::consts::ARCH, |(_, model)| model);
+    format!("{model}, {cores} cores")
+}
+
+/// A moment as ISO 8601 has it, to the second.
+pub fn utc(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to a civil date: Hinnant, "chrono-compatible low-level date algorithms", for dates after 1970.
+    let shifted = day + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn moments_read_as_dates() {
+        let at = |seconds| utc(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_795_248_000), "2026-11-21T08:00:00Z");
+    }
+}

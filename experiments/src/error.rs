@@ -1,0 +1,129 @@
+use crate::{Exit, Misfit};
+use std::path::PathBuf;
+
+/// Everything that can end a command early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting that does not fit.
+    #[error("{0}")]
+    Misfit(Box<Misfit>),
+    /// A part failed.
+    #[error(transparent)]
+    Part(#[from] sokd_core::Error),
+    /// A run directory that holds a finished run of another recipe, or of this one.
+    #[error("{} holds a finished run", dir.display())]
+    Finished {
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// A run directory whose checkpoint belongs to another recipe.
+    #[error("{} holds a run of another recipe: {difference}", dir.display())]
+    OtherRecipe {
+        /// The run directory.
+        dir: PathBuf,
+        /// The first setting in which they differ.
+        difference: String,
+    },
+    /// A run directory in which another process works.
+    #[error("another process works in {}", dir.display())]
+    Locked {
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// A run that was asked to stop, and has saved where it stood.
+    #[error("stopped after step {step}; everything up to there is saved")]
+    Stopped {
+        /// The run directory.
+        dir: PathBuf,
+        /// Steps done.
+        step: u64,
+    },
+    /// A check that was asked for did not hold.
+    #[error("{0}")]
+    Unmet(String),
+}
+
+impl Error {
+    /// The exit code that goes with it.
+    pub fn exit(&self) -> Exit {
+        use sokd_core::Error as Part;
+        match self {
+            Self::Misfit(_) | Self::Finished { .. } | Self::OtherRecipe { .. } => Exit::Usage,
+            Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
+            Self::Unmet(_) => Exit::Unmet,
+            Self::Part(Part::Diverged { .. }) => Exit::Diverged,
+            Self::Part(Part::Missing { .. }) => Exit::NoInput,
+            Self::Part(Part::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Exit::NoInput
+            }
+            Self::Part(
+                Part::Setting { .. }
+                | Part::NoTeacher(_)
+                | Part::NoStudent(_)
+                | Part::NoData(_)
+                | Part::NoStage { .. },
+            ) => Exit::Usage,
+            Self::Part(_) => Exit::Failed,
+        }
+    }
+
+    /// What to do about it, where the message does not say.
+    pub fn remedy(&self) -> Option<String> {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+        Some(match self {
+            Self::Misfit(misfit) => return misfit.help.clone(),
+            Self::Finished { .. } => {
+                "`sokd report` shows it; --force runs it again from the start and replaces it".into()
+            }
+            Self::OtherRecipe { .. } => {
+                "choose another --run-dir, or --force to replace what is there".into()
+            }
+            Self::Locked { .. } => "wait for it, or choose another --run-dir".into(),
+            Self::Stopped { dir, .. } => format!("go on with: sokd resume {}", dir.display()),
+            Self::Part(sokd_core::Error::Io { source, .. }) => match source.kind() {
+                StorageFull => {
+                    "the disk is full: make room and run the same command again; what was saved is whole"
+                        .into()
+                }
+                PermissionDenied | ReadOnlyFilesystem => {
+                    "choose a folder that may be written, by --run-dir or SOKD_RUNS_DIR".into()
+                }
+                _ => return None,
+            },
+            Self::Part(sokd_core::Error::Diverged { .. }) => {
+                "the last checkpoint before it is kept; a lower learning rate, warm-up or clipping may help"
+                    .into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<Misfit> for Error {
+    fn from(misfit: Misfit) -> Self {
+        Self::Misfit(Box::new(misfit))
+    }
+}
+
+impl miette::Diagnostic for Error {
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.remedy().map(|remedy| Box::new(remedy) as _)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        match self {
+            Self::Misfit(misfit) => misfit.source_code(),
+            _ => None,
+        }
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        match self {
+            Self::Misfit(misfit) => misfit.labels(),
+            _ => None,
+        }
+    }
+}
+
+/// A result whose error is ours.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

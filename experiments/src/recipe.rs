@@ -1,0 +1,220 @@
+//! A whole run, written down.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, PixelNorm, Result};
+use sokd_data::{Augment, DataSpec};
+use sokd_losses::LossSpec;
+use sokd_nn::{LrSchedule, OptimSpec};
+use sokd_train::Schedule;
+use std::collections::BTreeMap;
+
+use crate::model::Model;
+
+/// A whole run: which parts, which numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// The root of all randomness.
+    #[serde(default)]
+    pub seed: u64,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Images in a step.
+    pub batch: usize,
+    /// Ends the run after so many steps, whatever `epochs` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// The images.
+    pub data: DataSpec,
+    /// What happens to an image before the student learns from it.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Who learns.
+    pub student: StudentSpec,
+    /// Who is learned from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherSpec>,
+    /// The terms of the objective, by name, in order.
+    pub objective: IndexMap<String, TermSpec>,
+    /// What moves, toward what, in the order of a step.
+    pub phase: IndexMap<String, PhaseSpec>,
+    /// How often and how the student is judged.
+    #[serde(default)]
+    pub evaluate: EvaluateSpec,
+    /// A moving average of the student's weights, judged beside the student.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaSpec>,
+}
+
+/// Who learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StudentSpec {
+    /// A name such as `resnet20`, or a table with a `type`.
+    pub model: Model,
+    /// Weights to start from, in place of drawn ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+}
+
+/// Who is learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TeacherSpec {
+    /// A name such as `resnet56`, or a table with a `type`.
+    pub model: Model,
+    /// A file, `hub://owner/repository@revision/file`, `run:<directory>`, or `drawn` for weights as they are drawn.
+    pub weights: String,
+    /// The digest that the file must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What the weights were trained under, where the file and the model do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixels: Option<Pixels>,
+    /// The accuracy to find before the first step: it checks orientation, normalisation and names of weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expectation>,
+}
+
+/// What a network subtracts from its images and divides them by: a name or the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Pixels {
+    /// `imagenet`, `half`, `cifar10`, `cifar100`.
+    Named(String),
+    /// Mean and standard deviation.
+    Given(PixelNorm),
+}
+
+/// An accuracy in per cent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// Top-1 on the test images, in per cent.
+    pub top1: f64,
+    /// How far it may be off.
+    #[serde(default)]
+    pub within: f64,
+}
+
+/// A term of the objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TermSpec {
+    /// What it counts for: a number, or a schedule such as `{ ramp = 20 }`.
+    #[serde(default)]
+    pub weight: Schedule,
+    /// The comparison.
+    pub loss: LossSpec,
+}
+
+impl Build<dyn DistillLoss> for TermSpec {
+    /// Refiners, once there are any, wrap the loss here ([`sokd_core::Refined`]), the first one listed outermost.
+    fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn DistillLoss>> {
+        self.loss.build(cx)
+    }
+}
+
+/// One kind of update: which weights move, toward what, on which images, how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PhaseSpec {
+    /// Groups of weights, by the first segment of their names.
+    pub moves: Vec<String>,
+    /// The optimiser.
+    pub optim: OptimSpec,
+    /// Its learning rate.
+    pub lr: LrSchedule,
+    /// The largest norm of the gradient, over all weights that move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Acts on one step in so many.
+    #[serde(default = "one")]
+    pub every: u64,
+    /// Acts from the first of these epochs, and not any more from the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<[usize; 2]>,
+    /// Weights for some terms in place of the objective's own; terms not named count nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toward: Option<BTreeMap<String, f64>>,
+    /// Which images it sees.
+    #[serde(default)]
+    pub split: LearnSplit,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// How often and how the student is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EvaluateSpec {
+    /// After every so many epochs, and after the last.
+    pub every: usize,
+    /// Images at once; it changes the speed and nothing else.
+    pub batch: usize,
+}
+
+impl Default for EvaluateSpec {
+    fn default() -> Self {
+        Self { every: 1, batch: 250 }
+    }
+}
+
+/// A moving average of the student's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmaSpec {
+    /// What stays of the average in a step, below 1.
+    pub decay: f64,
+}
+
+impl Recipe {
+    /// The digest of everything it says: the identity of the run.
+    pub fn id(&self) -> String {
+        // Serialised rather than as written: a default filled in and a default left out are the same run.
+        let json = serde_json::to_vec(self).expect("a recipe has only text keys and finite numbers");
+        blake3::hash(&json).to_hex().to_string()
+    }
+
+    /// The recipe as a file that loads as it is.
+    ///
+    /// # Errors
+    /// None that a recipe read from TOML could raise.
+    pub fn toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| sokd_core::Error::setting("recipe", error.to_string()))
+    }
+
+    /// What types alone cannot say, with the path to the fault.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let fault = |path: &str, problem: &str| Err((path.to_owned(), problem.to_owned()));
+        if self.batch == 0 {
+            return fault("batch", "a step needs at least one image");
+        }
+        if self.objective.is_empty() {
+            return fault("objective", "nothing is asked: add a term, such as [objective.task]");
+        }
+        if self.phase.is_empty() {
+            return fault("phase", "nothing would move: add [phase.student]");
+        }
+        for (name, phase) in &self.phase {
+            if phase.every == 0 {
+                return fault(&format!("phase.{name}.every"), "counted from 1, which means every step");
+            }
+            let terms = phase.toward.iter().flat_map(BTreeMap::keys);
+            if let Some(term) = terms.into_iter().find(|term| !self.objective.contains_key(*term)) {
+                return fault(
+                    &format!("phase.{name}.toward.{term}"),
+                    "the objective has no term of that name",
+                );
+            }
+        }
+        Ok(())
+    }
+}
