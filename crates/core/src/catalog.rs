@@ -57,14 +57,33 @@ impl<L: DistillLoss + Clone + 'static> Build<dyn DistillLoss> for L {
 ///
 /// A line gives the part its name in recipes (the type's, in kebab case), its defaults, refusal of unknown fields
 /// with the path to them, an entry in the JSON Schema and in the conformance suite. The second form gathers parts
-/// that live in other crates.
+/// that live in other crates. `AsRef<dyn Trait>` in place of the target is for parts that are not built out of
+/// weights: each is its own configuration, and the catalogue lends it as what it is.
 #[macro_export]
 macro_rules! catalog {
+    ($(#[$meta:meta])* pub enum $Spec:ident: AsRef<$Target:ty> { $($Variant:ident($Type:path)),+ $(,)? }) => {
+        $crate::catalog! { @named $(#[$meta])* $Spec { $($Variant($Type)),+ } }
+
+        impl AsRef<$Target> for $Spec {
+            fn as_ref(&self) -> &$Target {
+                match self { $(Self::$Variant(part) => part),+ }
+            }
+        }
+    };
     ($(#[$meta:meta])* pub enum $Spec:ident: $Target:ty { $($module:ident::$Type:ident),+ $(,)? }) => {
         $(pub mod $module;)+
         $crate::catalog! { $(#[$meta])* pub enum $Spec: $Target { $($Type($module::$Type)),+ } }
     };
     ($(#[$meta:meta])* pub enum $Spec:ident: $Target:ty { $($Variant:ident($Type:path)),+ $(,)? }) => {
+        $crate::catalog! { @named $(#[$meta])* $Spec { $($Variant($Type)),+ } }
+
+        impl $crate::Build<$Target> for $Spec {
+            fn build(&self, cx: &$crate::BuildCx<'_>) -> $crate::Result<Box<$Target>> {
+                match self { $(Self::$Variant(config) => $crate::Build::<$Target>::build(config, cx)),+ }
+            }
+        }
+    };
+    (@named $(#[$meta:meta])* $Spec:ident { $($Variant:ident($Type:path)),+ }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, $crate::__private::serde::Serialize, $crate::__private::schemars::JsonSchema)]
         #[serde(tag = "type", rename_all = "kebab-case", crate = "sokd_core::__private::serde")]
@@ -82,12 +101,6 @@ macro_rules! catalog {
                     return $crate::__private::part(fields).map(Self::$Variant);
                 })+
                 Err($crate::__private::unknown(&name, Self::NAMES))
-            }
-        }
-
-        impl $crate::Build<$Target> for $Spec {
-            fn build(&self, cx: &$crate::BuildCx<'_>) -> $crate::Result<Box<$Target>> {
-                match self { $(Self::$Variant(config) => $crate::Build::<$Target>::build(config, cx)),+ }
             }
         }
 
