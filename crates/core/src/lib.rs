@@ -5,6 +5,7 @@ mod catalog;
 mod data;
 mod distill;
 mod error;
+pub mod file;
 mod key;
 mod terms;
 
