@@ -1,0 +1,78 @@
+use candle::{Device, Tensor};
+use sokd_core::{
+    Backbone, BackboneInfo, DatasetInfo, Forward, Head, Mode, Pair, PixelNorm, Result, Side, Stage, StageInfo,
+};
+
+/// A network that says the same whatever it is shown: what losses are compared on when their inputs are given.
+pub struct Said {
+    info: BackboneInfo,
+    out: Forward,
+}
+
+impl Said {
+    /// A network whose stages gave `maps`, from images of `side` pixels.
+    pub fn new(logits: Tensor, maps: Vec<Tensor>, side: usize) -> Result<Self> {
+        let of = |map: &Tensor| -> Result<StageInfo> {
+            let (_, height, _, channels) = map.dims4()?;
+            Ok(StageInfo { channels, stride: side / height })
+        };
+        let (batch, classes) = logits.dims2()?;
+        let empty = Tensor::zeros((batch, 1, 1, 1), logits.dtype(), &Device::Cpu)?;
+        let info = BackboneInfo {
+            stem: of(&empty)?,
+            stages: maps.iter().map(of).collect::<Result<_>>()?,
+            features: 1,
+            classes,
+            pixels: data(classes, [side; 2]).pixels,
+        };
+        let stages = maps.into_iter().map(|map| Stage { map, preact: None }).collect();
+        Ok(Self { info, out: Forward { pooled: empty.flatten_from(1)?, stem: empty, stages, logits } })
+    }
+}
+
+impl Backbone for Said {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn stem(&self, _: &Tensor, _: Mode) -> Result<Tensor> {
+        Ok(self.out.stem.clone())
+    }
+
+    fn stage(&self, index: usize, _: &Tensor, _: Mode) -> Result<Stage> {
+        self.out.stage(index).cloned()
+    }
+
+    fn head(&self, _: &Tensor, _: Mode) -> Result<Head> {
+        Ok(Head { pooled: self.out.pooled.clone(), logits: self.out.logits.clone() })
+    }
+}
+
+/// A student that learns and a teacher at rest, before the same images.
+pub fn pair<'a>(
+    student: &'a dyn Backbone,
+    teacher: &'a dyn Backbone,
+    images: Tensor,
+    labels: &[u32],
+) -> Result<Pair<'a>> {
+    Ok(Pair {
+        labels: Tensor::new(labels, &Device::Cpu)?,
+        rows: Tensor::arange(0, labels.len() as u32, &Device::Cpu)?,
+        student: Side::new(student, Mode::Train, &images)?,
+        teacher: Some(Side::new(teacher, Mode::Eval, &images)?),
+        images,
+    })
+}
+
+/// A data set of which nothing is read.
+pub fn data(classes: usize, size: [usize; 2]) -> DatasetInfo {
+    DatasetInfo {
+        name: "waves".into(),
+        classes: (0..classes).map(|class| class.to_string()).collect(),
+        size,
+        pixels: PixelNorm { mean: [0.5, 0.45, 0.4], std: [0.25, 0.2, 0.3] },
+        train: 0,
+        search: 0,
+        test: 0,
+    }
+}
