@@ -1,1 +1,27 @@
+#![doc = include_str!("../README.md")]
 
+/// Name and text of every preset: methods, then schedules.
+const PRESETS: &[(&str, &str)] = &[
+    ("cross-entropy", include_str!("../presets/cross-entropy.toml")),
+    ("kd", include_str!("../presets/kd.toml")),
+    ("dkd", include_str!("../presets/dkd.toml")),
+    ("fitnet", include_str!("../presets/fitnet.toml")),
+    ("at", include_str!("../presets/at.toml")),
+    ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
+];
+
+/// The text of a preset, by the name that stands behind `sokd:`.
+///
+/// # Example
+/// ```
+/// assert!(sokd_baselines::preset("kd").is_some_and(|text| text.contains("temperature = 4.0")));
+/// assert!(sokd_baselines::preset("dk").is_none());
+/// ```
+pub fn preset(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The names of all presets.
+pub fn presets() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|(name, _)| *name)
+}
