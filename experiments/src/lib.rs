@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod assemble;
 pub mod cli;
 pub mod environment;
 mod error;
@@ -11,7 +12,9 @@ mod recipe;
 pub mod report;
 mod resolve;
 mod run;
+pub mod rundir;
 pub mod shipped;
+mod signals;
 mod summary;
 pub mod table;
 
@@ -22,4 +25,5 @@ pub use model::Model;
 pub use recipe::{EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Pixels, Recipe, StudentSpec, TeacherSpec, TermSpec};
 pub use resolve::{Layers, Resolved};
 pub use run::{Options, run};
+pub use signals::Signals;
 pub use summary::{Best, Epoch, Network, Scores, Summary, Taught};

@@ -233,7 +233,7 @@ fn table(spans: DeTable<'_>, mut values: toml::Table, document: &Arc<Document>) 
         let name = Place { document: Arc::clone(document), span: key.span() };
         if let Some(value) = values.remove(key.get_ref().as_ref()) {
             let at = Place { document: Arc::clone(document), span: inner.span() };
-            let value = self::value(inner.into_inner(), value, document);
+            let value = placed(inner.into_inner(), value, document);
             table.insert(key.into_inner().into_owned(), Setting { name, at, value });
         }
     }
@@ -241,13 +241,13 @@ fn table(spans: DeTable<'_>, mut values: toml::Table, document: &Arc<Document>) 
 }
 
 /// The places of one parse and the values of the other.
-fn value(spans: DeValue<'_>, value: toml::Value, document: &Arc<Document>) -> Value {
+fn placed(spans: DeValue<'_>, value: toml::Value, document: &Arc<Document>) -> Value {
     match (spans, value) {
         (DeValue::Table(spans), toml::Value::Table(values)) => Value::Table(table(spans, values, document)),
         (DeValue::Array(spans), toml::Value::Array(values)) => {
-            let item = |(span, inner): (toml::Spanned<DeValue<'_>>, toml::Value)| {
-                let at = Place { document: Arc::clone(document), span: span.span() };
-                Setting { name: at.clone(), at, value: value(span.into_inner(), inner, document) }
+            let item = |(spanned, value): (toml::Spanned<DeValue<'_>>, toml::Value)| {
+                let at = Place { document: Arc::clone(document), span: spanned.span() };
+                Setting { name: at.clone(), at, value: placed(spanned.into_inner(), value, document) }
             };
             Value::List(spans.into_iter().zip(values).map(item).collect())
         }

@@ -1,6 +1,8 @@
 //! The command line: one verb a file, each a struct of its arguments with a `run`.
 
+mod out;
 mod session;
+mod which;
 
 mod config;
 mod data;
@@ -16,7 +18,9 @@ mod train;
 
 use crate::{Result, exit};
 use clap::{CommandFactory, Parser, Subcommand};
+pub use out::{print, print_json};
 pub use session::{Common, Session};
+pub use which::Which;
 
 /// Knowledge distillation of vision networks.
 ///

@@ -1,12 +1,13 @@
-use super::Session;
-use crate::{Options, Resolved, Result, run};
+use super::out::print;
+use super::{Session, Which};
+use crate::{Options, Result, Summary, run, rundir};
 use clap::Args;
 use std::path::PathBuf;
 
 /// Trains what a recipe says.
 ///
-/// RECIPE is a file, the name of a recipe that comes with sokd, or a preset (`sokd:dkd`). Settings after it
-/// override the recipe's: a value is read as TOML, and as a plain text where that fails.
+/// A run that was stopped or killed goes on where it stood; one that is finished is not run again. The last line on
+/// the standard output is the run's directory.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd train cifar10-first
@@ -14,31 +15,41 @@ use std::path::PathBuf;
   sokd train cifar10-first --tier smoke          two steps, to see that everything fits
   sokd train cifar10-first --seed 3 --run-dir /tmp/run")]
 pub struct Train {
-    /// What to train.
-    recipe: String,
-    /// Settings to override: `path.to.setting=value`.
-    #[arg(value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Size of the run: `smoke` (two steps on procedural images), `short`, `full`, or any other the recipe has.
-    #[arg(long)]
-    tier: Option<String>,
-    /// The same as seed=N.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Where the run is kept, in place of runs/<recipe>/<digest>/seed-<n>.
+    #[command(flatten)]
+    which: Which,
+    /// Where the run is kept, in place of `runs/<recipe>/<digest>/seed-<n>`.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    #[command(flatten)]
-    how: How,
-    /// Resolves the recipe, builds every part, and stops before the first step.
+    /// Replaces what stands in the run directory.
+    #[arg(long)]
+    force: bool,
+    /// Builds every part, and stops before the first step.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// How a run deals with what it finds.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct How {
-    /// Replaces what stands in the run directory.
-    #[arg(long)]
-    force: bool,
+impl Train {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let resolved = self.which.resolve()?;
+        if self.dry_run {
+            let parts = crate::assemble::assemble(&resolved.recipe, &session.device)?;
+            return print(parts.describe()?);
+        }
+        let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));
+        if self.run_dir.is_none() {
+            rundir::point_latest(&dir);
+        }
+        let options = Options { session, force: self.force, label: self.which.recipe.clone() };
+        let summary = run(&resolved, &dir, &options)?;
+        print(format!("{}\n{}", came_to(&summary), dir.display()))
+    }
+}
+
+/// What a run came to, in a line.
+pub fn came_to(summary: &Summary) -> String {
+    let Summary { last, best, .. } = summary;
+    format!(
+        "test/top1 {:.2} % after the last epoch ({} of {}), {:.2} % in the best (test), epoch {}; {:.0} s",
+        last.top1, last.correct, last.total, best.scores.top1, best.epoch, summary.seconds
+    )
 }

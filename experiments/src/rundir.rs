@@ -1,0 +1,255 @@
+//! A run's directory: what stands in it, and who may write there.
+
+use crate::environment::{Environment, utc};
+use crate::overlay::{Document, Setting};
+use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, typed};
+use serde::{Deserialize, Serialize};
+use sokd_core::file;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// All that a run writes beside its lock, and all that starting over removes.
+const CONTENTS: &[&str] = &[
+    "config.toml",
+    "overrides.txt",
+    "origin.json",
+    "env.json",
+    "status.json",
+    "metrics.jsonl",
+    "summary.json",
+    "train.log",
+    "checkpoints",
+    "student",
+    "report.html",
+];
+
+/// A run's directory, in which no other process writes while this lives.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Held open: the system frees the lock with the process, however that ends.
+    _lock: File,
+    settled: bool,
+}
+
+/// What stands in a run's directory.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing of a run.
+    Nothing,
+    /// This run, not finished.
+    Left,
+    /// This run, finished.
+    Finished(Box<Summary>),
+}
+
+/// How a run stands: `status.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// What it does.
+    pub state: State,
+    /// Steps done and saved.
+    pub step: u64,
+    /// The exit code, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// What ended it early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// When this was written, in UTC.
+    pub written: String,
+}
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It trains, or was killed.
+    Running,
+    /// It came to its end.
+    Finished,
+    /// Something went wrong.
+    Failed,
+    /// It was asked to stop, and can go on.
+    Stopped,
+}
+
+impl RunDir {
+    /// Makes the directory if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while another process works there; a directory that holds something else than a run.
+    pub fn lock(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(sokd_core::Error::io(path))?;
+        let name = path.join(".lock");
+        if !name.exists() && std::fs::read_dir(path).map_err(sokd_core::Error::io(path))?.next().is_some() {
+            let problem = format!("{} holds files that are no run's", path.display());
+            return Err(Misfit::new(problem)
+                .help("choose an empty directory, or one that does not exist yet")
+                .into());
+        }
+        let lock = File::options().create(true).truncate(false).write(true).open(&name);
+        let lock = lock.map_err(sokd_core::Error::io(&name))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { dir: path.to_owned() }),
+            Err(TryLockError::Error(error)) => return Err(sokd_core::Error::io(&name)(error).into()),
+        }
+        file::sweep(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock, settled: true })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file or folder in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What stands here, seen from a recipe.
+    ///
+    /// # Errors
+    /// [`Error::OtherRecipe`] when it is another recipe's run.
+    pub fn found(&self, resolved: &Resolved) -> Result<Found> {
+        let config = self.join("config.toml");
+        if !config.exists() {
+            return Ok(Found::Nothing);
+        }
+        let settings = Setting::read(&Document::file(&config)?)?;
+        let same = typed::<Recipe>(&settings).is_ok_and(|recipe| recipe.id() == resolved.id);
+        if !same {
+            let difference = difference(&settings, resolved)?;
+            return Err(Error::OtherRecipe { dir: self.path.clone(), difference });
+        }
+        Ok(Summary::read(&self.path)?.map_or(Found::Left, |summary| Found::Finished(Box::new(summary))))
+    }
+
+    /// Removes everything that a run wrote here.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn clear(&self) -> Result<()> {
+        for name in CONTENTS {
+            let path = self.join(name);
+            let removed =
+                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(sokd_core::Error::io(&path)(error).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what will run, where, and by whose words. `config.toml` comes last: where it stands, the rest does.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn describe(&self, resolved: &Resolved, environment: &Environment) -> Result<()> {
+        let origins: serde_json::Map<String, serde_json::Value> =
+            resolved.origins()?.into_iter().map(|(path, _, origin)| (path, origin.into())).collect();
+        self.write(
+            "overrides.txt",
+            resolved.overrides.iter().map(|text| format!("{text}\n")).collect::<String>(),
+        )?;
+        self.write_json("origin.json", &origins)?;
+        self.write_json("env.json", environment)?;
+        self.write("config.toml", resolved.toml()?)
+    }
+
+    /// Writes down how the run stands.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn stand(&mut self, state: State, step: u64, ended: Option<(Exit, String)>) -> Result<()> {
+        let (exit_code, problem) = ended.map(|(exit, problem)| (exit as u8, problem)).unzip();
+        let written = utc(SystemTime::now());
+        self.write_json("status.json", &Status { state, step, exit_code, problem, written })?;
+        self.settled = state != State::Running;
+        Ok(())
+    }
+
+    /// A file of the run, whole or not at all.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<()> {
+        Ok(file::write(&self.join(name), text.as_ref())?)
+    }
+
+    /// A JSON file of the run, whole or not at all.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|error| {
+            sokd_core::Error::file(&self.join(name), None, error.to_string(), "report this bug")
+        })?;
+        text.push(b'\n');
+        self.write(name, text)
+    }
+}
+
+impl Drop for RunDir {
+    /// A run that ends without a word, by a panic, has failed.
+    fn drop(&mut self) {
+        if !self.settled {
+            let problem = "the program broke off: a bug".to_owned();
+            self.stand(State::Failed, 0, Some((Exit::Failed, problem))).ok();
+        }
+    }
+}
+
+/// The first setting in which a directory's recipe and a new one differ.
+fn difference(there: &Setting, resolved: &Resolved) -> Result<String> {
+    let here = Setting::read(&Document::new("new", resolved.toml()?))?;
+    let both = here.leaves().into_iter().chain(there.leaves());
+    for (path, _) in both {
+        let value = |settings: &Setting| {
+            settings.leaves().into_iter().find(|(at, _)| *at == path).map(|(_, setting)| setting.plain())
+        };
+        let (was, is) = (value(there), value(&here));
+        if was != is {
+            let text = |value: Option<toml::Value>| {
+                value.map_or_else(|| "absent".to_owned(), |value| value.to_string())
+            };
+            return Ok(format!("{path} is {} there and {} here", text(was), text(is)));
+        }
+    }
+    Ok("its settings are read differently by this version".into())
+}
+
+/// The folder of all runs: `SOKD_RUNS_DIR`, or `runs`.
+pub fn root() -> PathBuf {
+    std::env::var_os("SOKD_RUNS_DIR").map_or_else(|| PathBuf::from("runs"), PathBuf::from)
+}
+
+/// Where a run is kept unless the command line says otherwise: `<root>/<recipe>/<digest without seed>/seed-<n>`.
+pub fn default_dir(recipe: &str, resolved: &Resolved) -> PathBuf {
+    let name = Path::new(recipe.trim_start_matches("sokd:"));
+    let name = name.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy());
+    let variant = Recipe { seed: 0, ..resolved.recipe.clone() }.id();
+    root().join(name.as_ref()).join(&variant[..12]).join(format!("seed-{}", resolved.recipe.seed))
+}
+
+/// Lets `<root>/latest` lead to a run.
+pub fn point_latest(dir: &Path) {
+    let root = root();
+    let link = root.join("latest");
+    let target = dir.strip_prefix(&root).unwrap_or(dir);
+    // A convenience: a file system without links, or a folder of that name, is no reason to fail.
+    #[cfg(unix)]
+    if link.is_symlink() || !link.exists() {
+        std::fs::remove_file(&link).ok();
+        std::os::unix::fs::symlink(target, &link).ok();
+    }
+    #[cfg(not(unix))]
+    let _ = (link, target);
+}
