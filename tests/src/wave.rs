@@ -36,7 +36,8 @@ pub fn wave(name: &str, shape: &[usize], scale: f64) -> Result<Tensor> {
 }
 
 fn numbers(name: &str, count: usize, scale: f64, shift: f64) -> Vec<f32> {
-    let phase: usize = name.bytes().enumerate().map(|(place, letter)| usize::from(letter) * (place + 1)).sum();
+    let phase: usize =
+        name.bytes().enumerate().map(|(place, letter)| usize::from(letter) * (place + 1)).sum();
     let digits = |i: usize| (phase as f64 + 12.9898 * (i + 1) as f64).sin() * 43758.5453;
     (0..count).map(|i| (shift + scale * (2.0 * (digits(i) - digits(i).floor()) - 1.0)) as f32).collect()
 }

@@ -70,11 +70,16 @@ fn check(case: &Case) -> Result<()> {
     params.load("", &weights)?;
     leaves.extend(params.group("adapter"));
 
-    let images = candle::Tensor::zeros((case.labels.len(), side, side, 3), candle::DType::F32, &candle::Device::Cpu)?;
+    let images =
+        candle::Tensor::zeros((case.labels.len(), side, side, 3), candle::DType::F32, &candle::Device::Cpu)?;
     let at = Step { epoch: 0, index: 0, key: Key::new(0) };
-    let total = loss.terms(&pair(&student, &teacher, images, &case.labels)?, &at)?.total()?.expect("a loss has terms");
+    let total = loss
+        .terms(&pair(&student, &teacher, images, &case.labels)?, &at)?
+        .total()?
+        .expect("a loss has terms");
     near(&case.name, &total, &[case.total], 1e-5)?;
-    let (ours, theirs) = (f64::from(total.to_scalar::<f32>()?), case.float32.parse::<f64>().expect("a number"));
+    let (ours, theirs) =
+        (f64::from(total.to_scalar::<f32>()?), case.float32.parse::<f64>().expect("a number"));
     let allowed = (theirs - case.total).abs().max(3e-7 * case.total);
     assert!((ours - case.total).abs() <= allowed, "{}: the peers' own float32 is nearer", case.name);
 
