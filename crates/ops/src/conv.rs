@@ -1,6 +1,12 @@
-use crate::{Norm, batch_norm, composed};
+use crate::backend::on_cpu;
+use crate::composed;
+use crate::kernels::backward::{Given, Gradients, backward};
+use crate::kernels::forward::{Epilogue, forward};
+use crate::kernels::geometry::Geometry;
+use crate::record::{Backward, read, record2, record3, tensor};
+use crate::simd::simd;
 use candle::Tensor;
-use sokd_core::{Mode, Result};
+use sokd_core::{Error, Result};
 
 /// How a convolution's window moves; height first in each pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,25 +33,139 @@ impl Conv {
     pub fn same(kernel: usize, stride: usize) -> Self {
         Self { stride: [stride; 2], padding: [kernel / 2; 2], ..Self::default() }
     }
+
+    /// The sizes of a convolution of `x` with `kernel`.
+    ///
+    /// # Errors
+    /// When the window moves by nothing, when the channels do not fit, when no window fits into the map.
+    pub(crate) fn geometry(self, x: &Tensor, kernel: &Tensor) -> Result<Geometry> {
+        let shape = |what, expected: String, tensor: &Tensor| {
+            Err(Error::Shape { what, expected, got: tensor.dims().to_vec() })
+        };
+        if self.groups == 0 || [self.stride, self.dilation].concat().contains(&0) {
+            return Err(Error::setting(
+                "convolution",
+                format!("stride, dilation and groups are at least 1: {self:?}"),
+            ));
+        }
+        let &[batch, height, width, from] = x.dims() else {
+            return shape("the map of a convolution", "(batch, height, width, channels)".into(), x);
+        };
+        let &[kernel_height, kernel_width, group_from, to] = kernel.dims() else {
+            return shape("the kernel of a convolution", "(height, width, from / groups, to)".into(), kernel);
+        };
+        if x.elem_count() == 0 {
+            return shape("the map of a convolution", "at least one of each".into(), x);
+        }
+        if kernel.elem_count() == 0 || group_from * self.groups != from || !to.is_multiple_of(self.groups) {
+            let expected =
+                format!("(height, width, {from} / {groups}, a multiple of {groups})", groups = self.groups);
+            return shape("the kernel of a convolution", expected, kernel);
+        }
+        let (input, kernel_size) = ([height, width], [kernel_height, kernel_width]);
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let (room, reach) =
+                (input[axis] + 2 * self.padding[axis], self.dilation[axis] * (kernel_size[axis] - 1) + 1);
+            if room < reach {
+                let expected =
+                    format!("a map in which a window of {reach} fits after padding, along axis {}", axis + 1);
+                return shape("the map of a convolution", expected, x);
+            }
+            output[axis] = (room - reach) / self.stride[axis] + 1;
+        }
+        Ok(Geometry { batch, input, output, kernel: kernel_size, from, to, conv: self })
+    }
+}
+
+impl Geometry {
+    /// The shape of what the convolution makes.
+    pub(crate) fn shape(&self) -> [usize; 4] {
+        [self.batch, self.output[0], self.output[1], self.to]
+    }
 }
 
 /// Cross-correlation of a map with a kernel.
 ///
 /// # Shapes
 /// `x`: `(batch, height, width, from)`; `kernel`: `(height, width, from / groups, to)`; `bias`: `(to,)`.
+///
+/// # Errors
+/// When the shapes do not fit together, or when no window fits into the map.
 pub fn conv2d(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
-    Ok(composed::conv2d(x, kernel, bias, conv)?)
+    let geometry = conv.geometry(x, kernel)?;
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.to]) {
+        let (what, expected) = ("the bias of a convolution", format!("({},)", geometry.to));
+        return Err(Error::Shape { what, expected, got: bias.dims().to_vec() });
+    }
+    if !on_cpu(&[x, kernel, bias.unwrap_or(x)]) {
+        return Ok(composed::conv2d(x, kernel, bias, conv)?);
+    }
+    let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    Ok(match &bias {
+        None => {
+            let plain =
+                |[x, kernel]: [&[f32]; 2]| forward(simd(), &geometry, x, kernel, &Epilogue::default()).0;
+            record2([x, kernel], read([x, kernel], plain)?, geometry.shape().as_slice(), Convolve(geometry))?
+        }
+        Some(bias) => {
+            let shifted = |[x, kernel, bias]: [&[f32]; 3]| {
+                forward(simd(), &geometry, x, kernel, &Epilogue { shift: Some(bias), ..Epilogue::default() })
+                    .0
+            };
+            let y = read([x, kernel, bias], shifted)?;
+            record3([x, kernel, bias], y, geometry.shape().as_slice(), Convolve(geometry))?
+        }
+    })
 }
 
-/// A convolution without bias, then [`batch_norm`].
-pub fn conv_norm(
-    x: &Tensor,
-    kernel: &Tensor,
-    conv: Conv,
-    norm: &Norm<'_>,
-    residual: Option<&Tensor>,
-    relu: bool,
-    mode: Mode,
-) -> Result<Tensor> {
-    batch_norm(&conv2d(x, kernel, None, conv)?, norm, residual, relu, mode)
+/// The way back through [`conv2d`].
+struct Convolve(Geometry);
+
+impl Backward<2> for Convolve {
+    const NAME: &'static str = "conv2d";
+
+    fn gradients(
+        &self,
+        [x, kernel]: [&Tensor; 2],
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 2]> {
+        let wanted = [x.track_op(), kernel.track_op()];
+        let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {
+            backward(simd(), &self.0, x, kernel, &Given(gradient), wanted)
+        })?;
+        Ok(gradients.tensors(x, kernel))
+    }
+}
+
+impl Backward<3> for Convolve {
+    const NAME: &'static str = "conv2d";
+
+    fn gradients(
+        &self,
+        [x, kernel, bias]: [&Tensor; 3],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 3]> {
+        let [of_x, of_kernel] = Backward::<2>::gradients(self, [x, kernel], y, gradient)?;
+        let of_bias = bias.track_op().then(|| {
+            let sums = read([gradient], |[gradient]| {
+                crate::kernels::norm::moments(simd(), gradient, &vec![0.0; self.0.to])
+            })?;
+            Ok::<_, candle::Error>(tensor(sums.iter().map(|[sum, _]| *sum as f32).collect(), self.0.to))
+        });
+        Ok([of_x, of_kernel, of_bias.transpose()?])
+    }
+}
+
+impl Gradients {
+    /// As tensors of the shapes of what they are gradients of.
+    pub(crate) fn tensors(self, x: &Tensor, kernel: &Tensor) -> [Option<Tensor>; 2] {
+        [
+            self.input.map(|floats| tensor(floats, x.shape())),
+            self.kernel.map(|floats| tensor(floats, kernel.shape())),
+        ]
+    }
 }

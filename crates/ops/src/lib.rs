@@ -4,18 +4,22 @@
 mod backend;
 mod composed;
 mod conv;
+mod conv_norm;
 mod grid;
+mod kernels;
 mod linear;
 mod norm;
 mod pixel;
 mod pool;
+mod record;
 mod resample;
 mod simd;
 mod threads;
 mod update;
 
 pub use backend::{Backend, backend, with_backend};
-pub use conv::{Conv, conv_norm, conv2d};
+pub use conv::{Conv, conv2d};
+pub use conv_norm::conv_norm;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
 pub use linear::linear;
 pub use norm::{Norm, batch_norm};

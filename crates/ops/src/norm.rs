@@ -1,6 +1,11 @@
-use crate::composed;
+use crate::backend::on_cpu;
+use crate::kernels::forward::Moments;
+use crate::kernels::norm::{Through, apply, gated, gradient_sums, moments};
+use crate::record::{Backward, read, record2, record3, tensor};
+use crate::simd::simd;
+use crate::{axpby_, composed};
 use candle::Tensor;
-use sokd_core::{Mode, Result};
+use sokd_core::{Error, Mode, Result};
 
 /// What a batch normalisation knows, each `(channels,)`.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +24,52 @@ pub struct Norm<'a> {
     pub momentum: f64,
 }
 
+impl<'a> Norm<'a> {
+    /// Its tensors.
+    pub(crate) fn tensors(&self) -> [&'a Tensor; 4] {
+        [self.weight, self.bias, self.mean, self.var]
+    }
+
+    /// Scale and shift as one tensor `(2 · channels,)`, because an operation of candle's takes three at most.
+    pub(crate) fn affine(&self) -> Result<Tensor> {
+        join(self.weight, self.bias)
+    }
+
+    /// Refuses what cannot be normalised.
+    pub(crate) fn check(&self, shape: &[usize], residual: Option<&Tensor>, mode: Mode) -> Result<()> {
+        let channels = shape.last().copied().unwrap_or(0);
+        if shape.len() < 2 || shape.contains(&0) {
+            let expected = "(batch, .., channels), none of them 0".into();
+            return Err(Error::Shape { what: "the map of a batch norm", expected, got: shape.to_vec() });
+        }
+        for (what, tensor) in
+            ["weight", "bias", "running mean", "running variance"].into_iter().zip(self.tensors())
+        {
+            if tensor.dims() != [channels] {
+                let expected = format!("{:?}, as the map has channels: the {what}", [channels]);
+                return Err(Error::Shape { what: "a batch norm", expected, got: tensor.dims().to_vec() });
+            }
+        }
+        if let Some(residual) = residual.filter(|residual| residual.dims() != shape) {
+            let expected = format!("{shape:?}, as the map it is added to");
+            return Err(Error::Shape { what: "a residual", expected, got: residual.dims().to_vec() });
+        }
+        let values: usize = shape[..shape.len() - 1].iter().product();
+        if mode != Mode::Eval && values == 1 {
+            let expected = "more than one value per channel to train on: a larger batch or map".into();
+            return Err(Error::Shape { what: "the map of a batch norm", expected, got: shape.to_vec() });
+        }
+        Ok(())
+    }
+}
+
 /// `relu?(norm(x) + residual?)`.
+///
+/// # Shapes
+/// `x`, `residual`: `(batch, .., channels)`.
+///
+/// # Errors
+/// When the shapes differ, or when there is but one value per channel to train on.
 pub fn batch_norm(
     x: &Tensor,
     norm: &Norm<'_>,
@@ -27,5 +77,197 @@ pub fn batch_norm(
     relu: bool,
     mode: Mode,
 ) -> Result<Tensor> {
-    composed::batch_norm(x, norm, residual, relu, mode)
+    norm.check(x.dims(), residual, mode)?;
+    let [weight, bias, mean, var] = norm.tensors();
+    if !on_cpu(&[x, weight, bias, mean, var, residual.unwrap_or(x)]) {
+        return composed::batch_norm(x, norm, residual, relu, mode);
+    }
+    let x = &x.contiguous()?;
+    let statistics = match mode {
+        Mode::Eval => Statistics::running(norm)?,
+        Mode::Train | Mode::Probe => {
+            let (moments, pivot) =
+                read([x, norm.mean], |[x, mean]| (moments(simd(), x, mean), mean.to_vec()))?;
+            Statistics::of_batch(&moments, &pivot, x.elem_count() / pivot.len(), norm.eps)
+        }
+    };
+    if mode == Mode::Train {
+        statistics.learn(norm)?;
+    }
+    let affine = &norm.affine()?;
+    let residual = residual.map(Tensor::contiguous).transpose()?;
+    let apply = |x: &[f32], affine: &[f32], residual: Option<&[f32]>| {
+        let (scale, shift) = statistics.scale_shift(affine);
+        apply(simd(), x, &scale, &shift, residual, relu)
+    };
+    Ok(match &residual {
+        None => {
+            let y = read([x, affine], |[x, affine]| apply(x, affine, None))?;
+            record2([x, affine], y, x.shape(), Normalise { statistics, relu })?
+        }
+        Some(residual) => {
+            let y = read([x, affine, residual], |[x, affine, residual]| apply(x, affine, Some(residual)))?;
+            record3([x, affine, residual], y, x.shape(), Normalise { statistics, relu })?
+        }
+    })
+}
+
+/// What a map is normalised by.
+pub(crate) struct Statistics {
+    mean: Vec<f32>,
+    /// With bias: what divides the batch's own values.
+    var: Vec<f64>,
+    /// One over the deviation.
+    inverse: Vec<f64>,
+    /// How many values of the batch stand behind them; `None` if they are the running ones.
+    count: Option<usize>,
+}
+
+impl Statistics {
+    /// Of a batch, from its moments about `pivot`.
+    pub(crate) fn of_batch(moments: &Moments, pivot: &[f32], count: usize, eps: f64) -> Self {
+        let n = count as f64;
+        let var = moments.iter().map(|[sum, square]| (square / n - (sum / n).powi(2)).max(0.0)).collect();
+        let mean =
+            moments.iter().zip(pivot).map(|([sum, _], &pivot)| (f64::from(pivot) + sum / n) as f32).collect();
+        Self::new(mean, var, eps, Some(count))
+    }
+
+    /// The running ones.
+    pub(crate) fn running(norm: &Norm<'_>) -> Result<Self> {
+        let (mean, var) = (norm.mean.contiguous()?, norm.var.contiguous()?);
+        Ok(read([&mean, &var], |[mean, var]| {
+            Self::new(mean.to_vec(), var.iter().map(|&var| f64::from(var)).collect(), norm.eps, None)
+        })?)
+    }
+
+    fn new(mean: Vec<f32>, var: Vec<f64>, eps: f64, count: Option<usize>) -> Self {
+        let inverse = var.iter().map(|var| 1.0 / (var + eps).sqrt()).collect();
+        Self { mean, var, inverse, count }
+    }
+
+    /// Moves the running statistics towards these.
+    pub(crate) fn learn(&self, norm: &Norm<'_>) -> Result<()> {
+        let channels = self.mean.len();
+        // What the statistics of unseen images will be is estimated without bias; the batch's own is not.
+        let unbiased = self.count.map_or(1.0, |count| count as f64 / (count as f64 - 1.0));
+        let var = self.var.iter().map(|var| (var * unbiased) as f32).collect();
+        let keep = 1.0 - norm.momentum;
+        axpby_(norm.mean, norm.momentum, &tensor(self.mean.clone(), channels), keep)?;
+        axpby_(norm.var, norm.momentum, &tensor(var, channels), keep)
+    }
+
+    /// What a value is multiplied by, and what is added then.
+    pub(crate) fn scale_shift(&self, affine: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (weight, bias) = affine.split_at(self.mean.len());
+        let scale = |channel: usize| f64::from(weight[channel]) * self.inverse[channel];
+        let shift =
+            |channel: usize| f64::from(bias[channel]) - f64::from(self.mean[channel]) * scale(channel);
+        (0..weight.len()).map(|channel| (scale(channel) as f32, shift(channel) as f32)).unzip()
+    }
+
+    /// How a gradient passes back through the normalisation of `x`, and the gradient of the scale and shift.
+    ///
+    /// # Source
+    /// Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply.
+    pub(crate) fn back<R>(
+        &self,
+        gradient: &[f32],
+        gate: Option<&[f32]>,
+        x: &[f32],
+        weight: &[f32],
+        pass: impl FnOnce(&Through<'_>) -> R,
+    ) -> (R, Vec<f32>) {
+        let channels = self.mean.len();
+        let sums = gradient_sums(simd(), gradient, gate, x, &self.mean);
+        let mut of_affine = vec![0.0; 2 * channels];
+        let (mut slope, mut lean, mut shift) =
+            (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
+        for channel in 0..channels {
+            let ([sum, product], inverse) = (sums[channel], self.inverse[channel]);
+            of_affine[channel] = (product * inverse) as f32;
+            of_affine[channels + channel] = sum as f32;
+            let scale = f64::from(weight[channel]) * inverse;
+            slope[channel] = scale as f32;
+            // Each value moved the batch's mean and variance a little; it did not move the running ones.
+            if let Some(count) = self.count {
+                lean[channel] = (-scale * inverse * inverse * product / count as f64) as f32;
+                shift[channel] = (-scale * sum / count as f64) as f32;
+            }
+        }
+        let (pivot, slope, lean, shift) = (&self.mean, &slope, &lean, &shift);
+        (pass(&Through { simd: simd(), gradient, gate, x, pivot, slope, lean, shift }), of_affine)
+    }
+}
+
+/// The way back through [`batch_norm`].
+struct Normalise {
+    statistics: Statistics,
+    relu: bool,
+}
+
+impl Backward<2> for Normalise {
+    const NAME: &'static str = "batch-norm";
+
+    fn gradients(
+        &self,
+        [x, affine]: [&Tensor; 2],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 2]> {
+        let (of_x, of_affine) = read([x, affine, y, gradient], |[x, affine, y, gradient]| {
+            let pass = |through: &Through<'_>| through.all();
+            self.statistics.back(gradient, self.relu.then_some(y), x, affine, pass)
+        })?;
+        Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape()))])
+    }
+}
+
+impl Backward<3> for Normalise {
+    const NAME: &'static str = "batch-norm";
+
+    fn gradients(
+        &self,
+        [x, affine, _]: [&Tensor; 3],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 3]> {
+        let of_residual = if self.relu {
+            tensor(read([gradient, y], |[gradient, y]| gated(simd(), gradient, y))?, y.shape())
+        } else {
+            gradient.clone()
+        };
+        let (of_x, of_affine) = read([x, affine, &of_residual], |[x, affine, gradient]| {
+            self.statistics.back(gradient, None, x, affine, |through| through.all())
+        })?;
+        Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape())), Some(of_residual)])
+    }
+}
+
+/// Two tensors, flat, one behind the other.
+pub(crate) fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (a, b) = (&a.contiguous()?, &b.contiguous()?);
+    let both = read([a, b], |both| both.concat())?;
+    let len = both.len();
+    Ok(record2([a, b], both, len, Joined)?)
+}
+
+/// The way back through [`join`].
+struct Joined;
+
+impl Backward<2> for Joined {
+    const NAME: &'static str = "join";
+
+    fn gradients(
+        &self,
+        parts: [&Tensor; 2],
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 2]> {
+        let [a, b] = read([gradient], |[gradient]| {
+            let (a, b) = gradient.split_at(parts[0].elem_count());
+            [a.to_vec(), b.to_vec()]
+        })?;
+        Ok([Some(tensor(a, parts[0].shape())), Some(tensor(b, parts[1].shape()))])
+    }
 }

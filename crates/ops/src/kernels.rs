@@ -1,0 +1,14 @@
+//! The loops behind the operations, on plain slices: channels last, single precision.
+
+pub(crate) mod backward;
+pub(crate) mod buffer;
+pub(crate) mod forward;
+pub(crate) mod geometry;
+pub(crate) mod norm;
+mod pack;
+mod rows;
+mod tile;
+mod weights;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Both gradients of a convolution, image by image, so that each incoming gradient is read while it is warm.
+
+use super::buffer::{Fresh, Scratch, Shared};
+use super::forward::margins;
+use super::geometry::{Geometry, Walk};
+use super::pack::{Direction, Packed};
+use super::rows::{Image, Padded, Runs};
+use super::tile::Finish;
+use super::weights::{Correlation, Map};
+use crate::simd::Simd;
+use crate::threads::{par, stretch};
+
+/// Gradients of the kernel are summed over so many stretches of the batch first, however many threads there are.
+const CHUNKS: usize = 8;
+
+/// Where the gradient of a convolution's output comes from.
+pub(crate) trait Incoming: Sync {
+    /// Writes the gradient of output row `row`, counted over all images.
+    fn fill(&self, row: usize, gradient: &mut [f32]);
+}
+
+/// A gradient that is there already.
+pub(crate) struct Given<'a>(pub &'a [f32]);
+
+impl Incoming for Given<'_> {
+    fn fill(&self, row: usize, gradient: &mut [f32]) {
+        gradient.copy_from_slice(&self.0[row * gradient.len()..][..gradient.len()]);
+    }
+}
+
+/// The gradients that a convolution was asked for.
+pub(crate) struct Gradients {
+    /// Of its input.
+    pub input: Option<Vec<f32>>,
+    /// Of its kernel.
+    pub kernel: Option<Vec<f32>>,
+}
+
+/// The walks of the input's gradient, ready to run.
+struct Inward {
+    walks: Vec<Walk>,
+    runs: Vec<Runs>,
+    /// By walk, then by group.
+    weights: Vec<Packed>,
+}
+
+/// Gradients of what [`forward`](super::forward::forward) computes.
+pub(crate) fn backward(
+    simd: Simd,
+    geometry: &Geometry,
+    x: &[f32],
+    kernel: &[f32],
+    incoming: &impl Incoming,
+    [of_input, of_kernel]: [bool; 2],
+) -> Gradients {
+    let (groups, from, to) = (geometry.conv.groups, geometry.group_from(), geometry.group_to());
+    let (from_len, kernel_len) = (geometry.input_len(), geometry.kernel_len());
+    let [out_height, out_width] = geometry.output;
+    let walks = if of_input { geometry.backward() } else { Vec::new() };
+    let margin @ [left, right] = margins(walks.iter().map(|walk| &walk.columns));
+    let width = left + out_width + right;
+    let inward = Inward {
+        runs: walks.iter().map(|walk| Runs::new(walk, width, geometry.to, to)).collect(),
+        weights: walks
+            .iter()
+            .flat_map(|walk| (0..groups).map(move |group| (walk, group)))
+            .map(|(walk, group)| Packed::new(simd, geometry, Direction::Backward, walk, kernel, group))
+            .collect(),
+        walks,
+    };
+    let outward = geometry.forward();
+
+    let chunks = CHUNKS.min(geometry.batch);
+    let mut input = Fresh::new(if of_input { geometry.batch * from_len } else { 0 });
+    let input_at = input.as_mut_ptr();
+    let mut parts = Scratch::any(if of_kernel { chunks * kernel_len } else { 0 });
+    let parts_at = Shared::to(&mut parts);
+    par(chunks, |chunk| {
+        let mut gradient = Scratch::any(out_height * width * geometry.to);
+        if of_kernel {
+            // SAFETY: each piece of work has its own part.
+            unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * kernel_len), kernel_len) }.fill(0.0);
+        }
+        for image in stretch(geometry.batch, chunks, chunk) {
+            fill(&mut gradient, incoming, image, geometry, margin);
+            let padded = Padded { floats: gradient.as_ptr(), left, width, pixel: geometry.to };
+            for group in 0..groups {
+                let seen = Padded { floats: padded.floats.wrapping_add(group * to), ..padded };
+                for (index, (walk, runs)) in inward.walks.iter().zip(&inward.runs).enumerate() {
+                    simd.run(Image {
+                        walk,
+                        runs,
+                        input: seen,
+                        weights: &inward.weights[index * groups + group],
+                        channels: from,
+                        // SAFETY: each image is written by one piece of work.
+                        out: unsafe { input_at.at(image * from_len + group * from) },
+                        out_width: geometry.input[1],
+                        out_pixel: geometry.from,
+                        finish: Finish::PLAIN,
+                    });
+                }
+                if of_kernel {
+                    simd.run(Correlation {
+                        walk: &outward,
+                        x: Map {
+                            floats: x[image * from_len..][..from_len].as_ptr().wrapping_add(group * from),
+                            width: geometry.input[1],
+                            pixel: geometry.from,
+                        },
+                        gradient: Map {
+                            floats: seen.floats.wrapping_add(left * geometry.to),
+                            width,
+                            pixel: geometry.to,
+                        },
+                        from,
+                        to,
+                        // SAFETY: each piece of work has its own part.
+                        out: unsafe { parts_at.at(chunk * kernel_len + group * to) },
+                        out_row: geometry.to,
+                    });
+                }
+            }
+        }
+    });
+    Gradients {
+        // SAFETY: the walks of a backward pass write each input once: one walk for each place within a stride.
+        input: of_input.then(|| unsafe { input.written() }),
+        kernel: of_kernel.then(|| add_up(&parts, kernel_len, chunks)),
+    }
+}
+
+/// Writes the incoming gradient of one image between zeros.
+fn fill(padded: &mut [f32], incoming: &impl Incoming, image: usize, geometry: &Geometry, margin: [usize; 2]) {
+    let [left, right] = margin.map(|pixels| pixels * geometry.to);
+    let [height, width] = geometry.output;
+    let row_len = width * geometry.to;
+    for (row, padded) in padded.chunks_exact_mut(left + row_len + right).enumerate() {
+        padded[..left].fill(0.0);
+        incoming.fill(image * height + row, &mut padded[left..left + row_len]);
+        padded[left + row_len..].fill(0.0);
+    }
+}
+
+/// The sum of `count` parts, in their order.
+fn add_up(parts: &[f32], len: usize, count: usize) -> Vec<f32> {
+    let mut total = Fresh::new(len);
+    let total_at = total.as_mut_ptr();
+    let pieces = len.div_ceil(1 << 14);
+    par(pieces, |piece| {
+        let range = stretch(len, pieces, piece);
+        // SAFETY: the stretches do not overlap, and this one is written before it is looked at.
+        let total = unsafe {
+            let total = total_at.at(range.start);
+            total.copy_from_nonoverlapping(parts[range.clone()].as_ptr(), range.len());
+            std::slice::from_raw_parts_mut(total, range.len())
+        };
+        for part in 1..count {
+            for (sum, value) in total.iter_mut().zip(&parts[part * len..][range.clone()]) {
+                *sum += value;
+            }
+        }
+    });
+    // SAFETY: the stretches cover it all.
+    unsafe { total.written() }
+}

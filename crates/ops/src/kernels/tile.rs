@@ -1,0 +1,169 @@
+//! The micro-kernel of the convolution: a tile of output pixels times vectors of output channels, held in registers.
+
+use crate::simd::Lanes;
+
+/// A stretch of the sum that an output is: `len` inputs in a row meet as many rows of weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    /// The first input, seen from the output's own place.
+    pub input: isize,
+    /// The first row of weights.
+    pub weight: usize,
+    /// How many.
+    pub len: usize,
+}
+
+/// What happens to a sum before it is written, and what is remembered of it. Absent parts are null.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish {
+    /// Per channel: times the sum.
+    pub scale: *const f32,
+    /// Per channel: added then.
+    pub shift: *const f32,
+    /// Per output: added then.
+    pub residual: *const f32,
+    /// Whether what is below zero becomes zero.
+    pub relu: bool,
+    /// Per channel: what the two below are counted from. Present when they are.
+    pub pivot: *const f32,
+    /// Per channel: gathers what is written, less the pivot.
+    pub sum: *mut f32,
+    /// Per channel: gathers the square of that.
+    pub square: *mut f32,
+}
+
+// SAFETY: as for `Shared`: the parts that are written belong to one piece of work.
+unsafe impl Send for Finish {}
+// SAFETY: as above.
+unsafe impl Sync for Finish {}
+
+impl Finish {
+    /// Writes the sums as they are.
+    pub(crate) const PLAIN: Self = Self {
+        scale: std::ptr::null(),
+        shift: std::ptr::null(),
+        residual: std::ptr::null(),
+        relu: false,
+        pivot: std::ptr::null(),
+        sum: std::ptr::null_mut(),
+        square: std::ptr::null_mut(),
+    };
+
+    /// The same from channel `channel` on, and from the output `output` floats on.
+    #[inline(always)]
+    pub(crate) fn at(self, channel: usize, output: usize) -> Self {
+        Self {
+            scale: self.scale.wrapping_add(if self.scale.is_null() { 0 } else { channel }),
+            shift: self.shift.wrapping_add(if self.shift.is_null() { 0 } else { channel }),
+            residual: self.residual.wrapping_add(if self.residual.is_null() { 0 } else { output }),
+            pivot: self.pivot.wrapping_add(if self.pivot.is_null() { 0 } else { channel }),
+            sum: self.sum.wrapping_add(if self.sum.is_null() { 0 } else { channel }),
+            square: self.square.wrapping_add(if self.square.is_null() { 0 } else { channel }),
+            ..self
+        }
+    }
+}
+
+/// Sums `P` pixels × `V` vectors of channels.
+///
+/// Each step broadcasts one input of each pixel against one row of weights: `P + V` loads for `P · V` fused
+/// multiply-adds. Pixels lie `step` floats apart in the input; if they are `INTERLEAVED`, they lie side by side.
+///
+/// # Safety
+/// Beside the condition of [`Lanes`]: every input that the runs name, `V · N` weights in each row that they name.
+#[inline(always)]
+pub(crate) unsafe fn sum<L: Lanes, const P: usize, const V: usize, const INTERLEAVED: bool>(
+    input: *const f32,
+    step: usize,
+    runs: &[Run],
+    weights: *const f32,
+) -> [[L; V]; P] {
+    // SAFETY: this function's own condition.
+    unsafe {
+        let mut sums = [[L::splat(0.0); V]; P];
+        for run in runs {
+            let mut x = input.wrapping_offset(run.input);
+            let mut w = weights.add(run.weight * V * L::N);
+            for _ in 0..run.len {
+                let mut row = [L::splat(0.0); V];
+                for v in 0..V {
+                    row[v] = L::load(w.add(v * L::N));
+                }
+                for p in 0..P {
+                    let value = L::splat(*x.wrapping_add(if INTERLEAVED { p } else { p * step }));
+                    for v in 0..V {
+                        sums[p][v] = value.mul_add(row[v], sums[p][v]);
+                    }
+                }
+                x = x.wrapping_add(if INTERLEAVED { P } else { 1 });
+                w = w.wrapping_add(V * L::N);
+            }
+        }
+        sums
+    }
+}
+
+/// Writes the first `pixels` of a tile of sums, `step` floats apart, the last vector under `mask`.
+///
+/// # Safety
+/// Beside the condition of [`Lanes`]: room for what is written, and as many channels in what `finish` has.
+#[inline(always)]
+pub(crate) unsafe fn write<L: Lanes, const P: usize, const V: usize>(
+    sums: [[L; V]; P],
+    out: *mut f32,
+    step: usize,
+    pixels: usize,
+    mask: L::Mask,
+    finish: &Finish,
+) {
+    // SAFETY: this function's own condition.
+    unsafe {
+        let whole = L::mask(L::N);
+        for v in 0..V {
+            let mask = if v == V - 1 { mask } else { whole };
+            let channel = v * L::N;
+            let scale = if finish.scale.is_null() {
+                L::splat(1.0)
+            } else {
+                L::load_some(finish.scale.add(channel), mask)
+            };
+            let shift = if finish.shift.is_null() {
+                L::splat(0.0)
+            } else {
+                L::load_some(finish.shift.add(channel), mask)
+            };
+            let affine = !finish.scale.is_null() || !finish.shift.is_null();
+            let (mut total, mut square) = (L::splat(0.0), L::splat(0.0));
+            let counted = !finish.sum.is_null();
+            let pivot = if counted { L::load_some(finish.pivot.add(channel), mask) } else { total };
+            for p in 0..P {
+                if p >= pixels {
+                    break;
+                }
+                let place = p * step + channel;
+                let mut value = sums[p][v];
+                if affine {
+                    value = value.mul_add(scale, shift);
+                }
+                if !finish.residual.is_null() {
+                    value = value.add(L::load_some(finish.residual.add(place), mask));
+                }
+                if finish.relu {
+                    // In this order what is not a number stays so.
+                    value = L::splat(0.0).max(value);
+                }
+                value.store_some(out.add(place), mask);
+                if counted {
+                    let apart = value.sub(pivot);
+                    total = total.add(apart);
+                    square = apart.mul_add(apart, square);
+                }
+            }
+            if counted {
+                let (sum, squares) = (finish.sum.add(channel), finish.square.add(channel));
+                L::load_some(sum, mask).add(total).store_some(sum, mask);
+                L::load_some(squares, mask).add(square).store_some(squares, mask);
+            }
+        }
+    }
+}
