@@ -3,6 +3,7 @@ use crate::composed;
 use crate::kernels::backward::{Given, Gradients, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
+use crate::macs;
 use crate::record::{Backward, read, record2, record3, tensor};
 use crate::simd::simd;
 use candle::Tensor;
@@ -83,6 +84,12 @@ impl Geometry {
     pub(crate) fn shape(&self) -> [usize; 4] {
         [self.batch, self.output[0], self.output[1], self.to]
     }
+
+    /// Multiplications of weights with values.
+    pub(crate) fn macs(&self) -> usize {
+        let [height, width] = self.kernel;
+        self.shape().iter().product::<usize>() * height * width * self.from / self.conv.groups
+    }
 }
 
 /// Cross-correlation of a map with a kernel.
@@ -98,10 +105,11 @@ pub fn conv2d(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) ->
         let (what, expected) = ("the bias of a convolution", format!("({},)", geometry.to));
         return Err(Error::Shape { what, expected, got: bias.dims().to_vec() });
     }
+    macs::count(geometry.macs());
+    let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
     if !on_cpu(&[x, kernel, bias.unwrap_or(x)]) {
         return Ok(composed::conv2d(x, kernel, bias, conv)?);
     }
-    let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
     let bias = bias.map(Tensor::contiguous).transpose()?;
     Ok(match &bias {
         None => {

@@ -3,6 +3,7 @@ use crate::kernels::backward::{Gradients, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::kernels::norm::{Through, gated};
+use crate::macs;
 use crate::norm::{Statistics, join};
 use crate::record::{Backward, read, record3, tensor};
 use crate::simd::simd;
@@ -34,6 +35,7 @@ pub fn conv_norm(
     if !on_cpu(&all) || (mode == Mode::Eval && tracked) {
         return batch_norm(&conv2d(x, kernel, None, conv)?, norm, residual, relu, mode);
     }
+    macs::count(geometry.macs());
     let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
     let residual = residual.map(Tensor::contiguous).transpose()?;
     if mode == Mode::Eval {
@@ -164,3 +166,6 @@ impl Backward<3> for WithResidual {
         Ok([of_x, Some(tensor(of_weights, weights.shape())), residual.track_op().then_some(of_residual)])
     }
 }
+
+#[cfg(test)]
+mod tests;
