@@ -1,0 +1,26 @@
+use super::Session;
+use super::table::run;
+use crate::Result;
+use crate::table::{Choice, Table};
+use clap::Args;
+
+/// A teacher that saw much beside students that see little, offline and in a few minutes.
+///
+/// It is the table `demo` and nothing else: `sokd table demo`, `sokd describe demo`, `sokd report demo` work on it too.
+#[derive(Debug, Default, Args)]
+pub struct Demo {
+    /// Runs it again although it is finished.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Demo {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let table = Table::open("demo")?;
+        let choice = Choice { tier: "full".to_owned(), ..Choice::default() };
+        if !session.quiet {
+            eprintln!("{}\n\n{}\n", table.head.title, table.head.note.trim());
+        }
+        run(&table, &choice, session, self.force, None)
+    }
+}

@@ -1,0 +1,204 @@
+use super::entries::{Entry, Kind, entries, part, parts, remark, settings};
+use super::{Session, print, print_json};
+use crate::misfit::closest;
+use crate::table::{Choice, Table};
+use crate::{Misfit, Result, shipped, table};
+use clap::Args;
+use serde_json::{Value, json};
+use sokd_data::DataSpec;
+use sokd_losses::LossSpec;
+use sokd_models::ModelSpec;
+use std::fmt::Write;
+
+/// Tells what is known of a network, loss, data set, preset, recipe or table.
+///
+/// Paper and formula, every setting with its default, and the pairs for which values are published.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd describe dkd
+  sokd describe resnet8x4
+  sokd describe sokd:cifar100-240
+  sokd describe cifar100-pairs --json")]
+pub struct Describe {
+    /// A name that `sokd list` knows.
+    name: String,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// All that is known of a name.
+struct Known {
+    entry: Entry,
+    /// Prose: paper, formula, remarks.
+    text: String,
+    /// Name, default and meaning of each setting.
+    settings: Vec<[String; 3]>,
+    /// Published values, a line each.
+    published: Vec<String>,
+}
+
+impl Describe {
+    pub fn run(&self, _: &Session) -> Result<()> {
+        let all: Vec<Entry> = Kind::ALL.into_iter().flat_map(entries).collect();
+        let meant: Vec<&Entry> = all.iter().filter(|entry| entry.name == self.name).collect();
+        if meant.is_empty() {
+            let near = closest(&self.name, all.iter().map(|entry| entry.name.as_str()));
+            let help = near
+                .map_or("`sokd list` names everything".to_owned(), |near| format!("did you mean `{near}`?"));
+            return Err(Misfit::new(format!("nothing is called `{}`", self.name)).help(help).into());
+        }
+        let known = meant.into_iter().map(|entry| Known::of(entry.clone())).collect::<Result<Vec<_>>>()?;
+        if self.json {
+            return print_json(&known.iter().map(Known::json).collect::<Vec<_>>());
+        }
+        print(known.iter().map(Known::text).collect::<Vec<_>>().join("\n\n").trim_end())
+    }
+}
+
+impl Known {
+    fn of(entry: Entry) -> Result<Self> {
+        let name = entry.name.clone();
+        let mut known = Self { entry, text: String::new(), settings: Vec::new(), published: Vec::new() };
+        match known.entry.kind {
+            Kind::Models => {
+                if let Some(spec) = sokd_models::named(&name) {
+                    known.learn(&parts::<ModelSpec>(), &spec.name());
+                    let _ = write!(
+                        known.text,
+                        "\n\nIn a recipe: model = \"{name}\", which is {}",
+                        settings(&spec)
+                    );
+                }
+            }
+            Kind::Losses => {
+                known.learn(&parts::<LossSpec>(), &name);
+                known.published = published(&name)?;
+            }
+            Kind::Datasets => {
+                let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
+                known.learn(&parts::<DataSpec>(), &spec);
+            }
+            Kind::Presets => {
+                let preset = name.trim_start_matches("sokd:");
+                known.text = sokd_baselines::preset(preset).unwrap_or_default().to_owned();
+            }
+            Kind::Recipes => known.text = shipped::recipe(&name).unwrap_or_default().to_owned(),
+            Kind::Tables => known.text = shipped::table(&name).unwrap_or_default().to_owned(),
+        }
+        Ok(known)
+    }
+
+    /// What the part's documentation and schema say.
+    fn learn(&mut self, parts: &[Value], name: &str) {
+        let Some(part) = part(parts, name) else { return };
+        let text =
+            |value: &Value| value.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.text = readable(&text(part));
+        let properties = part.get("properties").and_then(Value::as_object);
+        for (field, schema) in properties.into_iter().flatten().filter(|(field, _)| *field != "type") {
+            let default = schema.get("default").map_or("required".to_owned(), Value::to_string);
+            self.settings.push([field.clone(), default, readable(&text(schema)).replace('\n', " ")]);
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut out =
+            format!("{} ({})\n\n{}\n", self.entry.name, singular(self.entry.kind), self.text.trim());
+        if !self.settings.is_empty() {
+            out.push_str("\nSettings:\n");
+            let wide = |at: usize| {
+                self.settings.iter().map(|setting| setting[at].chars().count()).max().unwrap_or(0)
+            };
+            let (name, default) = (wide(0), wide(1));
+            for [field, value, what] in &self.settings {
+                let _ = writeln!(out, "  {field:name$}  {value:default$}  {what}");
+            }
+        }
+        if !self.published.is_empty() {
+            out.push_str("\nPublished (top-1, %):\n");
+            for line in &self.published {
+                let _ = writeln!(out, "  {line}");
+            }
+        }
+        out
+    }
+
+    fn json(&self) -> Value {
+        let setting =
+            |[name, default, what]: &[String; 3]| json!({ "name": name, "default": default, "what": what });
+        json!({
+            "name": self.entry.name,
+            "kind": self.entry.kind,
+            "text": self.text,
+            "settings": self.settings.iter().map(setting).collect::<Vec<_>>(),
+            "published": self.published,
+        })
+    }
+}
+
+fn singular(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Models => "a network",
+        Kind::Losses => "a loss",
+        Kind::Datasets => "a data set",
+        Kind::Presets => "a preset: `extends = [\"...\"]` lays it under a recipe",
+        Kind::Recipes => "a recipe: `sokd train`",
+        Kind::Tables => "a table: `sokd table`",
+    }
+}
+
+/// Rustdoc as a terminal shows it: headings without signs, links without brackets.
+fn readable(text: &str) -> String {
+    text.replace("# Source\n", "Source: ").replace("[`", "`").replace("`]", "`").trim().to_owned()
+}
+
+/// The values that the tables which come with sokd cite for arms with this loss.
+fn published(loss: &str) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for name in table::names() {
+        let table = Table::open(name)?;
+        let values = table.published();
+        if values.is_empty() {
+            continue;
+        }
+        let choice = Choice { tier: "full".to_owned(), seeds: Some(vec![0]), ..Choice::default() };
+        for cell in table.cells(&choice)? {
+            let recipe = &cell.resolved.recipe;
+            if !recipe.objective.values().any(|term| term.loss.name() == loss && recipe.teacher.is_some()) {
+                continue;
+            }
+            for value in values.iter().filter(|value| value.row == cell.row && value.column == cell.column) {
+                lines.push(format!(
+                    "{:24} {:.2} ({}; {}) {}  table {name}",
+                    value.column,
+                    value.top1,
+                    value.score.name(),
+                    value.protocol,
+                    value.source
+                ));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_with_its_paper_and_every_setting() {
+        let known =
+            Known::of(Entry { name: "dkd".into(), kind: Kind::Losses, what: String::new() }).expect("dkd");
+        let text = known.text();
+        for part in ["2203.08679", "temperature", "4.0", "beta", "8.0"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn remarks_are_sentences() {
+        assert_eq!(remark("#:schema x\n# One thing: done\n# so. And more.\nx = 1"), "One thing: done so");
+    }
+}

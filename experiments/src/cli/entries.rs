@@ -1,0 +1,151 @@
+//! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
+
+use crate::table::Table;
+use crate::{shipped, table};
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use sokd_data::DataSpec;
+use sokd_losses::LossSpec;
+use sokd_models::ModelSpec;
+
+/// What a name can stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Networks, by the field's names.
+    Models,
+    /// Comparisons of student and teacher.
+    Losses,
+    /// Images.
+    Datasets,
+    /// Published settings, as fragments of recipes.
+    Presets,
+    /// Whole runs.
+    Recipes,
+    /// Rows, columns and seeds over a recipe.
+    Tables,
+}
+
+impl Kind {
+    /// In the order in which they are listed.
+    pub const ALL: [Self; 6] =
+        [Self::Models, Self::Losses, Self::Datasets, Self::Presets, Self::Recipes, Self::Tables];
+
+    /// As headings have it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Models => "models",
+            Self::Losses => "losses",
+            Self::Datasets => "datasets",
+            Self::Presets => "presets",
+            Self::Recipes => "recipes",
+            Self::Tables => "tables",
+        }
+    }
+}
+
+/// Something with a name.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// As recipes and the command line have it.
+    pub name: String,
+    /// What it stands for.
+    pub kind: Kind,
+    /// A line about it.
+    pub what: String,
+}
+
+/// All of a kind, in the order of their catalogue.
+pub fn entries(kind: Kind) -> Vec<Entry> {
+    let entry = |name: &str, what: String| Entry { name: name.to_owned(), kind, what };
+    match kind {
+        Kind::Models => {
+            let spec = |name: &str| sokd_models::named(name).map(|spec| settings(&spec)).unwrap_or_default();
+            sokd_models::names().into_iter().map(|name| entry(name, spec(name))).collect()
+        }
+        Kind::Losses => {
+            let parts = parts::<LossSpec>();
+            LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
+        }
+        Kind::Datasets => {
+            let parts = parts::<DataSpec>();
+            let what = |name: &str| {
+                let Some(spec) = DataSpec::named(name) else { return String::new() };
+                first_line(&description(&parts, &spec.name()))
+            };
+            let mut names: Vec<String> = DataSpec::known().map(str::to_owned).to_vec();
+            names.extend(DataSpec::names().into_iter().filter(|name| DataSpec::named(name).is_none()));
+            names
+                .iter()
+                .map(|name| {
+                    let known = what(name);
+                    entry(name, if known.is_empty() { first_line(&description(&parts, name)) } else { known })
+                })
+                .collect()
+        }
+        Kind::Presets => sokd_baselines::presets()
+            .map(|name| {
+                let text = sokd_baselines::preset(name).unwrap_or_default();
+                entry(&format!("sokd:{name}"), remark(text))
+            })
+            .collect(),
+        Kind::Recipes => shipped::RECIPES.iter().map(|(name, text)| entry(name, remark(text))).collect(),
+        Kind::Tables => table::names()
+            .into_iter()
+            .map(|name| entry(name, Table::open(name).map(|table| table.head.title).unwrap_or_default()))
+            .collect(),
+    }
+}
+
+/// The parts of a catalogue as its JSON Schema tells them.
+pub fn parts<T: JsonSchema>() -> Vec<Value> {
+    let schema =
+        schemars::SchemaGenerator::new(schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+            settings.inline_subschemas = true;
+        }))
+        .into_root_schema_for::<T>();
+    schema.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+/// The part of that name.
+pub fn part<'a>(parts: &'a [Value], name: &str) -> Option<&'a Value> {
+    parts.iter().find(|part| part.pointer("/properties/type/const").and_then(Value::as_str) == Some(name))
+}
+
+/// What a part's documentation says.
+pub fn description(parts: &[Value], name: &str) -> String {
+    let text = part(parts, name).and_then(|part| part.get("description")).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+/// The first sentence, on one line.
+pub fn first_line(text: &str) -> String {
+    let paragraph =
+        text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    match paragraph.split_once(": ") {
+        Some((start, _)) if paragraph.len() > 100 => format!("{start}."),
+        _ => paragraph,
+    }
+}
+
+/// The comment that a TOML text begins with, up to its first full stop.
+pub fn remark(text: &str) -> String {
+    let lines = text.lines().skip_while(|line| line.starts_with("#:"));
+    let comment: Vec<&str> = lines
+        .take_while(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let comment = comment.join(" ");
+    comment
+        .split_once(". ")
+        .map_or(comment.as_str(), |(sentence, _)| sentence)
+        .trim_end_matches('.')
+        .to_owned()
+}
+
+/// A network's type and settings on one line.
+pub fn settings(spec: &ModelSpec) -> String {
+    toml::Value::try_from(spec).map(|value| value.to_string()).unwrap_or_default()
+}

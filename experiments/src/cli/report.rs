@@ -1,0 +1,51 @@
+use super::table::Size;
+use super::{Session, print, print_json};
+use crate::report::Report as Measured;
+use crate::table::Table;
+use crate::{Result, rundir};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Where results are committed, seen from the workspace's root.
+pub const RESULTS: &str = "experiments/results";
+
+/// Writes the report of a table: from its runs here, and from committed results where there is no run.
+///
+/// Prints the table, and the paths of a Markdown file and of one HTML file that needs nothing else.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd report demo
+  sokd report cifar10-first --tier short
+  sokd report cifar10-first --tier short --json")]
+pub struct Report {
+    /// A file, or the name of a table that comes with sokd.
+    name: String,
+    /// The settings that were overridden when it ran.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    size: Size,
+    /// Where committed results lie.
+    #[arg(long, value_name = "DIR", default_value = RESULTS)]
+    results: PathBuf,
+    /// Where to write, in place of `runs/<table>`.
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+    /// Prints the measured cells as JSON, and writes no file.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Report {
+    pub fn run(&self, _: &Session) -> Result<()> {
+        let table = Table::open(&self.name)?;
+        let report = Measured::gather(&table, &self.size.choice(&self.overrides), &self.results)?;
+        if self.json {
+            return print_json(&report.runs);
+        }
+        let folder = self.into.clone().unwrap_or_else(|| rundir::root().join(&table.name));
+        let [html, markdown] = report.write(&folder)?;
+        print(report.plain())?;
+        print(format!("{}\n{}", markdown.display(), html.display()))
+    }
+}

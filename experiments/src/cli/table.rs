@@ -1,0 +1,116 @@
+use super::{Session, print};
+use crate::report::Report;
+use crate::table::{Choice, Table as Rows, Work};
+use crate::{Error, Result, rundir};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// Runs what is missing of a table: rows × columns × seeds over a recipe.
+///
+/// Finished cells are not run again. A cell that fails does not stop the others; the exit code is then the first
+/// failure's. The last lines on the standard output are the report's paths.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd table demo                                the demo
+  sokd table cifar10-first --tier short
+  sokd table cifar100-pairs --rows KD,DKD --columns 'vgg13 → vgg8' --seeds 0,1,2
+  sokd table my.toml --tier smoke                two steps of every cell
+  sokd table cifar100-pairs --dry-run            what would run, and what is finished")]
+pub struct Table {
+    /// A file, or the name of a table that comes with sokd.
+    name: String,
+    /// Settings to override in every cell.
+    #[arg(value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    size: Size,
+    /// Runs finished cells again.
+    #[arg(long)]
+    force: bool,
+    /// Says what would run, and runs nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Also keeps each finished cell as a JSON file below this folder, the form in which results are committed.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// Which cells of a table, and at which size.
+#[derive(Clone, Debug, Args)]
+pub struct Size {
+    /// `smoke` (two steps on procedural images), `short` where the recipe has one, or `full`.
+    #[arg(long, default_value = "full")]
+    pub tier: String,
+    /// In place of the table's own.
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    pub seeds: Option<Vec<u64>>,
+    /// Only these rows.
+    #[arg(long, value_delimiter = ',', value_name = "ROW,ROW")]
+    pub rows: Vec<String>,
+    /// Only these columns.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN,COLUMN")]
+    pub columns: Vec<String>,
+}
+
+impl Size {
+    /// The cells that are meant.
+    pub fn choice(&self, overrides: &[String]) -> Choice {
+        let Self { tier, seeds, rows, columns } = self.clone();
+        Choice { tier, seeds, rows, columns, overrides: overrides.to_vec() }
+    }
+}
+
+impl Table {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let table = Rows::open(&self.name)?;
+        let choice = self.size.choice(&self.overrides);
+        if self.dry_run {
+            return plan(&table, &choice);
+        }
+        run(&table, &choice, session, self.force, self.keep.as_deref())
+    }
+}
+
+/// Runs a table, and leaves a report of it.
+pub fn run(table: &Rows, choice: &Choice, session: &Session, force: bool, keep: Option<&Path>) -> Result<()> {
+    let outcome = Work { table, choice, session, force }.run()?;
+    if let Some(results) = keep {
+        for measured in &outcome.finished {
+            measured.keep(results, &table.name)?;
+        }
+    }
+    let mut report = Report::gather(table, choice, Path::new(super::report::RESULTS))?;
+    let cells = outcome.finished.len() + outcome.failed.len();
+    for (label, error) in &outcome.failed {
+        report.problems.retain(|problem| !problem.starts_with(&format!("{label}:")));
+        report.problems.push(format!("{label}: {error}"));
+    }
+    let [html, markdown] = report.write(&rundir::root().join(&table.name))?;
+    print(report.plain())?;
+    print(format!("{}\n{}", markdown.display(), html.display()))?;
+    let failed = outcome.failed.len();
+    match outcome.failed.into_iter().next() {
+        None => Ok(()),
+        Some((_, first)) => Err(Error::Cells { failed, cells, first: Box::new(first) }),
+    }
+}
+
+fn plan(table: &Rows, choice: &Choice) -> Result<()> {
+    let mut lines = Vec::new();
+    let mut line = |label: String, recipe: &str, resolved: &crate::Resolved| {
+        let dir = rundir::default_dir(recipe, resolved);
+        let state = if dir.join("summary.json").exists() { "finished" } else { "to run" };
+        let line = format!("{state:8}  {}  {label}  {}", &resolved.id[..12], dir.display());
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    };
+    let cells = table.cells(choice)?;
+    for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
+        line(format!("teacher {}", teacher.name), &teacher.name, &teacher.resolved);
+    }
+    for cell in &cells {
+        line(cell.label.clone(), &table.name, &cell.resolved);
+    }
+    print(lines.join("\n"))
+}

@@ -1,0 +1,148 @@
+use super::{Gallery, Measured, Report, duration, grouped, id};
+use crate::table::{Cell, Choice, Table, Teacher};
+use crate::{Result, Summary, rundir};
+use sokd_core::{Dataset, Error, file};
+use sokd_data::{DataSpec, Locations};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+impl Report {
+    /// Everything that is known of a table at a size: its runs here, and where there is none, what is committed in
+    /// `results`.
+    ///
+    /// # Errors
+    /// A table that does not fit; a result that is there and cannot be read.
+    pub fn gather(table: &Table, choice: &Choice, results: &Path) -> Result<Self> {
+        let cells = table.cells(choice)?;
+        let mut report = Self {
+            name: table.name.clone(),
+            title: table.head.title.clone(),
+            note: table.head.note.clone(),
+            tier: choice.tier.clone(),
+            published: table.published(),
+            ..Self::default()
+        };
+        for cell in &cells {
+            for (names, name) in [(&mut report.rows, &cell.row), (&mut report.columns, &cell.column)] {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+            report.find(table, cell, choice, results)?;
+            let heading = table.arm(&cell.row, &cell.column);
+            if !report.settings.iter().any(|(known, _)| *known == heading) {
+                report.settings.push((heading, cell.resolved.toml()?));
+            }
+        }
+        report.data(&cells);
+        report.tell_teachers(&cells)?;
+        Ok(report)
+    }
+
+    /// A cell's run, or what is missing.
+    fn find(&mut self, table: &Table, cell: &Cell, choice: &Choice, results: &Path) -> Result<()> {
+        let here = Summary::read(&rundir::default_dir(&table.name, &cell.resolved))?;
+        if let Some(summary) = here {
+            self.runs.push(cell.measured(choice, summary));
+            return Ok(());
+        }
+        let path = Measured::path(results, &table.name, &choice.tier, &cell.row, &cell.column, cell.seed);
+        match Measured::read(&path)? {
+            Some(kept) => {
+                if kept.summary.recipe != cell.resolved.id {
+                    let was = id(&kept.summary.recipe);
+                    let is = id(&cell.resolved.id);
+                    let stale = "was measured before its recipe changed";
+                    self.problems.push(format!("{}: {stale} (recipe {was} then, {is} now)", cell.label));
+                }
+                self.runs.push(kept);
+            }
+            None => self.problems.push(format!("{}: not measured yet", cell.label)),
+        }
+        Ok(())
+    }
+
+    /// The classes and some images, where the data can be opened here.
+    fn data(&mut self, cells: &[Cell]) {
+        let Some(first) = cells.first().map(|cell| &cell.resolved.recipe.data) else { return };
+        let Some(data) = open(first) else { return };
+        let info = data.info();
+        self.classes.clone_from(&info.classes);
+        self.facts.push(format!(
+            "Students: {} labelled images of {}; judged by {} test images.",
+            grouped(info.train as u64),
+            info.name,
+            grouped(info.test as u64)
+        ));
+        self.gallery = Gallery::of(data.as_ref()).ok();
+    }
+
+    /// Who taught, in a sentence each.
+    fn tell_teachers(&mut self, cells: &[Cell]) -> Result<()> {
+        let mut told: Vec<&str> = Vec::new();
+        for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
+            if !told.contains(&teacher.resolved.id.as_str()) {
+                told.push(&teacher.resolved.id);
+                self.tell_trained(teacher)?;
+            }
+        }
+        let mut lines = Vec::new();
+        for taught in self.runs.iter().filter_map(|run| run.summary.teacher.as_ref()) {
+            // Teachers trained here have told more already.
+            if taught.weights.starts_with("run:") {
+                continue;
+            }
+            let digest = taught
+                .sha256
+                .as_deref()
+                .map_or(String::new(), |sha256| format!(" (SHA-256 {}…)", id(sha256)));
+            let line = format!(
+                "Teacher: {}, {} parameters, weights {}{digest}; top-1 {:.2} % on the test images, measured before the first step.",
+                taught.network.model,
+                grouped(taught.network.parameters as u64),
+                taught.weights,
+                taught.top1
+            );
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        self.facts.extend(lines);
+        Ok(())
+    }
+
+    fn tell_trained(&mut self, teacher: &Teacher) -> Result<()> {
+        let dir = rundir::default_dir(&teacher.name, &teacher.resolved);
+        let Some(summary) = Summary::read(&dir)? else { return Ok(()) };
+        let seen = open(&teacher.resolved.recipe.data)
+            .map_or(String::new(), |data| format!("{} labelled images, ", grouped(data.info().train as u64)));
+        self.facts.push(format!(
+            "Teacher: {}, {} parameters, trained here by the recipe {} on {seen}{} epochs, in {}; top-1 {:.2} % on the test images.",
+            summary.student.model,
+            grouped(summary.student.parameters as u64),
+            teacher.name,
+            summary.epochs.len(),
+            duration(summary.seconds),
+            summary.last.top1
+        ));
+        self.settings.push((format!("teacher {}", teacher.name), teacher.resolved.toml()?));
+        Ok(())
+    }
+
+    /// Writes the report beside a table's runs, as HTML and as Markdown; gives their paths.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2]> {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let stem = if self.tier == "full" { "report".to_owned() } else { format!("report-{}", self.tier) };
+        let [html, markdown] = ["html", "md"].map(|kind| folder.join(format!("{stem}.{kind}")));
+        file::write(&html, self.html().as_bytes())?;
+        file::write(&markdown, self.markdown().as_bytes())?;
+        Ok([html, markdown])
+    }
+}
+
+fn open(data: &DataSpec) -> Option<Arc<dyn Dataset>> {
+    data.open(&Locations::from_env()).ok()
+}

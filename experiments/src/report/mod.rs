@@ -1,0 +1,229 @@
+//! What was measured, for people: Markdown, and one HTML file that needs nothing else.
+
+mod gallery;
+mod gather;
+mod html;
+mod markdown;
+mod measured;
+mod plain;
+mod plot;
+mod sheet;
+mod statistics;
+
+pub use gallery::{Gallery, Picture};
+pub use measured::{Measured, Score};
+use statistics::signed;
+pub use statistics::{Gain, Sample};
+
+use crate::Epoch;
+use crate::environment::Environment;
+use serde::{Deserialize, Serialize};
+
+/// A table and everything that was measured for it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// How the command line calls the table.
+    pub name: String,
+    /// What the table asks.
+    pub title: String,
+    /// What a reader must know to read it: who saw what.
+    pub note: String,
+    /// At which size it ran.
+    pub tier: String,
+    /// The table's rows; the first is what the others are compared with.
+    pub rows: Vec<String>,
+    /// The table's columns.
+    pub columns: Vec<String>,
+    /// Every finished run.
+    pub runs: Vec<Measured>,
+    /// What others printed.
+    pub published: Vec<Published>,
+    /// Who saw what, and who taught, in a sentence each.
+    pub facts: Vec<String>,
+    /// What did not run, and why.
+    pub problems: Vec<String>,
+    /// The classes' names, by label.
+    pub classes: Vec<String>,
+    /// Some of the images.
+    pub gallery: Option<Gallery>,
+    /// Resolved recipes, under a heading each.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A printed value, and how its authors came by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// The table's row.
+    pub row: String,
+    /// The table's column.
+    pub column: String,
+    /// In per cent.
+    pub top1: f64,
+    /// Which epoch the authors printed.
+    pub score: Score,
+    /// How many runs they averaged, and what else they say of it.
+    pub protocol: String,
+    /// Where it is printed.
+    pub source: String,
+}
+
+/// The runs of one cell, and what they are compared with.
+struct Arm<'a> {
+    row: String,
+    /// Position among the rows: which colour it has.
+    series: usize,
+    runs: Vec<&'a Measured>,
+    base: Vec<&'a Measured>,
+    published: Vec<&'a Published>,
+}
+
+impl Report {
+    /// The arms of a column, in the order of the rows.
+    fn arms(&self, column: &str) -> Vec<Arm<'_>> {
+        let runs = |row: &str| -> Vec<&Measured> {
+            self.runs.iter().filter(|run| run.row == row && run.column == column).collect()
+        };
+        let base = self.rows.first().map_or_else(Vec::new, |row| runs(row));
+        let arm = |(series, row): (usize, &'_ String)| Arm {
+            row: row.clone(),
+            series,
+            runs: runs(row),
+            base: base.clone(),
+            published: self
+                .published
+                .iter()
+                .filter(|value| value.row == *row && value.column == column)
+                .collect(),
+        };
+        self.rows.iter().enumerate().map(arm).collect()
+    }
+
+    /// The most seeds that any arm has.
+    fn seeds(&self) -> usize {
+        let of = |row: &String, column: &String| {
+            self.runs.iter().filter(|run| run.row == *row && run.column == *column).count()
+        };
+        let counts = self.rows.iter().flat_map(|row| self.columns.iter().map(move |column| of(row, column)));
+        counts.max().unwrap_or(0)
+    }
+
+    /// The different values of something about where the runs took place, in order of appearance.
+    fn distinct(&self, of: impl Fn(&Environment) -> String) -> Vec<String> {
+        let mut seen = Vec::new();
+        for run in &self.runs {
+            let value = of(&run.summary.environment);
+            if !seen.contains(&value) {
+                seen.push(value);
+            }
+        }
+        seen
+    }
+}
+
+impl Arm<'_> {
+    fn values(&self, score: Score) -> Vec<f64> {
+        self.runs.iter().map(|run| score.of(run)).collect()
+    }
+
+    fn sample(&self, score: Score) -> Option<Sample> {
+        Sample::of(&self.values(score))
+    }
+
+    /// Over the first row, seed by seed; `None` for the first row itself.
+    fn gain(&self, score: Score) -> Option<Gain> {
+        if self.series == 0 {
+            return None;
+        }
+        let pairs: Vec<(f64, f64)> = self
+            .runs
+            .iter()
+            .filter_map(|run| {
+                let base = self.base.iter().find(|base| base.summary.seed == run.summary.seed)?;
+                Some((score.of(base), score.of(run)))
+            })
+            .collect();
+        Gain::of(&pairs)
+    }
+
+    /// Mean recall of each class, in per cent.
+    fn recall(&self) -> Option<Vec<f64>> {
+        mean_recall(&self.runs)
+    }
+
+    /// Mean and deviation by epoch.
+    fn curve(&self, of: impl Fn(&Epoch) -> Option<f64>) -> plot::Curve {
+        let epochs = self.runs.iter().map(|run| run.summary.epochs.len()).max().unwrap_or(0);
+        let point = |at: usize| {
+            let values: Vec<f64> =
+                self.runs.iter().filter_map(|run| run.summary.epochs.get(at)).filter_map(&of).collect();
+            let sample = Sample::of(&values)?;
+            Some(((at + 1) as f64, sample.mean, sample.deviation.unwrap_or(0.0)))
+        };
+        plot::Curve { colour: self.series, points: (0..epochs).filter_map(point).collect() }
+    }
+
+    fn mean(&self, of: impl Fn(&Measured) -> f64) -> Option<f64> {
+        let values: Vec<f64> = self.runs.iter().map(|run| of(run)).collect();
+        Sample::of(&values).map(|sample| sample.mean)
+    }
+}
+
+fn mean_recall(runs: &[&Measured]) -> Option<Vec<f64>> {
+    let classes = runs.first()?.summary.recall.len();
+    let mean = |class: usize| {
+        runs.iter().filter_map(|run| run.summary.recall.get(class)).sum::<f64>() / runs.len() as f64
+    };
+    Some((0..classes).map(mean).collect())
+}
+
+/// `77754` → `77 754`, with narrow spaces that do not break.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push('\u{202f}');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `12.3 M`, `850 k`: three digits are enough to compare costs.
+fn short(number: f64) -> String {
+    let (value, unit) = match number {
+        n if n >= 1e9 => (n / 1e9, " G"),
+        n if n >= 1e6 => (n / 1e6, " M"),
+        n if n >= 1e3 => (n / 1e3, " k"),
+        n => (n, ""),
+    };
+    let digits = if value >= 100.0 || unit.is_empty() {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$}{unit}")
+}
+
+/// `8 s`, `4 min 10 s`, `2 h 05 min`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 if seconds < 9.95 => format!("{seconds:.1} s"),
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// The first letters of a recipe's digest: enough to tell recipes apart.
+fn id(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+/// The commit, marked where the sources were not as it has them.
+fn commit(place: &Environment) -> String {
+    format!("{}{}", place.commit, if place.dirty { "+" } else { "" })
+}

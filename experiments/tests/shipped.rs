@@ -1,0 +1,116 @@
+//! Every recipe and table that comes with sokd resolves, to what its snapshot says, and every cell runs.
+
+use sokd_experiments::shipped::{RECIPES, TABLES};
+use sokd_experiments::table::{Choice, Table};
+use sokd_experiments::{Layers, Resolved};
+use std::fmt::Write;
+use std::process::Command;
+
+fn settings(resolved: &Resolved) -> Vec<(String, String)> {
+    let origins = resolved.origins().expect("a resolved recipe can be written");
+    origins.into_iter().map(|(path, value, _)| (path, value.to_string())).collect()
+}
+
+#[test]
+fn recipes_resolve() {
+    // Those below `teachers` are fragments for `extends`, and stand in the recipes that use them.
+    for (name, _) in RECIPES.iter().filter(|(name, _)| !name.starts_with("teachers/")) {
+        let resolved =
+            Layers::open(name).and_then(Layers::resolve).unwrap_or_else(|error| panic!("{name}: {error}"));
+        insta::assert_snapshot!(format!("recipe-{name}"), resolved.toml().expect("it can be written"));
+    }
+}
+
+#[test]
+fn recipes_have_the_tiers_that_they_name() {
+    for (name, text) in RECIPES.iter().filter(|(name, _)| !name.starts_with("teachers/")) {
+        for tier in ["smoke", "full"] {
+            Resolved::new(name, Some(tier), &[]).unwrap_or_else(|error| panic!("{name}, {tier}: {error}"));
+        }
+        if text.contains("[tier.short]") {
+            let short = Resolved::new(name, Some("short"), &[]).expect("the tier that it names");
+            assert!(
+                short.recipe.epochs < Resolved::new(name, None, &[]).expect("as it is").recipe.epochs,
+                "{name}"
+            );
+        }
+    }
+}
+
+/// The first cell whole, the others by what differs from it: a changed default shows as the cells that it changes.
+#[test]
+fn tables_resolve() {
+    for (name, _) in TABLES {
+        let table = Table::open(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let choice = Choice { tier: "full".into(), seeds: Some(vec![0]), ..Choice::default() };
+        let cells = table.cells(&choice).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut text = String::new();
+        let mut first: Vec<(String, String)> = Vec::new();
+        for cell in &cells {
+            let own = settings(&cell.resolved);
+            let _ = writeln!(text, "{} / {}", cell.row, cell.column);
+            for (path, value) in own.iter().filter(|setting| !first.contains(setting)) {
+                let _ = writeln!(text, "  {path} = {value}");
+            }
+            for (path, _) in first.iter().filter(|(path, _)| !own.iter().any(|(known, _)| known == path)) {
+                let _ = writeln!(text, "  without {path}");
+            }
+            if first.is_empty() {
+                first = own;
+            }
+        }
+        insta::assert_snapshot!(format!("table-{name}"), text);
+    }
+}
+
+#[test]
+fn a_cell_without_a_teacher_is_the_same_run_beside_any_teacher() {
+    let table = Table::open("demo").expect("the demo");
+    let alone = |overrides: &[&str]| {
+        let overrides = overrides.iter().map(|&text| text.to_owned()).collect();
+        let choice = Choice {
+            tier: "full".into(),
+            seeds: Some(vec![0]),
+            rows: vec!["student alone".into()],
+            overrides,
+            ..Choice::default()
+        };
+        table.cells(&choice).expect("one cell").remove(0).resolved
+    };
+    assert!(alone(&[]).recipe.teacher.is_none());
+    assert_eq!(alone(&[]).id, alone(&["teacher.model=resnet20"]).id);
+    assert_ne!(alone(&[]).id, alone(&["epochs=3"]).id);
+}
+
+#[test]
+fn what_does_not_exist_is_named_with_what_was_meant() {
+    let message = |result: sokd_experiments::Result<Table>| match result {
+        Err(error) => format!("{error} {}", error.remedy().unwrap_or_default()),
+        Ok(_) => panic!("there is no such table"),
+    };
+    assert!(message(Table::open("dmo")).contains("did you mean `demo`?"));
+    let table = Table::open("demo").expect("the demo");
+    let choice = Choice { tier: "full".into(), rows: vec!["kd".into()], ..Choice::default() };
+    let error = table.cells(&choice).expect_err("rows are called KD, in capitals");
+    assert!(error.remedy().is_some_and(|remedy| remedy.contains("KD")), "{error}");
+}
+
+/// Two steps of every cell of every table, through the program itself; then again, which finds all of them finished.
+#[test]
+fn every_cell_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, _) in TABLES {
+        let sokd = |extra: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
+            command.args(["table", name, "--tier", "smoke", "--seeds", "0", "--quiet"]).args(extra);
+            let output = command.env("SOKD_RUNS_DIR", folder.path()).output().expect("the program starts");
+            let say = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{name}: {say}\n{}", String::from_utf8_lossy(&output.stderr));
+            say
+        };
+        let said = sokd(&[]);
+        assert!(said.contains("report-smoke.html") && !said.contains("not measured"), "{said}");
+        let plan = sokd(&["--dry-run"]);
+        assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
+    }
+}
