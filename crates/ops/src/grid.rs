@@ -1,4 +1,5 @@
-use crate::composed;
+use crate::backend::on_cpu;
+use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
@@ -64,5 +65,9 @@ pub fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<Tensor>
             got: grid.dims().to_vec(),
         });
     }
-    Ok(composed::grid_sample(x, grid, how)?)
+    Ok(if on_cpu(&[x, grid]) {
+        fast::grid_sample(x, grid, how)?
+    } else {
+        composed::grid_sample(x, grid, how)?
+    })
 }

@@ -1,15 +1,16 @@
-use crate::composed;
+use crate::backend::on_cpu;
+use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
 /// `max(x, 0)`; its gradient is 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    Ok(composed::relu(x)?)
+    Ok(if on_cpu(&[x]) { fast::relu(x)? } else { composed::relu(x)? })
 }
 
 /// `|x|`; its gradient is 0 at 0.
 pub fn abs(x: &Tensor) -> Result<Tensor> {
-    Ok(composed::abs(x)?)
+    Ok(if on_cpu(&[x]) { fast::abs(x)? } else { composed::abs(x)? })
 }
 
 /// Channels dealt out anew: read as `(groups, channels / groups)`, transposed.
@@ -24,12 +25,12 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     if groups == 0 || channels % groups != 0 {
         return Err(Error::setting("groups", format!("{groups} do not divide {channels} channels")));
     }
-    Ok(composed::channel_shuffle(x, groups)?)
+    Ok(if on_cpu(&[x]) { fast::channel_shuffle(x, groups)? } else { composed::channel_shuffle(x, groups)? })
 }
 
 /// The logarithm of the softmax over the last axis.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    Ok(composed::log_softmax(x)?)
+    Ok(if on_cpu(&[x]) { fast::log_softmax(x)? } else { composed::log_softmax(x)? })
 }
 
 /// Images with a mean subtracted and divided by a standard deviation, per colour.
@@ -44,5 +45,9 @@ pub fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tenso
             got: images.dims().to_vec(),
         });
     };
-    Ok(composed::normalize(images, mean, std)?)
+    Ok(if on_cpu(&[images]) {
+        fast::normalize(images, mean, std)?
+    } else {
+        composed::normalize(images, mean, std)?
+    })
 }

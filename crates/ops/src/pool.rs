@@ -1,5 +1,6 @@
-use crate::composed;
+use crate::backend::on_cpu;
 use crate::resample::{Axis, resample};
+use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
@@ -84,7 +85,7 @@ impl Pool {
 /// `(batch, height, width, channels)` → `(batch, positions, positions, channels)`.
 pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     pool.check(x)?;
-    Ok(composed::max_pool2d(x, pool)?)
+    Ok(if on_cpu(&[x]) { fast::max_pool2d(x, pool)? } else { composed::max_pool2d(x, pool)? })
 }
 
 /// The mean under a window. `count_include_pad`: whether the padding's zeros count.

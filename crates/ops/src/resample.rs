@@ -1,4 +1,5 @@
-use crate::composed;
+use crate::backend::on_cpu;
+use crate::{composed, fast};
 use candle::{Device, Tensor};
 use sokd_core::Result;
 
@@ -35,6 +36,17 @@ impl Axis {
         &self.taps[self.starts[output]..self.starts[output + 1]]
     }
 
+    /// The matrix of the gradient: each input line is a weighted sum of output lines.
+    pub(crate) fn transpose(&self) -> Self {
+        let mut lines = vec![Vec::new(); self.inputs];
+        for output in 0..self.len() {
+            for &(input, weight) in self.line(output) {
+                lines[input].push((output, weight));
+            }
+        }
+        Self::new(self.len(), self.inputs, |input, taps| taps.extend(&lines[input]))
+    }
+
     /// `(outputs, inputs)`, in double precision.
     pub(crate) fn matrix(&self, device: &Device) -> candle::Result<Tensor> {
         let mut dense = vec![0.0; self.len() * self.inputs];
@@ -48,7 +60,11 @@ impl Axis {
 }
 
 pub(crate) fn resample(x: &Tensor, rows: Axis, columns: Axis) -> Result<Tensor> {
-    Ok(composed::resample(x, &rows, &columns)?)
+    Ok(if on_cpu(&[x]) {
+        fast::resample(x, rows.into(), columns.into())?
+    } else {
+        composed::resample(x, &rows, &columns)?
+    })
 }
 
 /// Each output pixel takes the input pixel that it lies in.
@@ -84,7 +100,10 @@ pub fn upsample_bilinear2d(x: &Tensor, size: [usize; 2], align_corners: bool) ->
             let low = (at as usize).min(length - 1);
             let high = (low + 1).min(length - 1);
             let rest = at - low as f64;
-            taps.extend([(low, 1.0 - rest), (high, rest)]);
+            taps.push((low, 1.0 - rest));
+            if rest > 0.0 {
+                taps.push((high, rest));
+            }
         })
     };
     resample(x, linear(height, size[0]), linear(width, size[1]))

@@ -1,3 +1,5 @@
+use crate::backend::on_cpu;
+use crate::fast;
 use candle::Tensor;
 use sokd_core::Result;
 
@@ -6,6 +8,9 @@ use sokd_core::Result;
 /// # Errors
 /// When the shapes differ, or `y` is not contiguous.
 pub fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
+    if on_cpu(&[x, y]) {
+        return Ok(fast::axpby_(y, a, x, b)?);
+    }
     let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
     store(y, &sum)
 }
@@ -33,6 +38,9 @@ pub struct SgdStep {
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
+    if on_cpu(&[weight, velocity, grad]) {
+        return Ok(fast::sgd_(weight, velocity, grad, step)?);
+    }
     let (old, grad) = (weight.detach(), grad.detach());
     let grad = (&grad + (&old * step.weight_decay)?)?;
     let fast = ((velocity.detach() * step.momentum)? + (&grad * (1.0 - step.dampening))?)?;
@@ -67,6 +75,9 @@ pub struct AdamStep {
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn adam_(weight: &Tensor, first: &Tensor, second: &Tensor, grad: &Tensor, step: &AdamStep) -> Result<()> {
+    if on_cpu(&[weight, first, second, grad]) {
+        return Ok(fast::adam_(weight, first, second, grad, step)?);
+    }
     let [beta1, beta2] = step.betas;
     let (mut old, mut grad) = (weight.detach(), grad.detach());
     if step.decoupled {

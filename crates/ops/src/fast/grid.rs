@@ -1,0 +1,323 @@
+use super::numbers::{Channels, filled, floats, of_three, of_two, row, share, visit_channels};
+use crate::simd::{Kernel, Lanes, simd};
+use crate::{GridPadding, GridSample};
+use candle::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use std::mem::MaybeUninit;
+
+pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<Tensor> {
+    let (_, height, width, channels) = x.dims4()?;
+    let (batch, to_height, to_width, _) = grid.dims4()?;
+    let sampler = Sampler {
+        how,
+        map: [height, width],
+        channels,
+        pixels: to_height * to_width,
+        tracked: [x, grid].map(Tensor::track_op),
+    };
+    let op = GridOp { sampler, shape: (batch, to_height, to_width, channels).into() };
+    x.contiguous()?.apply_op2(&grid.contiguous()?, op)
+}
+
+struct GridOp {
+    sampler: Sampler,
+    shape: Shape,
+}
+
+impl CustomOp2 for GridOp {
+    fn name(&self) -> &'static str {
+        "grid-sample"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        grid: &CpuStorage,
+        gl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (sampler, x, grid) = (self.sampler, floats(x, xl)?, floats(grid, gl)?);
+        let to = sampler.pixels * sampler.channels;
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+            simd().run(Forward {
+                sampler,
+                x: sampler.map_of(x, index),
+                grid: sampler.grid_of(grid, index),
+                out,
+            });
+        };
+        // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
+        let out = unsafe { filled(self.shape.elem_count(), to, work) };
+        Ok((CpuStorage::F32(out), self.shape.clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        grid: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let sampler = self.sampler;
+        let [to_x, to_grid] = sampler.tracked;
+        let back_x = || {
+            of_two("grid-sample-backward", grid, grad, x.shape(), |grid, grad| sampler.back_map(grid, grad))
+        };
+        let back_grid = || {
+            of_three("grid-sample-grid-backward", [x, grid, grad], grid.shape(), |x, grid, grad| {
+                sampler.back_grid(x, grid, grad)
+            })
+        };
+        Ok((to_x.then(back_x).transpose()?, to_grid.then(back_grid).transpose()?))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sampler {
+    how: GridSample,
+    /// Height and width.
+    map: [usize; 2],
+    channels: usize,
+    /// Of one image of the result.
+    pixels: usize,
+    /// Whether the map and the grid want gradients.
+    tracked: [bool; 2],
+}
+
+/// A coordinate in pixels, and how it changes with the grid's.
+#[derive(Clone, Copy)]
+struct Place {
+    at: f32,
+    slope: f32,
+}
+
+/// A pixel that a sample reads.
+#[derive(Clone, Copy)]
+struct Corner {
+    /// Where its channels begin; nowhere, if outside the map.
+    start: Option<usize>,
+    weight: f32,
+    /// How the weight changes with the grid's x and y.
+    slopes: [f32; 2],
+}
+
+impl Sampler {
+    fn map_of<'a>(&self, x: &'a [f32], image: usize) -> &'a [f32] {
+        let length = self.map[0] * self.map[1] * self.channels;
+        &x[image * length..][..length]
+    }
+
+    fn grid_of<'a>(&self, grid: &'a [f32], image: usize) -> &'a [f32] {
+        &grid[image * self.pixels * 2..][..self.pixels * 2]
+    }
+
+    fn grad_of<'a>(&self, grad: &'a [f32], image: usize) -> &'a [f32] {
+        &grad[image * self.pixels * self.channels..][..self.pixels * self.channels]
+    }
+
+    /// From [-1, 1] to pixels, padding applied; in PyTorch's order of operations, so that whole pixels come out whole.
+    fn place(&self, at: f32, axis: usize) -> Place {
+        let length = self.map[axis] as f32;
+        let place = if self.how.align_corners {
+            Place { at: (at + 1.0) / 2.0 * (length - 1.0), slope: (length - 1.0) / 2.0 }
+        } else {
+            Place { at: ((at + 1.0) * length - 1.0) / 2.0, slope: length / 2.0 }
+        };
+        match self.how.padding {
+            GridPadding::Zeros => place,
+            GridPadding::Border => place.clip(length),
+            GridPadding::Reflection if self.how.align_corners => {
+                place.reflect(0.0, length - 1.0).clip(length)
+            }
+            GridPadding::Reflection => place.reflect(-0.5, length).clip(length),
+        }
+    }
+
+    /// The pixels that a sample at `x`, `y` reads.
+    fn corners(&self, x: f32, y: f32) -> [Corner; 4] {
+        let (x, y) = (self.place(x, 1), self.place(y, 0));
+        let start = |row: f32, column: f32| {
+            let inside = |at: f32, length: usize| at >= 0.0 && at < length as f32;
+            let within = inside(row, self.map[0]) && inside(column, self.map[1]);
+            within.then(|| (row as usize * self.map[1] + column as usize) * self.channels)
+        };
+        if self.how.nearest {
+            let nothing = Corner { start: None, weight: 0.0, slopes: [0.0; 2] };
+            let start = start(y.at.round_ties_even(), x.at.round_ties_even());
+            return [Corner { start, weight: 1.0, slopes: [0.0; 2] }, nothing, nothing, nothing];
+        }
+        let (left, top) = (x.at.floor(), y.at.floor());
+        let (right, bottom) = (left + 1.0, top + 1.0);
+        let corner = |row: f32, column: f32, wide: f32, high: f32, signs: [f32; 2]| Corner {
+            start: start(row, column),
+            weight: wide * high,
+            slopes: [signs[0] * high * x.slope, signs[1] * wide * y.slope],
+        };
+        let (to_left, to_top) = (x.at - left, y.at - top);
+        let (to_right, to_bottom) = (right - x.at, bottom - y.at);
+        [
+            corner(top, left, to_right, to_bottom, [-1.0, -1.0]),
+            corner(top, right, to_left, to_bottom, [1.0, -1.0]),
+            corner(bottom, left, to_right, to_top, [-1.0, 1.0]),
+            corner(bottom, right, to_left, to_top, [1.0, 1.0]),
+        ]
+    }
+
+    /// The map's gradient: each image is one thread's, so that sums keep their order.
+    fn back_map(&self, grid: &[f32], grad: &[f32]) -> Vec<f32> {
+        let length = self.map[0] * self.map[1] * self.channels;
+        let images = grid.len() / (self.pixels * 2).max(1);
+        let mut back = vec![0.0; images * length];
+        share(&mut back, length, |index, back| {
+            let (grid, grad) = (self.grid_of(grid, index), self.grad_of(grad, index));
+            simd().run(BackMap { sampler: *self, grid, grad, back });
+        });
+        back
+    }
+
+    fn back_grid(&self, x: &[f32], grid: &[f32], grad: &[f32]) -> Vec<f32> {
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+            let (x, grid, grad) =
+                (self.map_of(x, index), self.grid_of(grid, index), self.grad_of(grad, index));
+            simd().run(BackGrid { sampler: *self, x, grid, grad, out });
+        };
+        // SAFETY: an image of the grid is two numbers a pixel, and `BackGrid` writes both.
+        unsafe { filled(grid.len(), self.pixels * 2, work) }
+    }
+}
+
+impl Place {
+    /// No slope where it clips, nor on the bound itself.
+    fn clip(self, length: f32) -> Self {
+        if self.at <= 0.0 {
+            Self { at: 0.0, slope: 0.0 }
+        } else if self.at >= length - 1.0 {
+            Self { at: length - 1.0, slope: 0.0 }
+        } else {
+            self
+        }
+    }
+
+    /// Back and forth between `low` and `low + span`.
+    fn reflect(self, low: f32, span: f32) -> Self {
+        if span <= 0.0 {
+            return Self { at: 0.0, slope: 0.0 };
+        }
+        let from_low = self.at - low;
+        let slope = if from_low < 0.0 { -self.slope } else { self.slope };
+        let (rest, flips) = (from_low.abs() % span, (from_low.abs() / span).floor());
+        if flips % 2.0 == 0.0 {
+            Self { at: rest + low, slope }
+        } else {
+            Self { at: span - rest + low, slope: -slope }
+        }
+    }
+}
+
+struct Forward<'a> {
+    sampler: Sampler,
+    x: &'a [f32],
+    grid: &'a [f32],
+    out: &'a mut [MaybeUninit<f32>],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let channels = self.sampler.channels;
+        for (out, at) in self.out.chunks_exact_mut(channels).zip(self.grid.chunks_exact(2)) {
+            visit_channels(
+                channels,
+                &mut Mix { x: self.x, out, corners: self.sampler.corners(at[0], at[1]) },
+            );
+        }
+    }
+}
+
+struct Mix<'a> {
+    x: &'a [f32],
+    out: &'a mut [MaybeUninit<f32>],
+    corners: [Corner; 4],
+}
+
+impl Channels for Mix<'_> {
+    #[inline(always)]
+    fn visit<const N: usize>(&mut self, first: usize) {
+        let mut sum = [0.0; N];
+        for corner in &self.corners {
+            if let Some(start) = corner.start {
+                for (sum, x) in sum.iter_mut().zip(row::<N>(self.x, start + first)) {
+                    *sum += corner.weight * x;
+                }
+            }
+        }
+        self.out[first..first + N].write_copy_of_slice(&sum);
+    }
+}
+
+struct BackMap<'a> {
+    sampler: Sampler,
+    grid: &'a [f32],
+    grad: &'a [f32],
+    back: &'a mut [f32],
+}
+
+impl Kernel for BackMap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let channels = self.sampler.channels;
+        for (grad, at) in self.grad.chunks_exact(channels).zip(self.grid.chunks_exact(2)) {
+            for corner in self.sampler.corners(at[0], at[1]) {
+                if let Some(start) = corner.start {
+                    for (back, grad) in self.back[start..start + channels].iter_mut().zip(grad) {
+                        *back += corner.weight * grad;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct BackGrid<'a> {
+    sampler: Sampler,
+    x: &'a [f32],
+    grid: &'a [f32],
+    grad: &'a [f32],
+    out: &'a mut [MaybeUninit<f32>],
+}
+
+impl Kernel for BackGrid<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(self) {
+        let channels = self.sampler.channels;
+        let pixels = self.grid.chunks_exact(2).zip(self.grad.chunks_exact(channels));
+        for (out, (at, grad)) in self.out.chunks_exact_mut(2).zip(pixels) {
+            let mut back = [0.0; 2];
+            for corner in self.sampler.corners(at[0], at[1]) {
+                if let Some(start) = corner.start {
+                    let product = dot(&self.x[start..start + channels], grad);
+                    back[0] += product * corner.slopes[0];
+                    back[1] += product * corner.slopes[1];
+                }
+            }
+            out.write_copy_of_slice(&back);
+        }
+    }
+}
+
+/// In sixteen sums, whatever the machine's registers: the same order, and the same bits, everywhere.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0; 16];
+    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum()
+}
