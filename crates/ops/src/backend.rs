@@ -1,3 +1,5 @@
+use candle::{DType, Tensor};
+use sokd_core::Result;
 use std::cell::Cell;
 use std::sync::LazyLock;
 
@@ -40,7 +42,17 @@ pub fn with_backend<R>(backend: Backend, work: impl FnOnce() -> R) -> R {
 }
 
 /// Whether our CPU kernels take these tensors: all single precision, all in this machine's memory.
-pub(crate) fn on_cpu(tensors: &[&candle::Tensor]) -> bool {
-    backend() == Backend::Fast
-        && tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == candle::DType::F32)
+pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
+    backend() == Backend::Fast && tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+}
+
+/// Runs the form for these tensors, on contiguous ones.
+pub(crate) fn either<const N: usize>(
+    tensors: [&Tensor; N],
+    fast: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+    composed: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+) -> Result<Tensor> {
+    let held = tensors.iter().map(|tensor| tensor.contiguous()).collect::<candle::Result<Vec<_>>>()?;
+    let tensors = std::array::from_fn(|index| &held[index]);
+    Ok(if on_cpu(&tensors) { fast(tensors)? } else { composed(tensors)? })
 }

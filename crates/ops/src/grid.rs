@@ -1,4 +1,4 @@
-use crate::backend::on_cpu;
+use crate::backend::either;
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -65,9 +65,9 @@ pub fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<Tensor>
             got: grid.dims().to_vec(),
         });
     }
-    Ok(if on_cpu(&[x, grid]) {
-        fast::grid_sample(x, grid, how)?
-    } else {
-        composed::grid_sample(x, grid, how)?
-    })
+    either(
+        [x, grid],
+        |[x, grid]| fast::grid_sample(x, grid, how),
+        |[x, grid]| composed::grid_sample(x, grid, how),
+    )
 }

@@ -1,3 +1,4 @@
+use crate::macs;
 use candle::Tensor;
 use sokd_core::Result;
 
@@ -6,6 +7,7 @@ use sokd_core::Result;
 /// # Shapes
 /// `x`: `(batch, from)`; `weight`: `(to, from)`; `bias`: `(to,)` → `(batch, to)`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    macs::count(x.dim(0)? * weight.elem_count());
     let y = x.matmul(&weight.t()?)?;
     Ok(match bias {
         Some(bias) => y.broadcast_add(bias)?,

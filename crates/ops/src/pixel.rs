@@ -1,16 +1,16 @@
-use crate::backend::on_cpu;
+use crate::backend::either;
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
 /// `max(x, 0)`; its gradient is 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    Ok(if on_cpu(&[x]) { fast::relu(x)? } else { composed::relu(x)? })
+    either([x], |[x]| fast::relu(x), |[x]| composed::relu(x))
 }
 
 /// `|x|`; its gradient is 0 at 0.
 pub fn abs(x: &Tensor) -> Result<Tensor> {
-    Ok(if on_cpu(&[x]) { fast::abs(x)? } else { composed::abs(x)? })
+    either([x], |[x]| fast::abs(x), |[x]| composed::abs(x))
 }
 
 /// Channels dealt out anew: read as `(groups, channels / groups)`, transposed.
@@ -25,12 +25,12 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     if groups == 0 || channels % groups != 0 {
         return Err(Error::setting("groups", format!("{groups} do not divide {channels} channels")));
     }
-    Ok(if on_cpu(&[x]) { fast::channel_shuffle(x, groups)? } else { composed::channel_shuffle(x, groups)? })
+    either([x], |[x]| fast::channel_shuffle(x, groups), |[x]| composed::channel_shuffle(x, groups))
 }
 
 /// The logarithm of the softmax over the last axis.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    Ok(if on_cpu(&[x]) { fast::log_softmax(x)? } else { composed::log_softmax(x)? })
+    either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x))
 }
 
 /// Images with a mean subtracted and divided by a standard deviation, per colour.
@@ -45,9 +45,5 @@ pub fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tenso
             got: images.dims().to_vec(),
         });
     };
-    Ok(if on_cpu(&[images]) {
-        fast::normalize(images, mean, std)?
-    } else {
-        composed::normalize(images, mean, std)?
-    })
+    either([images], |[x]| fast::normalize(x, mean, std), |[x]| composed::normalize(x, mean, std))
 }

@@ -1,4 +1,4 @@
-use crate::backend::on_cpu;
+use crate::backend::either;
 use crate::resample::{Axis, resample};
 use crate::{composed, fast};
 use candle::Tensor;
@@ -85,7 +85,7 @@ impl Pool {
 /// `(batch, height, width, channels)` → `(batch, positions, positions, channels)`.
 pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     pool.check(x)?;
-    Ok(if on_cpu(&[x]) { fast::max_pool2d(x, pool)? } else { composed::max_pool2d(x, pool)? })
+    either([x], |[x]| fast::max_pool2d(x, pool), |[x]| composed::max_pool2d(x, pool))
 }
 
 /// The mean under a window. `count_include_pad`: whether the padding's zeros count.
@@ -94,7 +94,7 @@ pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 /// `(batch, height, width, channels)` → `(batch, positions, positions, channels)`.
 pub fn avg_pool2d(x: &Tensor, pool: Pool, count_include_pad: bool) -> Result<Tensor> {
     let [height, width] = pool.check(x)?;
-    resample(x, pool.mean(height, 0, count_include_pad), pool.mean(width, 1, count_include_pad))
+    resample(x, &pool.mean(height, 0, count_include_pad), &pool.mean(width, 1, count_include_pad))
 }
 
 /// Means over `size` windows that cover the map, whatever its size; they overlap where it does not divide.
@@ -110,7 +110,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
             taps.extend(window.map(|input| (input, weight)));
         })
     };
-    resample(x, mean(height, size[0]), mean(width, size[1]))
+    resample(x, &mean(height, size[0]), &mean(width, size[1]))
 }
 
 /// The mean of each channel.

@@ -1,7 +1,7 @@
 //! Results that were computed already, entered into candle's graph.
 
 use candle::op::BackpropOp;
-use candle::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
 use std::sync::Mutex;
 
 /// How gradients pass back through an operation on `N` tensors.
@@ -58,6 +58,16 @@ impl<B> Recorded<B> {
     }
 }
 
+/// Enters an operation on one tensor.
+pub(crate) fn record1<B: Backward<1>>(
+    argument: &Tensor,
+    result: Vec<f32>,
+    shape: impl Into<Shape>,
+    back: B,
+) -> Result<Tensor> {
+    argument.apply_op1(Recorded::new(result, shape, back))
+}
+
 /// Enters an operation on two tensors.
 pub(crate) fn record2<B: Backward<2>>(
     arguments: [&Tensor; 2],
@@ -76,6 +86,20 @@ pub(crate) fn record3<B: Backward<3>>(
     back: B,
 ) -> Result<Tensor> {
     arguments[0].apply_op3(arguments[1], arguments[2], Recorded::new(result, shape, back))
+}
+
+impl<B: Backward<1>> CustomOp1 for Recorded<B> {
+    fn name(&self) -> &'static str {
+        B::NAME
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.hand_over()
+    }
+
+    fn bwd(&self, a: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        self.back.gradients([a], result, &gradient.contiguous()?).map(|[of_a]| of_a)
+    }
 }
 
 impl<B: Backward<2>> CustomOp2 for Recorded<B> {

@@ -1,4 +1,4 @@
-use crate::backend::on_cpu;
+use crate::backend::either;
 use crate::{composed, fast};
 use candle::{Device, Tensor};
 use sokd_core::Result;
@@ -59,12 +59,9 @@ impl Axis {
     }
 }
 
-pub(crate) fn resample(x: &Tensor, rows: Axis, columns: Axis) -> Result<Tensor> {
-    Ok(if on_cpu(&[x]) {
-        fast::resample(x, rows.into(), columns.into())?
-    } else {
-        composed::resample(x, &rows, &columns)?
-    })
+/// A map times a matrix along each of its axes.
+pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
+    either([x], |[x]| fast::resample(x, rows, columns), |[x]| composed::resample(x, rows, columns))
 }
 
 /// Each output pixel takes the input pixel that it lies in.
@@ -80,7 +77,7 @@ pub fn upsample_nearest2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
             taps.push((((output as f32 * scale) as usize).min(length - 1), 1.0));
         })
     };
-    resample(x, nearest(height, size[0]), nearest(width, size[1]))
+    resample(x, &nearest(height, size[0]), &nearest(width, size[1]))
 }
 
 /// Each output pixel mixes the four input pixels around it. `align_corners`: whether the outermost pixels' centres,
@@ -106,5 +103,5 @@ pub fn upsample_bilinear2d(x: &Tensor, size: [usize; 2], align_corners: bool) ->
             }
         })
     };
-    resample(x, linear(height, size[0]), linear(width, size[1]))
+    resample(x, &linear(height, size[0]), &linear(width, size[1]))
 }

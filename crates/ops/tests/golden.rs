@@ -1,6 +1,14 @@
 //! Both forms of every operation, and its gradients, against what PyTorch said in double precision.
 
+#[allow(dead_code, reason = "shared with the workspace's tests, each of which uses a part")]
+#[path = "../../../tests/src/close.rs"]
+mod close;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../tests/src/wave.rs"]
+mod wave;
+
 use candle::{Tensor, Var};
+use close::near;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,12 +18,16 @@ use sokd_ops::{
     batch_norm, channel_shuffle, conv2d, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d,
     normalize, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
-use sokd_tests::{Wave, golden, near, wave};
 use std::collections::BTreeMap;
+use wave::{Wave, wave};
 
 #[derive(Deserialize)]
 struct Recorded {
     cases: Vec<Case>,
+}
+
+fn recorded() -> Recorded {
+    serde_json::from_str(include_str!("../../../tests/golden/ops.json")).expect("a recording by ops.py")
 }
 
 #[derive(Deserialize)]
@@ -165,10 +177,10 @@ impl Case {
 
 #[test]
 fn kernels_agree_with_pytorch() -> Result<()> {
-    with_backend(Backend::Fast, || golden::<Recorded>("ops").cases.iter().try_for_each(Case::check))
+    with_backend(Backend::Fast, || recorded().cases.iter().try_for_each(Case::check))
 }
 
 #[test]
 fn composed_forms_agree_with_pytorch() -> Result<()> {
-    with_backend(Backend::Composed, || golden::<Recorded>("ops").cases.iter().try_for_each(Case::check))
+    with_backend(Backend::Composed, || recorded().cases.iter().try_for_each(Case::check))
 }

@@ -1,42 +1,16 @@
-use super::numbers::{Channels, filled, floats, of_three, of_two, row, share, visit_channels};
+use super::numbers::{Channels, filled, row, share, visit_channels};
+use crate::record::{Backward, read, record2, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use crate::{GridPadding, GridSample};
-use candle::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
 
 pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
     let (batch, to_height, to_width, _) = grid.dims4()?;
-    let sampler = Sampler {
-        how,
-        map: [height, width],
-        channels,
-        pixels: to_height * to_width,
-        tracked: [x, grid].map(Tensor::track_op),
-    };
-    let op = GridOp { sampler, shape: (batch, to_height, to_width, channels).into() };
-    x.contiguous()?.apply_op2(&grid.contiguous()?, op)
-}
-
-struct GridOp {
-    sampler: Sampler,
-    shape: Shape,
-}
-
-impl CustomOp2 for GridOp {
-    fn name(&self) -> &'static str {
-        "grid-sample"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        grid: &CpuStorage,
-        gl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (sampler, x, grid) = (self.sampler, floats(x, xl)?, floats(grid, gl)?);
-        let to = sampler.pixels * sampler.channels;
+    let sampler = Sampler { how, map: [height, width], channels, pixels: to_height * to_width };
+    let y = read([x, grid], |[x, grid]| {
+        let to = sampler.pixels * channels;
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             simd().run(Forward {
                 sampler,
@@ -46,28 +20,29 @@ impl CustomOp2 for GridOp {
             });
         };
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
-        let out = unsafe { filled(self.shape.elem_count(), to, work) };
-        Ok((CpuStorage::F32(out), self.shape.clone()))
-    }
+        unsafe { filled(batch * to, to, work) }
+    })?;
+    record2([x, grid], y, (batch, to_height, to_width, channels), sampler)
+}
 
-    fn bwd(
+impl Backward<2> for Sampler {
+    const NAME: &'static str = "grid-sample";
+
+    fn gradients(
         &self,
-        x: &Tensor,
-        grid: &Tensor,
+        [x, grid]: [&Tensor; 2],
         _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let sampler = self.sampler;
-        let [to_x, to_grid] = sampler.tracked;
-        let back_x = || {
-            of_two("grid-sample-backward", grid, grad, x.shape(), |grid, grad| sampler.back_map(grid, grad))
-        };
-        let back_grid = || {
-            of_three("grid-sample-grid-backward", [x, grid, grad], grid.shape(), |x, grid, grad| {
-                sampler.back_grid(x, grid, grad)
-            })
-        };
-        Ok((to_x.then(back_x).transpose()?, to_grid.then(back_grid).transpose()?))
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let of_x = x.track_op().then(|| {
+            read([grid, gradient], |[grid, gradient]| self.back_map(grid, gradient))
+                .map(|back| tensor(back, x.shape()))
+        });
+        let of_grid = grid.track_op().then(|| {
+            read([x, grid, gradient], |[x, grid, gradient]| self.back_grid(x, grid, gradient))
+                .map(|back| tensor(back, grid.shape()))
+        });
+        Ok([of_x.transpose()?, of_grid.transpose()?])
     }
 }
 
@@ -79,8 +54,6 @@ struct Sampler {
     channels: usize,
     /// Of one image of the result.
     pixels: usize,
-    /// Whether the map and the grid want gradients.
-    tracked: [bool; 2],
 }
 
 /// A coordinate in pixels, and how it changes with the grid's.
@@ -110,8 +83,8 @@ impl Sampler {
         &grid[image * self.pixels * 2..][..self.pixels * 2]
     }
 
-    fn grad_of<'a>(&self, grad: &'a [f32], image: usize) -> &'a [f32] {
-        &grad[image * self.pixels * self.channels..][..self.pixels * self.channels]
+    fn grad_of<'a>(&self, gradient: &'a [f32], image: usize) -> &'a [f32] {
+        &gradient[image * self.pixels * self.channels..][..self.pixels * self.channels]
     }
 
     /// From [-1, 1] to pixels, padding applied; in PyTorch's order of operations, so that whole pixels come out whole.
@@ -163,22 +136,22 @@ impl Sampler {
     }
 
     /// The map's gradient: each image is one thread's, so that sums keep their order.
-    fn back_map(&self, grid: &[f32], grad: &[f32]) -> Vec<f32> {
+    fn back_map(&self, grid: &[f32], gradient: &[f32]) -> Vec<f32> {
         let length = self.map[0] * self.map[1] * self.channels;
         let images = grid.len() / (self.pixels * 2).max(1);
         let mut back = vec![0.0; images * length];
         share(&mut back, length, |index, back| {
-            let (grid, grad) = (self.grid_of(grid, index), self.grad_of(grad, index));
-            simd().run(BackMap { sampler: *self, grid, grad, back });
+            let (grid, gradient) = (self.grid_of(grid, index), self.grad_of(gradient, index));
+            simd().run(BackMap { sampler: *self, grid, gradient, back });
         });
         back
     }
 
-    fn back_grid(&self, x: &[f32], grid: &[f32], grad: &[f32]) -> Vec<f32> {
+    fn back_grid(&self, x: &[f32], grid: &[f32], gradient: &[f32]) -> Vec<f32> {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
-            let (x, grid, grad) =
-                (self.map_of(x, index), self.grid_of(grid, index), self.grad_of(grad, index));
-            simd().run(BackGrid { sampler: *self, x, grid, grad, out });
+            let (x, grid, gradient) =
+                (self.map_of(x, index), self.grid_of(grid, index), self.grad_of(gradient, index));
+            simd().run(BackGrid { sampler: *self, x, grid, gradient, out });
         };
         // SAFETY: an image of the grid is two numbers a pixel, and `BackGrid` writes both.
         unsafe { filled(grid.len(), self.pixels * 2, work) }
@@ -259,7 +232,7 @@ impl Channels for Mix<'_> {
 struct BackMap<'a> {
     sampler: Sampler,
     grid: &'a [f32],
-    grad: &'a [f32],
+    gradient: &'a [f32],
     back: &'a mut [f32],
 }
 
@@ -269,11 +242,11 @@ impl Kernel for BackMap<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let channels = self.sampler.channels;
-        for (grad, at) in self.grad.chunks_exact(channels).zip(self.grid.chunks_exact(2)) {
+        for (gradient, at) in self.gradient.chunks_exact(channels).zip(self.grid.chunks_exact(2)) {
             for corner in self.sampler.corners(at[0], at[1]) {
                 if let Some(start) = corner.start {
-                    for (back, grad) in self.back[start..start + channels].iter_mut().zip(grad) {
-                        *back += corner.weight * grad;
+                    for (back, gradient) in self.back[start..start + channels].iter_mut().zip(gradient) {
+                        *back += corner.weight * gradient;
                     }
                 }
             }
@@ -285,7 +258,7 @@ struct BackGrid<'a> {
     sampler: Sampler,
     x: &'a [f32],
     grid: &'a [f32],
-    grad: &'a [f32],
+    gradient: &'a [f32],
     out: &'a mut [MaybeUninit<f32>],
 }
 
@@ -295,12 +268,12 @@ impl Kernel for BackGrid<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let channels = self.sampler.channels;
-        let pixels = self.grid.chunks_exact(2).zip(self.grad.chunks_exact(channels));
-        for (out, (at, grad)) in self.out.chunks_exact_mut(2).zip(pixels) {
+        let pixels = self.grid.chunks_exact(2).zip(self.gradient.chunks_exact(channels));
+        for (out, (at, gradient)) in self.out.chunks_exact_mut(2).zip(pixels) {
             let mut back = [0.0; 2];
             for corner in self.sampler.corners(at[0], at[1]) {
                 if let Some(start) = corner.start {
-                    let product = dot(&self.x[start..start + channels], grad);
+                    let product = dot(&self.x[start..start + channels], gradient);
                     back[0] += product * corner.slopes[0];
                     back[1] += product * corner.slopes[1];
                 }

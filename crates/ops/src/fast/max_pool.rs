@@ -1,5 +1,6 @@
-use super::numbers::{Channels, differentiable, filled, of_three, row, share, visit_channels};
+use super::numbers::{Channels, filled, row, share, visit_channels};
 use crate::Pool;
+use crate::record::{Backward, read, record1, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -9,25 +10,32 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let size = [pool.positions(height, 0), pool.positions(width, 1)];
     let windows = Windows { pool, map: [height, width], size, channels };
-    let (from, to) = (height * width * channels, size[0] * size[1] * channels);
-    let forward = move |x: &[f32]| {
+    let [from, to] = windows.lengths();
+    let y = read([x], |[x]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             simd().run(Forward { windows, x: &x[index * from..][..from], out });
         };
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
         unsafe { filled(batch * to, to, work) }
-    };
-    let backward = move |x: &Tensor, y: &Tensor, grad: &Tensor| {
-        of_three("max-pool-backward", [x, y, grad], x.shape(), |x, y, grad| {
+    })?;
+    record1(x, y, (batch, size[0], size[1], channels), windows)
+}
+
+impl Backward<1> for Windows {
+    const NAME: &'static str = "max-pool";
+
+    fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let [from, to] = self.lengths();
+        let of_x = read([x, y, gradient], |[x, y, gradient]| {
             let mut back = vec![0.0; x.len()];
             share(&mut back, from, |index, back| {
-                let (y, grad) = (&y[index * to..][..to], &grad[index * to..][..to]);
-                simd().run(Backward { windows, x: &x[index * from..][..from], y, grad, back });
+                let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
+                simd().run(Back { windows: *self, x: &x[index * from..][..from], y, gradient, back });
             });
             back
-        })
-    };
-    differentiable("max-pool", x, (batch, size[0], size[1], channels), forward, backward)
+        })?;
+        Ok([Some(tensor(of_x, x.shape()))])
+    }
 }
 
 /// Where the windows lie in an image.
@@ -40,6 +48,11 @@ struct Windows {
 }
 
 impl Windows {
+    /// Numbers of an image, and of what its windows give.
+    fn lengths(&self) -> [usize; 2] {
+        [self.map, self.size].map(|[height, width]| height * width * self.channels)
+    }
+
     /// What of the map lies under a window.
     #[inline(always)]
     fn under(&self, position: usize, axis: usize) -> Range<usize> {
@@ -106,24 +119,25 @@ impl Channels for Largest<'_> {
     }
 }
 
-struct Backward<'a> {
+struct Back<'a> {
     windows: Windows,
     x: &'a [f32],
     y: &'a [f32],
-    grad: &'a [f32],
+    gradient: &'a [f32],
     back: &'a mut [f32],
 }
 
-impl Kernel for Backward<'_> {
+impl Kernel for Back<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { windows, x, y, grad, back } = self;
+        let Self { windows, x, y, gradient, back } = self;
         let channels = windows.channels;
         windows.each(|pixel, rows, columns| {
-            let (y, grad) = (&y[pixel * channels..][..channels], &grad[pixel * channels..][..channels]);
-            visit_channels(channels, &mut Winner { x, y, grad, back, windows, rows, columns });
+            let (y, gradient) =
+                (&y[pixel * channels..][..channels], &gradient[pixel * channels..][..channels]);
+            visit_channels(channels, &mut Winner { x, y, gradient, back, windows, rows, columns });
         });
     }
 }
@@ -131,7 +145,7 @@ impl Kernel for Backward<'_> {
 struct Winner<'a> {
     x: &'a [f32],
     y: &'a [f32],
-    grad: &'a [f32],
+    gradient: &'a [f32],
     back: &'a mut [f32],
     windows: Windows,
     rows: Range<usize>,
@@ -143,7 +157,7 @@ impl Channels for Winner<'_> {
     /// reading an index per output, and the lanes stay full.
     #[inline(always)]
     fn visit<const N: usize>(&mut self, first: usize) {
-        let (y, grad) = (row::<N>(self.y, first), row::<N>(self.grad, first));
+        let (y, gradient) = (row::<N>(self.y, first), row::<N>(self.gradient, first));
         let mut open = [u32::MAX; N];
         for line in self.rows.clone() {
             for column in self.columns.clone() {
@@ -154,7 +168,7 @@ impl Channels for Winner<'_> {
                     // largest.
                     let same = if x[lane].to_bits() == y[lane].to_bits() { u32::MAX } else { 0 };
                     let hit = same & open[lane];
-                    back[lane] += f32::from_bits(grad[lane].to_bits() & hit);
+                    back[lane] += f32::from_bits(gradient[lane].to_bits() & hit);
                     open[lane] &= !hit;
                 }
             }

@@ -1,7 +1,6 @@
-//! From tensors to slices of numbers and back: what every kernel here stands on.
+//! Loops over many numbers: what every kernel here stands on.
 
 use crate::threads;
-use candle::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::mem::MaybeUninit;
 
@@ -70,29 +69,6 @@ pub(super) fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> V
     unsafe { filled(x.len(), PAGES, work) }
 }
 
-/// The numbers of a contiguous tensor.
-pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(Error::RequiresContiguous { op: "a kernel on single precision" }.bt());
-    };
-    Ok(&storage.as_slice::<f32>()?[start..end])
-}
-
-/// The numbers of a contiguous tensor, to be written.
-pub(super) fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(Error::RequiresContiguous { op: "a kernel that writes in place" }.bt());
-    };
-    match storage {
-        CpuStorage::F32(all) => Ok(&mut all[start..end]),
-        other => Err(Error::Msg(format!(
-            "a kernel on single precision got {:?}",
-            candle::backend::BackendStorage::dtype(other)
-        ))
-        .bt()),
-    }
-}
-
 /// `N` numbers in a row.
 #[inline(always)]
 pub(super) fn row<const N: usize>(numbers: &[f32], start: usize) -> &[f32; N] {
@@ -121,108 +97,4 @@ pub(super) fn visit_channels(channels: usize, work: &mut impl Channels) {
         work.visit::<1>(first);
         first += 1;
     }
-}
-
-/// A function of numbers as a custom operation.
-struct Function<F, B> {
-    name: &'static str,
-    shape: Shape,
-    forward: F,
-    backward: B,
-}
-
-impl<F, B> CustomOp1 for Function<F, B>
-where
-    F: Fn(&[f32]) -> Vec<f32>,
-    B: Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32((self.forward)(floats(x, layout)?)), self.shape.clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        (self.backward)(x, y, &grad.contiguous()?).map(Some)
-    }
-}
-
-impl<F> CustomOp2 for Function<F, ()>
-where
-    F: Fn(&[f32], &[f32]) -> Vec<f32>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        al: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32((self.forward)(floats(a, al)?, floats(b, bl)?)), self.shape.clone()))
-    }
-}
-
-impl<F> CustomOp3 for Function<F, ()>
-where
-    F: Fn(&[f32], &[f32], &[f32]) -> Vec<f32>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        a: &CpuStorage,
-        al: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-        c: &CpuStorage,
-        cl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let numbers = (self.forward)(floats(a, al)?, floats(b, bl)?, floats(c, cl)?);
-        Ok((CpuStorage::F32(numbers), self.shape.clone()))
-    }
-}
-
-/// `forward` of `x`'s numbers; `backward` makes `x`'s gradient of `x`, the result and the result's gradient.
-pub(super) fn differentiable(
-    name: &'static str,
-    x: &Tensor,
-    shape: impl Into<Shape>,
-    forward: impl Fn(&[f32]) -> Vec<f32> + Send + Sync + 'static,
-    backward: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
-) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Function { name, shape: shape.into(), forward, backward })
-}
-
-/// A function of two tensors' numbers, outside any graph.
-pub(super) fn of_two(
-    name: &'static str,
-    a: &Tensor,
-    b: &Tensor,
-    shape: impl Into<Shape>,
-    forward: impl Fn(&[f32], &[f32]) -> Vec<f32>,
-) -> Result<Tensor> {
-    a.contiguous()?
-        .apply_op2_no_bwd(&b.contiguous()?, &Function { name, shape: shape.into(), forward, backward: () })
-}
-
-/// A function of three tensors' numbers, outside any graph.
-pub(super) fn of_three(
-    name: &'static str,
-    [a, b, c]: [&Tensor; 3],
-    shape: impl Into<Shape>,
-    forward: impl Fn(&[f32], &[f32], &[f32]) -> Vec<f32>,
-) -> Result<Tensor> {
-    a.contiguous()?.apply_op3_no_bwd(
-        &b.contiguous()?,
-        &c.contiguous()?,
-        &Function { name, shape: shape.into(), forward, backward: () },
-    )
 }

@@ -1,43 +1,46 @@
-use super::numbers::{differentiable, filled, map, of_two, zip};
+use super::numbers::{filled, map, zip};
+use crate::record::{Backward, read, record1, tensor};
 use candle::{Result, Tensor};
+use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let forward = |x: &[f32]| map(x, |x| if x <= 0.0 { 0.0 } else { x });
-    differentiable("relu", x, x.shape(), forward, |_, y, grad| {
-        of_two("relu-backward", y, grad, y.shape(), |y, grad| {
-            zip(y, grad, |y, grad| if y <= 0.0 { 0.0 } else { grad })
-        })
-    })
+    let y = read([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }))?;
+    record1(x, y, x.shape(), Relu)
+}
+
+struct Relu;
+
+impl Backward<1> for Relu {
+    const NAME: &'static str = "relu";
+
+    fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let gate = |y: f32, gradient: f32| if y <= 0.0 { 0.0 } else { gradient };
+        let of_x = read([y, gradient], |[y, gradient]| zip(y, gradient, gate))?;
+        Ok([Some(tensor(of_x, y.shape()))])
+    }
 }
 
 pub(crate) fn abs(x: &Tensor) -> Result<Tensor> {
-    differentiable(
-        "abs",
-        x,
-        x.shape(),
-        |x| map(x, f32::abs),
-        |x, _, grad| {
-            of_two("abs-backward", x, grad, x.shape(), |x, grad| {
-                zip(x, grad, |x, grad| {
-                    if x > 0.0 {
-                        grad
-                    } else if x < 0.0 {
-                        -grad
-                    } else {
-                        0.0
-                    }
-                })
-            })
-        },
-    )
+    record1(x, read([x], |[x]| map(x, f32::abs))?, x.shape(), Abs)
 }
 
-/// Its own backward, with the groups exchanged.
+struct Abs;
+
+impl Backward<1> for Abs {
+    const NAME: &'static str = "abs";
+
+    fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let turn = |x: f32, gradient: f32| if x == 0.0 { 0.0 } else { gradient * x.signum() };
+        let of_x = read([x, gradient], |[x, gradient]| zip(x, gradient, turn))?;
+        Ok([Some(tensor(of_x, x.shape()))])
+    }
+}
+
 pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
-    let forward = move |x: &[f32]| {
+    let y = read([x], |[x]| {
         let image = height * width * channels;
-        let work = |index: usize, out: &mut [std::mem::MaybeUninit<f32>]| {
+        let deal = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let pixels = x[index * image..].chunks_exact(channels);
             for (out, x) in out.chunks_exact_mut(channels).zip(pixels) {
                 for (group, from) in x.chunks_exact(channels / groups).enumerate() {
@@ -48,18 +51,29 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
             }
         };
         // SAFETY: an image is whole pixels, and of each every `groups`-th number from each of the first `groups`.
-        unsafe { filled(x.len(), image, work) }
-    };
-    differentiable("channel-shuffle", x, x.shape(), forward, move |_, _, grad| {
-        channel_shuffle(grad, channels / groups)
-    })
+        unsafe { filled(x.len(), image, deal) }
+    })?;
+    record1(x, y, x.shape(), Shuffle { back: channels / groups })
+}
+
+/// Dealing out among as many as a group had channels brings every channel home.
+struct Shuffle {
+    back: usize,
+}
+
+impl Backward<1> for Shuffle {
+    const NAME: &'static str = "channel-shuffle";
+
+    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(channel_shuffle(gradient, self.back)?)])
+    }
 }
 
 pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
-    /// Chunks of whole pixels.
+    /// Whole pixels.
     const CHUNK: usize = 3 << 12;
-    let forward = move |x: &[f32]| {
-        let work = |index: usize, out: &mut [std::mem::MaybeUninit<f32>]| {
+    let y = read([images], |[x]| {
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             for (out, x) in out.chunks_exact_mut(3).zip(x[index * CHUNK..].chunks_exact(3)) {
                 for colour in 0..3 {
                     out[colour].write((x[colour] - mean[colour]) / std[colour]);
@@ -68,8 +82,18 @@ pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Resul
         };
         // SAFETY: images are whole pixels of three colours.
         unsafe { filled(x.len(), CHUNK, work) }
-    };
-    differentiable("normalize", images, images.shape(), forward, move |_, _, grad| {
-        normalize(grad, [0.0; 3], std)
-    })
+    })?;
+    record1(images, y, images.shape(), Normalize { std })
+}
+
+struct Normalize {
+    std: [f32; 3],
+}
+
+impl Backward<1> for Normalize {
+    const NAME: &'static str = "normalize";
+
+    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(normalize(gradient, [0.0; 3], self.std)?)])
+    }
 }

@@ -1,27 +1,37 @@
-use super::numbers::{Channels, differentiable, filled, row, visit_channels};
+use super::numbers::{Channels, filled, row, visit_channels};
 use crate::Axis;
+use crate::record::{Backward, read, record1};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 
-/// Weighted sums of input pixels; its own backward, with both matrices transposed.
-pub(crate) fn resample(x: &Tensor, rows: Arc<Axis>, columns: Arc<Axis>) -> Result<Tensor> {
+pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
-    let shape = (batch, rows.len(), columns.len(), channels);
-    let (back_rows, back_columns) = (Arc::clone(&rows), Arc::clone(&columns));
-    let forward = move |x: &[f32]| {
-        let (from, to) = (height * width * channels, rows.len() * columns.len() * channels);
+    let (from, to) = (height * width * channels, rows.len() * columns.len() * channels);
+    let y = read([x], |[x]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let x = &x[index * from..][..from];
-            simd().run(Image { x, out, rows: &rows, columns: &columns, width, channels });
+            simd().run(Image { x, out, rows, columns, width, channels });
         };
         // SAFETY: an image is `to` numbers, and `Image` writes each pixel.
         unsafe { filled(batch * to, to, work) }
-    };
-    differentiable("resample", x, shape, forward, move |_, _, grad| {
-        resample(grad, Arc::new(back_rows.transpose()), Arc::new(back_columns.transpose()))
-    })
+    })?;
+    let back = Resample { rows: rows.transpose(), columns: columns.transpose() };
+    record1(x, y, (batch, rows.len(), columns.len(), channels), back)
+}
+
+/// Both matrices, transposed.
+struct Resample {
+    rows: Axis,
+    columns: Axis,
+}
+
+impl Backward<1> for Resample {
+    const NAME: &'static str = "resample";
+
+    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(resample(gradient, &self.rows, &self.columns)?)])
+    }
 }
 
 /// One image.

@@ -1,4 +1,5 @@
-use super::numbers::{PAGES, WORTH_SHARING, floats, floats_mut, share_pieces};
+use super::numbers::{PAGES, WORTH_SHARING, share_pieces};
+use crate::record;
 use crate::{AdamStep, SgdStep};
 use candle::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use std::cell::RefCell;
@@ -83,18 +84,14 @@ fn write<const N: usize>(
         }
         .bt());
     }
-    let read = read.contiguous()?;
-    let (storage, layout) = read.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else {
-        return Err(Error::Msg("a kernel of this machine got a tensor elsewhere".into()).bt());
-    };
-    let read = floats(storage, layout)?;
-    let work = |all: Vec<&mut [f32]>| {
-        if let Ok(all) = <[_; N]>::try_from(all) {
-            work(all, read);
-        }
-    };
-    open(&written, Vec::new(), &work)
+    record::read([&read.contiguous()?], |[read]| {
+        let work = |all: Vec<&mut [f32]>| {
+            if let Ok(all) = <[_; N]>::try_from(all) {
+                work(all, read);
+            }
+        };
+        open(&written, Vec::new(), &work)
+    })?
 }
 
 /// candle lends one storage to be written at a time: each is opened inside the loan of the one before.
@@ -120,8 +117,11 @@ impl InplaceOp1 for Loan<'_> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(storage), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle::bail!("an update in place needs contiguous tensors in single precision");
+        };
         let mut opened: Vec<&mut [f32]> = self.opened.take();
-        opened.push(floats_mut(storage, layout)?);
+        opened.push(&mut storage[start..end]);
         open(self.rest, opened, self.work)
     }
 }
