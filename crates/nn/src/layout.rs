@@ -1,7 +1,8 @@
 //! How parameters lie in memory, against how PyTorch writes them.
 
 use candle::Tensor;
-use sokd_core::Result;
+use sokd_core::{Error, Result};
+use std::collections::BTreeMap;
 
 /// A parameter as PyTorch writes it. Every parameter of four axes is a convolution's kernel: `(height, width,
 /// from / groups, to)` in memory becomes `(to, from / groups, height, width)`; all others stay as they are.
@@ -13,11 +14,11 @@ pub fn to_torch(weight: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// A parameter that PyTorch wrote, as it lies in memory here: the inverse of [`to_torch`].
+/// A parameter that PyTorch wrote, as it lies in memory here: the inverse of [`to_torch`], a copy too.
 pub fn from_torch(weight: &Tensor) -> Result<Tensor> {
     Ok(match weight.rank() {
-        4 => weight.permute((2, 3, 1, 0))?.contiguous()?,
-        _ => weight.contiguous()?,
+        4 => weight.permute((2, 3, 1, 0))?.force_contiguous()?,
+        _ => weight.force_contiguous()?,
     })
 }
 
@@ -27,6 +28,29 @@ pub(crate) fn torch_dims(dims: &[usize]) -> Vec<usize> {
         [height, width, from, to] => vec![to, from, height, width],
         _ => dims.to_vec(),
     }
+}
+
+/// Whether `tensors` are what is expected: the same names, PyTorch's counters `num_batches_tracked` aside, and shapes.
+///
+/// # Errors
+/// [`Error::Unfit`] with every missing, unexpected and misshapen name.
+pub(crate) fn fit(
+    what: &str,
+    expected: &BTreeMap<String, Vec<usize>>,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let missing: Vec<_> = expected.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
+    let known = |name: &str| expected.contains_key(name) || name.ends_with("num_batches_tracked");
+    let unexpected: Vec<_> = tensors.keys().filter(|name| !known(name)).cloned().collect();
+    let misshapen = |(name, expected): (&String, &Vec<usize>)| {
+        let got = tensors.get(name)?.dims();
+        (expected != got).then(|| format!("{name} (expected {expected:?}, got {got:?})"))
+    };
+    let misshapen: Vec<_> = expected.iter().filter_map(misshapen).collect();
+    if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unfit { what: what.to_owned(), missing, unexpected, misshapen })
 }
 
 #[cfg(test)]

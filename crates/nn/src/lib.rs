@@ -1,14 +1,22 @@
 #![doc = include_str!("../README.md")]
 
+mod clip;
 mod conv;
+mod ema;
 pub mod init;
 mod layout;
 mod linear;
 mod norm;
+pub mod optim;
 mod params;
+pub mod schedule;
 
+pub use clip::clip_grad_norm;
 pub use conv::Conv2d;
+pub use ema::Ema;
 pub use layout::{from_torch, to_torch};
 pub use linear::Linear;
 pub use norm::{BatchNorm, ConvNorm};
+pub use optim::{OptimSpec, Optimizer};
 pub use params::Params;
+pub use schedule::{LrSchedule, Moment};

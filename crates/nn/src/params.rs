@@ -1,7 +1,7 @@
-use crate::layout::{from_torch, to_torch, torch_dims};
+use crate::layout::{fit, from_torch, to_torch, torch_dims};
 use candle::{DType, Device, Shape, Tensor, Var};
 use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
-use sokd_core::{Error, Key, Result};
+use sokd_core::{Key, Result};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -59,11 +59,12 @@ impl Params {
     /// Fills what lies under a prefix from tensors in PyTorch's layout.
     ///
     /// # Errors
-    /// [`Error::Unfit`] with every missing, unexpected and misshapen name; nothing is filled then. PyTorch's
+    /// [`sokd_core::Error::Unfit`] with every missing, unexpected and misshapen name; nothing is filled then. PyTorch's
     /// counters `num_batches_tracked` may be there: nothing here reads them.
     pub fn load(&self, prefix: &str, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         let vars = self.under(prefix);
-        check(if prefix.is_empty() { "all weights" } else { prefix }, &vars, tensors)?;
+        let expected = vars.iter().map(|(name, var)| (name.clone(), torch_dims(var.dims()))).collect();
+        fit(if prefix.is_empty() { "the weights" } else { prefix }, &expected, tensors)?;
         for (name, var) in vars {
             let value = tensors[&name].to_dtype(var.dtype())?.to_device(var.device())?;
             var.set(&from_torch(&value)?)?;
@@ -98,21 +99,6 @@ fn strip<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 
 fn is_buffer(path: &str) -> bool {
     path.rsplit('.').next().is_some_and(|last| last.starts_with("running_"))
-}
-
-fn check(what: &str, vars: &BTreeMap<String, Var>, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let missing: Vec<_> = vars.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
-    let known = |name: &&String| vars.contains_key(*name) || name.ends_with("num_batches_tracked");
-    let unexpected: Vec<_> = tensors.keys().filter(|name| !known(name)).cloned().collect();
-    let misshapen = |(name, var): (&String, &Var)| {
-        let (expected, got) = (torch_dims(var.dims()), tensors.get(name)?.dims());
-        (expected != got).then(|| format!("{name} (expected {expected:?}, got {got:?})"))
-    };
-    let misshapen: Vec<_> = vars.iter().filter_map(misshapen).collect();
-    if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Unfit { what: what.to_owned(), missing, unexpected, misshapen })
 }
 
 /// [`Params`] as candle-nn's layers ask for them.

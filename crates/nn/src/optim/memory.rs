@@ -1,0 +1,80 @@
+use crate::layout::{fit, from_torch, to_torch, torch_dims};
+use candle::{Device, Tensor, Var, backprop::GradStore};
+use sokd_core::Result;
+use std::collections::BTreeMap;
+
+/// What an optimiser remembers of each of its weights: how many steps it took, and `N` tensors of its shape.
+pub struct Memory<const N: usize> {
+    names: [&'static str; N],
+    vars: Vec<(String, Var)>,
+    kept: Vec<Kept<N>>,
+}
+
+struct Kept<const N: usize> {
+    steps: u64,
+    tensors: [Tensor; N],
+}
+
+/// How PyTorch calls the number of steps that a weight took.
+const STEPS: &str = "step";
+
+impl<const N: usize> Memory<N> {
+    /// Zeros, under the names that PyTorch gives to such tensors.
+    pub fn new(names: [&'static str; N], vars: Vec<(String, Var)>) -> Result<Self> {
+        let blank = |(_, var): &(String, Var)| {
+            let zeros: Vec<_> = names.iter().map(|_| var.zeros_like()).collect::<candle::Result<_>>()?;
+            Ok(Kept { steps: 0, tensors: zeros.try_into().expect("as many zeros as names") })
+        };
+        let kept = vars.iter().map(blank).collect::<Result<_>>()?;
+        Ok(Self { names, vars, kept })
+    }
+
+    pub fn vars(&self) -> &[(String, Var)] {
+        &self.vars
+    }
+
+    /// Calls `step` for every weight that has a gradient, with the steps it took until now, what is remembered of
+    /// it, and the gradient.
+    pub fn each(
+        &mut self,
+        grads: &GradStore,
+        step: impl Fn(&Var, u64, &[Tensor; N], &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        for ((_, var), kept) in self.vars.iter().zip(&mut self.kept) {
+            if let Some(grad) = grads.get(var) {
+                step(var, kept.steps, &kept.tensors, grad)?;
+                kept.steps += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = BTreeMap::new();
+        for ((name, _), kept) in self.vars.iter().zip(&self.kept) {
+            state.insert(format!("{STEPS}.{name}"), Tensor::new(kept.steps as i64, &Device::Cpu)?);
+            for (kind, tensor) in self.names.iter().zip(&kept.tensors) {
+                state.insert(format!("{kind}.{name}"), to_torch(tensor)?);
+            }
+        }
+        Ok(state)
+    }
+
+    pub fn load(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut expected = BTreeMap::new();
+        for (name, var) in &self.vars {
+            expected.insert(format!("{STEPS}.{name}"), Vec::new());
+            for kind in &self.names {
+                expected.insert(format!("{kind}.{name}"), torch_dims(var.dims()));
+            }
+        }
+        fit("the optimiser's state", &expected, state)?;
+        for ((name, var), kept) in self.vars.iter().zip(&mut self.kept) {
+            kept.steps = state[&format!("{STEPS}.{name}")].to_scalar::<i64>()? as u64;
+            for (kind, tensor) in self.names.iter().zip(&mut kept.tensors) {
+                *tensor = from_torch(&state[&format!("{kind}.{name}")].to_device(var.device())?)?;
+            }
+        }
+        Ok(())
+    }
+}
