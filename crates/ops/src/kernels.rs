@@ -8,6 +8,7 @@ pub(crate) mod norm;
 mod pack;
 mod rows;
 mod tile;
+mod together;
 mod weights;
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 mod lanes;
 mod portable;
+mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use lanes::Lanes;
 use std::sync::LazyLock;
+pub(crate) use transpose::transpose;
 
 /// A set of vector instructions, found at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +86,11 @@ impl Simd {
             // SAFETY: arrays of floats need nothing.
             _ => unsafe { kernel.run::<portable::Four>() },
         }
+    }
+
+    /// Images that are summed together where maps are small: as many as a tile has pixels.
+    pub(crate) fn together(self) -> usize {
+        if self == Self::Avx512 { 8 } else { 6 }
     }
 
     /// Floats in a register.

@@ -6,6 +6,7 @@ use super::geometry::{Geometry, Walk};
 use super::pack::{Direction, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
+use super::together::{Output, Together, convolve, correlate, worth_it};
 use super::weights::{Correlation, Map};
 use crate::simd::Simd;
 use crate::threads::{par, stretch};
@@ -17,6 +18,11 @@ const CHUNKS: usize = 8;
 pub(crate) trait Incoming: Sync {
     /// Writes the gradient of output row `row`, counted over all images.
     fn fill(&self, row: usize, gradient: &mut [f32]);
+
+    /// All of it, where it need not be computed.
+    fn ready(&self) -> Option<&[f32]> {
+        None
+    }
 }
 
 /// A gradient that is there already.
@@ -25,6 +31,10 @@ pub(crate) struct Given<'a>(pub &'a [f32]);
 impl Incoming for Given<'_> {
     fn fill(&self, row: usize, gradient: &mut [f32]) {
         gradient.copy_from_slice(&self.0[row * gradient.len()..][..gradient.len()]);
+    }
+
+    fn ready(&self) -> Option<&[f32]> {
+        Some(self.0)
     }
 }
 
@@ -53,6 +63,10 @@ pub(crate) fn backward(
     incoming: &impl Incoming,
     [of_input, of_kernel]: [bool; 2],
 ) -> Gradients {
+    let geometry = &geometry.flat();
+    if worth_it(simd, geometry) {
+        return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
+    }
     let (groups, from, to) = (geometry.conv.groups, geometry.group_from(), geometry.group_to());
     let (from_len, kernel_len) = (geometry.input_len(), geometry.kernel_len());
     let [out_height, out_width] = geometry.output;
@@ -128,6 +142,29 @@ pub(crate) fn backward(
         input: of_input.then(|| unsafe { input.written() }),
         kernel: of_kernel.then(|| add_up(&parts, kernel_len, chunks)),
     }
+}
+
+/// The same for small maps.
+fn few_at_a_time(
+    simd: Simd,
+    geometry: &Geometry,
+    x: &[f32],
+    kernel: &[f32],
+    incoming: &impl Incoming,
+    [of_input, of_kernel]: [bool; 2],
+) -> Gradients {
+    let gradients = Together::new(simd, incoming, geometry.batch, geometry.output, geometry.to);
+    let of_input = of_input.then(|| {
+        let mut input = Fresh::new(geometry.batch * geometry.input_len());
+        let floats = input.as_mut_ptr();
+        let (width, pixel, image) = (geometry.input[1], geometry.from, geometry.input_len());
+        let output = Output { floats, width, pixel, image };
+        convolve(simd, geometry, Direction::Backward, &gradients, kernel, output, Finish::PLAIN);
+        // SAFETY: the walks of a backward pass write each input once: one walk for each place within a stride.
+        unsafe { input.written() }
+    });
+    let of_kernel = of_kernel.then(|| correlate(simd, geometry, x, &gradients));
+    Gradients { input: of_input, kernel: of_kernel }
 }
 
 /// Writes the incoming gradient of one image between zeros.

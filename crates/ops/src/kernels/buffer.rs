@@ -61,6 +61,7 @@ impl Shared {
 /// One line of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
+#[expect(dead_code, reason = "read as floats")]
 struct Line([f32; 16]);
 
 thread_local! {

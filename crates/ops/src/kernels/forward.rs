@@ -1,11 +1,13 @@
 //! The convolution itself.
 
+use super::backward::Given;
 use super::buffer::{Fresh, Scratch};
 use super::geometry::{Axis, Geometry};
 use super::norm::add_up;
 use super::pack::{Direction, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
+use super::together::{Output, Together, convolve, worth_it};
 use crate::simd::Simd;
 use crate::threads::par_map;
 
@@ -35,14 +37,12 @@ pub(crate) fn forward(
     kernel: &[f32],
     epilogue: &Epilogue<'_>,
 ) -> (Vec<f32>, Moments) {
+    let geometry = &geometry.flat();
     let walk = geometry.forward();
     let (read, written) = (geometry.group_from(), geometry.group_to());
     let [left, right] = walk.columns.margin();
     let width = left + geometry.input[1] + right;
     let runs = Runs::new(&walk, width, geometry.from, read);
-    let weights: Vec<Packed> = (0..geometry.conv.groups)
-        .map(|group| Packed::new(simd, geometry, Direction::Forward, &walk, kernel, group))
-        .collect();
     let (from_len, to_len, to) = (geometry.input_len(), geometry.output_len(), geometry.to);
     let mut y = Fresh::new(geometry.batch * to_len);
     let out = y.as_mut_ptr();
@@ -56,6 +56,16 @@ pub(crate) fn forward(
         pivot: or_null(epilogue.pivot),
         ..Finish::PLAIN
     };
+    if worth_it(simd, geometry) {
+        let maps = Together::new(simd, &Given(x), geometry.batch, geometry.input, geometry.from);
+        let output = Output { floats: out, width: geometry.output[1], pixel: to, image: to_len };
+        let moments = convolve(simd, geometry, Direction::Forward, &maps, kernel, output, finish);
+        // SAFETY: the walk of a forward pass writes each output of each channel.
+        return (unsafe { y.written() }, moments);
+    }
+    let weights: Vec<Packed> = (0..geometry.conv.groups)
+        .map(|group| Packed::new(simd, geometry, Direction::Forward, &walk, kernel, group))
+        .collect();
     let moments = par_map(geometry.batch, |image| {
         let finish = finish;
         let x = &x[image * from_len..][..from_len];

@@ -46,18 +46,17 @@ impl Geometry {
         self.to / self.conv.groups
     }
 
-    /// Whether the windows are single pixels, each seen once: a product of matrices.
-    pub(crate) fn pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.conv.stride == [1, 1] && self.conv.padding == [0, 0]
-    }
-
-    /// The same pixels as one long row of one image, where their neighbourhood does not matter.
+    /// The same, a few images as one long row where the neighbourhood of pixels does not matter.
     pub(crate) fn flat(self) -> Self {
-        if !self.pointwise() {
+        if self.kernel != [1, 1] || self.conv.stride != [1, 1] || self.conv.padding != [0, 0] {
             return self;
         }
         let pixels = self.input[0] * self.input[1];
-        Self { input: [1, pixels], output: [1, pixels], ..self }
+        // As many images as make rows in which tiles fit well, and parts of the batch for all threads.
+        let images = (1..=self.batch).find(|images| self.batch % images == 0 && images * pixels >= 128);
+        let images = images.unwrap_or(self.batch);
+        let size = [1, images * pixels];
+        Self { batch: self.batch / images, input: size, output: size, ..self }
     }
 
     /// How outputs see inputs.

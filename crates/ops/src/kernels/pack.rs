@@ -2,7 +2,7 @@
 
 use super::buffer::{Scratch, Shared};
 use super::geometry::{Geometry, Walk};
-use crate::simd::Simd;
+use crate::simd::{Simd, transpose};
 use crate::threads::par;
 
 /// A few vectors of output channels that are summed together.
@@ -112,23 +112,14 @@ pub(crate) fn pack(
                 }
             }
             Direction::Backward => {
-                let columns: Vec<&[f32]> = (0..block.channels)
-                    .map(|channel| {
-                        &kernel[tap + (block.start + channel) * geometry.to + group_start..][..read]
-                    })
-                    .collect();
-                transpose(&columns, rows, width);
+                let from = kernel[tap + block.start * geometry.to + group_start..].as_ptr();
+                // SAFETY: so many rows of the kernel, `to` floats each, belong to the block; `read` rows of
+                // `width` are to be written.
+                unsafe { transpose(from, geometry.to, rows.as_mut_ptr(), width, [block.channels, read]) };
+                for row in rows.chunks_exact_mut(width) {
+                    row[block.channels..].fill(0.0);
+                }
             }
         }
-    }
-}
-
-/// Writes columns side by side as rows of `width`, zeros behind them.
-fn transpose(columns: &[&[f32]], rows: &mut [f32], width: usize) {
-    for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-        for (value, column) in row.iter_mut().zip(columns) {
-            *value = column[index];
-        }
-        row[columns.len()..].fill(0.0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::geometry::Walk;
 use super::pack::{Block, Packed, blocks};
-use super::tile::{Finish, Run, sum, write};
+use super::tile::{ANY, Finish, Run, sum, write};
 use crate::simd::{Kernel, Lanes};
 use std::ops::Range;
 
@@ -111,11 +111,11 @@ impl Image<'_> {
             let input = self.input.floats.wrapping_add(start);
             let mut column = 0;
             macro_rules! tiles {
-                ($pixels:literal) => {
+                ($pixels:literal, $step:expr) => {
                     while column + $pixels <= columns.count {
                         // SAFETY: the tile's pixels lie in this row, and the runs are those that stay in the map.
                         unsafe {
-                            let sums = sum::<L, $pixels, V, false>(input.wrapping_add(column * step), step, runs, weights);
+                            let sums = sum::<L, $pixels, V, $step>(input.wrapping_add(column * step), step, runs, weights);
                             let place = place + column * out_step;
                             let finish = self.finish.at(block.start, place);
                             write::<L, $pixels, V>(sums, self.out.add(place), out_step, $pixels, mask, &finish);
@@ -126,15 +126,20 @@ impl Image<'_> {
             }
             if L::WIDE {
                 if V == 1 {
-                    tiles!(16);
+                    match step {
+                        3 => tiles!(16, 3),
+                        16 => tiles!(16, 16),
+                        32 => tiles!(16, 32),
+                        _ => {}
+                    }
                 }
-                tiles!(8);
+                tiles!(8, ANY);
             } else {
-                tiles!(6);
+                tiles!(6, ANY);
             }
-            tiles!(4);
-            tiles!(2);
-            tiles!(1);
+            tiles!(4, ANY);
+            tiles!(2, ANY);
+            tiles!(1, ANY);
         }
     }
 }

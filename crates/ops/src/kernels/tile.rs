@@ -64,15 +64,23 @@ impl Finish {
     }
 }
 
+/// A distance between pixels that is known when the tile runs.
+pub(crate) const ANY: usize = 0;
+
+/// The distance between pixels of as many images, which are stored together, channel by channel.
+pub(crate) const INTERLEAVED: usize = 1;
+
 /// Sums `P` pixels × `V` vectors of channels.
 ///
 /// Each step broadcasts one input of each pixel against one row of weights: `P + V` loads for `P · V` fused
-/// multiply-adds. Pixels lie `step` floats apart in the input; if they are `INTERLEAVED`, they lie side by side.
+/// multiply-adds. Pixels lie `STEP` floats apart in the input, where the compiler is to know it: sixteen addresses
+/// of unknown distance do not fit into the registers. With [`INTERLEAVED`] they lie side by side, channel by
+/// channel; with [`ANY`] they lie `step` apart.
 ///
 /// # Safety
 /// Beside the condition of [`Lanes`]: every input that the runs name, `V · N` weights in each row that they name.
 #[inline(always)]
-pub(crate) unsafe fn sum<L: Lanes, const P: usize, const V: usize, const INTERLEAVED: bool>(
+pub(crate) unsafe fn sum<L: Lanes, const P: usize, const V: usize, const STEP: usize>(
     input: *const f32,
     step: usize,
     runs: &[Run],
@@ -90,12 +98,12 @@ pub(crate) unsafe fn sum<L: Lanes, const P: usize, const V: usize, const INTERLE
                     row[v] = L::load(w.add(v * L::N));
                 }
                 for p in 0..P {
-                    let value = L::splat(*x.wrapping_add(if INTERLEAVED { p } else { p * step }));
+                    let value = L::splat(*x.wrapping_add(p * if STEP == ANY { step } else { STEP }));
                     for v in 0..V {
                         sums[p][v] = value.mul_add(row[v], sums[p][v]);
                     }
                 }
-                x = x.wrapping_add(if INTERLEAVED { P } else { 1 });
+                x = x.wrapping_add(if STEP == INTERLEAVED { P } else { 1 });
                 w = w.wrapping_add(V * L::N);
             }
         }
