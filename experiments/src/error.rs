@@ -38,6 +38,16 @@ pub enum Error {
         /// Steps done.
         step: u64,
     },
+    /// Cells of a table that failed beside others that did not.
+    #[error("{failed} of {cells} cells failed; the first: {first}")]
+    Cells {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        cells: usize,
+        /// Why the first of them did.
+        first: Box<Error>,
+    },
     /// A check that was asked for did not hold.
     #[error("{0}")]
     Unmet(String),
@@ -51,6 +61,7 @@ impl Error {
             Self::Misfit(_) | Self::Finished { .. } | Self::OtherRecipe { .. } => Exit::Usage,
             Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
             Self::Unmet(_) => Exit::Unmet,
+            Self::Cells { first, .. } => first.exit(),
             Self::Part(Part::Diverged { .. }) => Exit::Diverged,
             Self::Part(Part::Missing { .. }) => Exit::NoInput,
             Self::Part(Part::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -72,6 +83,7 @@ impl Error {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
         Some(match self {
             Self::Misfit(misfit) => return misfit.help.clone(),
+            Self::Cells { first, .. } => return first.remedy(),
             Self::Finished { .. } => {
                 "`sokd report` shows it; --force runs it again from the start and replaces it".into()
             }

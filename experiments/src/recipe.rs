@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, PixelNorm, Result};
+use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
@@ -11,6 +11,7 @@ use sokd_train::Schedule;
 use std::collections::BTreeMap;
 
 use crate::model::Model;
+use crate::pixels::Pixels;
 
 /// A whole run: which parts, which numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -76,16 +77,6 @@ pub struct TeacherSpec {
     /// The accuracy to find before the first step: it checks orientation, normalisation and names of weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expectation>,
-}
-
-/// What a network subtracts from its images and divides them by: a name or the numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Pixels {
-    /// `imagenet`, `half`, `cifar10`, `cifar100`.
-    Named(String),
-    /// Mean and standard deviation.
-    Given(PixelNorm),
 }
 
 /// An accuracy in per cent.

@@ -143,7 +143,7 @@ impl Resolved {
     /// # Errors
     /// None that a recipe read from TOML could raise.
     pub fn toml(&self) -> Result<String> {
-        self.recipe.toml()
+        Ok(self.recipe.toml()?)
     }
 
     /// Every setting of the recipe, with its value and where it was written; `default` where nowhere.

@@ -2,6 +2,7 @@
 
 use crate::environment::{Environment, utc};
 use crate::overlay::{Document, Setting};
+use crate::log::Log;
 use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
@@ -148,20 +149,30 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes down what will run, where, and by whose words. `config.toml` comes last: where it stands, the rest does.
+    /// Writes down what will run, where, and by whose words; `config.toml` comes last: where it stands, the rest does. A
+    /// run that goes on keeps its words and the time at which it began.
     ///
     /// # Errors
     /// Whatever the system refuses.
-    pub fn describe(&self, resolved: &Resolved, environment: &Environment) -> Result<()> {
-        let origins: serde_json::Map<String, serde_json::Value> =
-            resolved.origins()?.into_iter().map(|(path, _, origin)| (path, origin.into())).collect();
-        self.write(
-            "overrides.txt",
-            resolved.overrides.iter().map(|text| format!("{text}\n")).collect::<String>(),
-        )?;
-        self.write_json("origin.json", &origins)?;
-        self.write_json("env.json", environment)?;
-        self.write("config.toml", resolved.toml()?)
+    pub fn describe(&self, resolved: &Resolved, here: Environment) -> Result<Environment> {
+        let before = std::fs::read(self.join("env.json")).ok();
+        let before: Option<Environment> = before.and_then(|text| serde_json::from_slice(&text).ok());
+        let environment = Environment { started: before.map_or(here.started, |before| before.started), ..here };
+        self.write_json("env.json", &environment)?;
+        if !self.join("config.toml").exists() {
+            let origins: serde_json::Map<String, serde_json::Value> =
+                resolved.origins()?.into_iter().map(|(path, _, origin)| (path, origin.into())).collect();
+            let overrides: String = resolved.overrides.iter().map(|text| format!("{text}\n")).collect();
+            self.write("overrides.txt", overrides)?;
+            self.write_json("origin.json", &origins)?;
+            self.write("config.toml", resolved.toml()?)?;
+        }
+        Ok(environment)
+    }
+
+    /// Who writes down what happens.
+    pub fn log(&self) -> Log {
+        Log::new(&self.join("train.log"))
     }
 
     /// Writes down how the run stands.

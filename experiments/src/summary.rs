@@ -1,7 +1,11 @@
 //! What a finished run came to: `summary.json`, the one file that tables and reports read.
 
 use crate::environment::Environment;
+use crate::{Recipe, Resolved};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sokd_core::Error;
+use sokd_train::{Evaluation, Progress, metrics};
 use std::path::Path;
 
 /// What a finished run came to.
@@ -117,6 +121,39 @@ pub struct Epoch {
 }
 
 impl Summary {
+    /// What a run came to, from where it ended and the metrics that it left.
+    ///
+    /// # Errors
+    /// A metrics file that cannot be read.
+    pub fn of(
+        resolved: &Resolved,
+        progress: &Progress,
+        metrics: &Path,
+        (student, teacher): (Network, Option<Taught>),
+        environment: Environment,
+    ) -> sokd_core::Result<Self> {
+        let recipe = &resolved.recipe;
+        let unjudged = || Error::setting("epochs", "a run of no steps has nothing to show");
+        let last = progress.latest.get("test").ok_or_else(unjudged)?;
+        let best = progress.best.get("test").ok_or_else(unjudged)?;
+        Ok(Self {
+            recipe: resolved.id.clone(),
+            seed: recipe.seed,
+            data: recipe.data.name(),
+            student,
+            teacher,
+            steps: progress.steps,
+            images: progress.images,
+            seconds: progress.seconds,
+            last: last.into(),
+            best: Best { epoch: best.epoch, scores: (&best.evaluation).into() },
+            ema: progress.latest.get("ema-test").map(Scores::from),
+            recall: last.recall.clone(),
+            epochs: epochs(recipe, &metrics::read(metrics)?),
+            environment,
+        })
+    }
+
     /// The summary in a run directory, if the run is finished.
     ///
     /// # Errors
@@ -133,4 +170,38 @@ impl Summary {
             sokd_core::Error::file(&path, None, format!("no summary of a run: {error}"), remedy)
         })
     }
+}
+
+impl From<&Evaluation> for Scores {
+    fn from(of: &Evaluation) -> Self {
+        let Evaluation { correct, total, top1, top5, loss, ece, agreement, recall: _ } = *of;
+        Self { correct, total, top1, top5, loss, ece, agreement }
+    }
+}
+
+/// The epochs that a metrics file tells of. The loss is that of the phase that trains the student.
+fn epochs(recipe: &Recipe, lines: &[Map<String, Value>]) -> Vec<Epoch> {
+    let learner = recipe.phase.iter().find(|(_, phase)| phase.moves.iter().any(|group| group == "student"));
+    let loss = format!("train/{}/loss", learner.map_or("student", |(name, _)| name));
+    let number = |line: &Map<String, Value>, name: &str| line.get(name).and_then(Value::as_f64);
+    let scores = |line: &Map<String, Value>| {
+        let under = |name: &str| number(line, &format!("test/{name}"));
+        Some(Scores {
+            correct: under("correct")? as usize,
+            total: under("total")? as usize,
+            top1: under("top1")?,
+            top5: under("top5")?,
+            loss: under("loss")?,
+            ece: under("ece")?,
+            agreement: under("agreement"),
+        })
+    };
+    let mut before = 0.0;
+    let epoch = |line: &Map<String, Value>| {
+        let now = number(line, "seconds")?;
+        let seconds = now - std::mem::replace(&mut before, now);
+        let train_loss = number(line, &loss).unwrap_or(f64::NAN);
+        Some(Epoch { epoch: number(line, "epoch")? as usize, train_loss, seconds, test: scores(line) })
+    };
+    lines.iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch")).filter_map(epoch).collect()
 }

@@ -1,5 +1,6 @@
 //! The command line: one verb a file, each a struct of its arguments with a `run`.
 
+mod entries;
 mod out;
 mod session;
 mod which;

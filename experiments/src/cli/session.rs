@@ -1,3 +1,4 @@
+use crate::progress::Stage;
 use crate::{Error, Misfit, Result};
 use clap::Args;
 use std::io::IsTerminal;
@@ -27,7 +28,9 @@ pub struct Session {
     pub device: candle::Device,
     /// Its name, as the command line has it.
     pub device_name: String,
-    /// Whether progress is shown at all.
+    /// Where progress is shown.
+    pub stage: Stage,
+    /// Whether only results and errors are shown.
     pub quiet: bool,
 }
 
@@ -54,7 +57,7 @@ impl Session {
         // A second session in one process, as in tests, keeps the first one's log.
         log.without_time().try_init().ok();
         let device = device(&common.device)?;
-        Ok(Self { device, device_name: common.device.clone(), quiet: common.quiet })
+        Ok(Self { device, device_name: common.device.clone(), stage: Stage::new(common.quiet), quiet: common.quiet })
     }
 }
 

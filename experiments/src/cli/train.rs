@@ -33,7 +33,7 @@ impl Train {
         let resolved = self.which.resolve()?;
         if self.dry_run {
             let parts = crate::assemble::assemble(&resolved.recipe, &session.device)?;
-            return print(parts.describe()?);
+            return print(parts.describe());
         }
         let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));
         if self.run_dir.is_none() {

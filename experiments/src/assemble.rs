@@ -1,0 +1,208 @@
+//! A recipe becomes parts: data, student, teacher, objective, phases.
+
+use crate::network::{Frozen, Weights, fill, find};
+use crate::pixels::expected;
+use crate::recipe::PhaseSpec;
+use crate::summary::{Network, Taught};
+use crate::{Error, Model, Recipe, Result, TermSpec};
+use candle::Device;
+use candle_nn::VarBuilder;
+use sokd_core::{Backbone, Batches, Build, BuildCx, DatasetInfo, Key, LearnSplit, Mode, Split};
+use sokd_data::{Loader, Locations, Sequential};
+use sokd_nn::Params;
+use sokd_train::{Descend, Distiller, Phase, TermOf};
+use std::sync::Arc;
+
+/// Everything that a run works with.
+pub struct Parts {
+    /// The images, as the student sees them: with the pixel statistics that it normalises by.
+    pub info: DatasetInfo,
+    /// The weights that move, and those of the teacher not among them.
+    pub params: Params,
+    /// Student, teacher and objective.
+    pub distiller: Distiller,
+    /// What moves, toward what.
+    pub phases: Vec<Phase>,
+    /// What students learn from.
+    pub train: Box<dyn Batches>,
+    /// Held out of training, where a phase learns from it.
+    pub search: Option<Box<dyn Batches>>,
+    /// What the student is judged by.
+    pub test: Box<dyn Batches>,
+    /// The images held out of training in an order for judging, if there are any.
+    pub held_out: Option<Box<dyn Batches>>,
+    /// What the student costs.
+    pub student: Network,
+    /// Who teaches, and with what.
+    pub teacher: Option<Teaching>,
+}
+
+/// A teacher as the recipe has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Teaching {
+    /// What it is and costs.
+    pub network: Network,
+    /// Where its weights come from.
+    pub weights: String,
+    /// Their digest.
+    pub sha256: Option<String>,
+}
+
+/// Builds every part of a recipe; no step is made.
+///
+/// # Errors
+/// Whatever a part needs and does not find, in the order data, teacher, student, objective, phases.
+pub fn assemble(recipe: &Recipe, device: &Device) -> Result<Parts> {
+    let key = Key::new(recipe.seed);
+    let dataset = recipe.data.open(&Locations::from_env())?;
+    let info = dataset.info().clone();
+
+    let (teacher, teaching) = teacher(recipe, &info, key, device)?.unzip();
+
+    let params = Params::new(key.fold("weights"));
+    let learner = student(recipe, &info, &params, device)?;
+
+    let terms = objective(recipe, learner.as_ref(), teacher.as_deref(), &info, params.builder(device))?;
+
+    let phases = recipe.phase.iter().map(|(name, spec)| phase(name, spec, recipe.epochs, &params));
+    let phases: Vec<Phase> = phases.filter_map(Result::transpose).collect::<Result<_>>()?;
+
+    let loader = |split| {
+        let key = key.fold("images").fold(if split == LearnSplit::Train { "train" } else { "search" });
+        let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?;
+        Ok::<_, Error>(Box::new(loader) as Box<dyn Batches>)
+    };
+    let in_order = |split| {
+        let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?;
+        Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
+    };
+    let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
+    Ok(Parts {
+        train: loader(LearnSplit::Train)?,
+        search: searches.then(|| loader(LearnSplit::Search)).transpose()?,
+        test: in_order(Split::Test)?,
+        held_out: (info.search > 0).then(|| in_order(Split::Search)).transpose()?,
+        student: network(&recipe.student.model, &info)?,
+        teacher: teaching,
+        info: DatasetInfo { pixels: learner.info().pixels, ..info },
+        distiller: Distiller { student: learner, teacher, terms },
+        params,
+        phases,
+    })
+}
+
+/// A student on weights that no graph tracks, for judging: `seen` are the images as [`Parts::info`] has them.
+///
+/// # Errors
+/// None that building the student itself did not raise.
+pub fn judged(model: &Model, params: &Params, seen: &DatasetInfo, device: &Device) -> Result<Box<dyn Backbone>> {
+    Ok(model.build(&BuildCx::alone(params.frozen(device).pp("student"), seen))?)
+}
+
+fn student(recipe: &Recipe, data: &DatasetInfo, params: &Params, device: &Device) -> Result<Box<dyn Backbone>> {
+    let spec = &recipe.student;
+    let start = spec.weights.as_deref().map(find).transpose()?;
+    let pixels = match &start {
+        Some(path) => expected(None, Some(path), &spec.model, data),
+        // Drawn weights know no statistics yet: the data's own are right for them, whatever the family's published
+        // weights want.
+        None => data.pixels,
+    };
+    let data = DatasetInfo { pixels, ..data.clone() };
+    let net = spec.model.build(&BuildCx::alone(params.builder(device).pp("student"), &data))?;
+    if let Some(path) = start {
+        fill(params, "student", &path, net.as_ref(), &data)?;
+    }
+    Ok(net)
+}
+
+fn teacher(
+    recipe: &Recipe,
+    data: &DatasetInfo,
+    key: Key,
+    device: &Device,
+) -> Result<Option<(Box<dyn Backbone>, Teaching)>> {
+    let Some(spec) = &recipe.teacher else { return Ok(None) };
+    let weights = Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
+    let Frozen { net, sha256 } = Frozen::load(&spec.model, weights, data, key.fold("teacher"), device)?;
+    let teaching = Teaching { network: network(&spec.model, data)?, weights: spec.weights.clone(), sha256 };
+    Ok(Some((net, teaching)))
+}
+
+fn objective(
+    recipe: &Recipe,
+    student: &dyn Backbone,
+    teacher: Option<&dyn Backbone>,
+    data: &DatasetInfo,
+    vars: VarBuilder<'_>,
+) -> Result<Vec<TermOf>> {
+    let teacher = teacher.map(Backbone::info);
+    let cx = BuildCx { vars, data: Some(data), teacher, student: Some(student.info()) };
+    let term = |(name, spec): (&String, &TermSpec)| {
+        Ok(TermOf { name: name.clone(), weight: spec.weight, loss: spec.build(&cx)? })
+    };
+    recipe.objective.iter().map(term).collect()
+}
+
+/// A phase, unless none of its groups holds weights: then the parts that it would move are not in this recipe.
+fn phase(name: &str, spec: &PhaseSpec, epochs: usize, params: &Params) -> Result<Option<Phase>> {
+    let moves: Vec<_> = spec.moves.iter().flat_map(|group| params.group(group)).collect();
+    if moves.is_empty() {
+        tracing::info!(target: "sokd", "phase {name} is left out: nothing is called {}", spec.moves.join(" or "));
+        return Ok(None);
+    }
+    let learns = spec.moves.iter().any(|group| group == "student");
+    let [from, to] = spec.epochs.unwrap_or([0, epochs]);
+    Ok(Some(Phase {
+        name: name.to_owned(),
+        toward: spec.toward.clone(),
+        split: spec.split,
+        // Running statistics belong to whoever trains the student; others only look.
+        mode: if learns { Mode::Train } else { Mode::Probe },
+        every: spec.every,
+        epochs: from..to,
+        update: Box::new(Descend),
+        clip: spec.clip,
+        optimizer: spec.optim.build(moves)?,
+        lr: spec.lr.clone(),
+    }))
+}
+
+fn network(model: &Model, data: &DatasetInfo) -> Result<Network> {
+    let cost = sokd_models::cost(&model.spec()?, data)?;
+    Ok(Network { model: model.label(), parameters: cost.parameters, macs: cost.macs })
+}
+
+impl Teaching {
+    /// With what the test images say of it.
+    pub fn judged(&self, top1: f64) -> Taught {
+        Taught {
+            network: self.network.clone(),
+            weights: self.weights.clone(),
+            sha256: self.sha256.clone(),
+            top1,
+        }
+    }
+}
+
+impl Parts {
+    /// What was built, for people.
+    pub fn describe(&self) -> String {
+        let Network { model, parameters, macs } = &self.student;
+        let DatasetInfo { name, classes, train, search, test, .. } = &self.info;
+        let mut lines = vec![
+            format!("data     {name}: {train} to learn from, {search} held out, {test} to judge by, {} classes", classes.len()),
+            format!("student  {model}: {parameters} parameters, {macs} multiplications for an image"),
+        ];
+        if let Some(Teaching { network: Network { model, parameters, macs }, weights, .. }) = &self.teacher {
+            lines.push(format!("teacher  {model} from {weights}: {parameters} parameters, {macs} multiplications"));
+        }
+        lines.extend(self.distiller.terms.iter().map(|term| format!("term     {}", term.name)));
+        lines.extend(self.phases.iter().map(|phase| {
+            let moved = phase.optimizer.vars().iter().map(|(_, var)| var.elem_count()).sum::<usize>();
+            format!("phase    {}: moves {moved} numbers", phase.name)
+        }));
+        lines.push(format!("steps    {} in an epoch", self.train.steps()));
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,106 @@
+use super::{Session, print, print_json};
+use crate::environment::Environment;
+use crate::{Result, rundir};
+use clap::Args;
+use serde::Serialize;
+use sokd_data::{DataSpec, Locations};
+use std::path::PathBuf;
+
+/// Says what this program finds on this machine: devices, threads, folders, data.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sokd doctor --json")]
+pub struct Doctor {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Findings {
+    environment: Environment,
+    devices: Vec<String>,
+    runs: PathBuf,
+    runs_writable: bool,
+    data_folders: Vec<PathBuf>,
+    data: Vec<(String, bool)>,
+    variables: Vec<(String, String)>,
+}
+
+/// The variables of the environment that this program heeds.
+const VARIABLES: &[&str] = &[
+    "SOKD_DATA_DIR",
+    "SOKD_RUNS_DIR",
+    "SOKD_BACKEND",
+    "SOKD_SIMD",
+    "SOKD_LOG",
+    "RUST_LOG",
+    "NO_COLOR",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "XDG_CACHE_HOME",
+];
+
+impl Doctor {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let findings = Findings::look(session);
+        if self.json { print_json(&findings) } else { print(findings.to_string()) }
+    }
+}
+
+impl Findings {
+    fn look(session: &Session) -> Self {
+        let locations = Locations::from_env();
+        let mut devices = vec!["cpu".to_owned()];
+        if candle::Device::new_cuda(0).is_ok() {
+            devices.push("cuda".into());
+        }
+        if candle::Device::new_metal(0).is_ok() {
+            devices.push("metal".into());
+        }
+        let runs = rundir::root();
+        // The nearest folder that exists is the one in which others would be made.
+        let absolute = std::path::absolute(&runs).unwrap_or_else(|_| runs.clone());
+        let exists = absolute.ancestors().find(|folder| folder.is_dir());
+        let runs_writable = exists.is_some_and(|folder| tempfile::tempfile_in(folder).is_ok());
+        let found = |name: &&str| {
+            let present = DataSpec::named(name).is_some_and(|spec| spec.open(&locations).is_ok());
+            ((*name).to_owned(), present)
+        };
+        let set = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
+        Self {
+            environment: Environment::here(&session.device_name),
+            devices,
+            runs,
+            runs_writable,
+            data_folders: locations.folders().to_vec(),
+            data: DataSpec::known().iter().map(found).collect(),
+            variables: VARIABLES.iter().filter_map(set).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Findings {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Environment { version, commit, machine, host, simd, threads, .. } = &self.environment;
+        writeln!(out, "sokd        {version}, commit {commit}")?;
+        writeln!(out, "machine     {host}: {machine}")?;
+        writeln!(out, "kernels     {simd}, {threads} threads")?;
+        writeln!(out, "devices     {}", self.devices.join(", "))?;
+        let writable = if self.runs_writable { "" } else { "   CANNOT BE WRITTEN: set SOKD_RUNS_DIR" };
+        writeln!(out, "runs        {}{writable}", self.runs.display())?;
+        for (name, present) in &self.data {
+            let state = if *present { "here" } else { "not here: sokd data fetch" };
+            writeln!(out, "data        {name:14} {state}")?;
+        }
+        for folder in &self.data_folders {
+            writeln!(out, "looks in    {}", folder.display())?;
+        }
+        for (name, value) in &self.variables {
+            writeln!(out, "set         {name}={value}")?;
+        }
+        write!(out, "help        sokd --help, sokd list, sokd describe NAME")
+    }
+}

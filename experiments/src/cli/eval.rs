@@ -1,0 +1,169 @@
+use super::{Session, print};
+use crate::network::{Frozen, Weights};
+use crate::pixels::Pixels;
+use crate::{Error, Misfit, Model, Result, logits};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use sokd_core::{Key, Split};
+use sokd_data::{DataSpec, Locations, Sequential};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Judges a network with weights from a file on a data set.
+///
+/// MODEL is one of the field's names (`resnet56`, `wrn_40_2`, `resnet20_a`; `sokd list models` has them all). Weights may
+/// be safetensors or anything that `torch.save` wrote; no code in them is run.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd eval resnet20_a --weights resnet20-12fca82f.th --data cifar10 --json
+  sokd eval resnet56 --weights hub://owner/repository@revision/model.safetensors --data cifar100 --min 72
+  sokd eval resnet8x4 --weights run:runs/latest --data cifar100 --logits logits.npy")]
+pub struct Eval {
+    /// Which network: a name, or a table such as `{ type = \"cifar-resnet\", depth = 20 }`.
+    #[arg(value_parser = model)]
+    model: Model,
+    /// A file, `hub://owner/repository@revision/file`, or `run:<run directory>`.
+    #[arg(long)]
+    weights: String,
+    /// Which images: a name, or a table such as `{ type = \"image-folder\", path = \"...\" }`.
+    #[arg(long, value_parser = data)]
+    data: DataSpec,
+    /// Which part of them.
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    split: Part,
+    /// What the weights were trained under, where neither their file nor the network says: `imagenet`, `half`,
+    /// `cifar10`, `cifar100`, or MEAN/STD (`0.5,0.5,0.5/0.25,0.25,0.25`).
+    #[arg(long)]
+    pixels: Option<Pixels>,
+    /// The digest that the file must have.
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<String>,
+    /// Images at once; it changes the speed and nothing else.
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Writes the scores of every image, in order: `.npy`, or `.safetensors` with the labels beside them.
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+    /// Ends with code 4 when top-1, in per cent, is below.
+    #[arg(long, value_name = "TOP1")]
+    min: Option<f64>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    Train,
+    Test,
+}
+
+/// What there is to say of a network on a data set.
+#[derive(Debug, Serialize)]
+struct Judgement {
+    model: String,
+    weights: String,
+    sha256: Option<String>,
+    data: String,
+    split: &'static str,
+    correct: usize,
+    total: usize,
+    top1: f64,
+    top5: f64,
+    loss: f64,
+    ece: f64,
+    seconds: f64,
+    parameters: usize,
+    macs: u64,
+    pixels: sokd_core::PixelNorm,
+    threads: usize,
+}
+
+impl Eval {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let dataset = self.data.open(&Locations::from_env())?;
+        let info = dataset.info();
+        let weights =
+            Weights { from: &self.weights, sha256: self.sha256.as_deref(), pixels: self.pixels.as_ref() };
+        let network = Frozen::load(&self.model, weights, info, Key::new(0), &session.device)?;
+        let (split, name) = match self.split {
+            Part::Train => (Split::Train, "train"),
+            Part::Test => (Split::Test, "test"),
+        };
+        let images = Sequential::new(dataset.clone(), split, self.batch as usize)?;
+        let start = Instant::now();
+        let seen = logits::judge(network.net.as_ref(), &images, self.logits.as_deref())?;
+        let seconds = start.elapsed().as_secs_f64();
+        let cost = sokd_models::cost(&self.model.spec()?, info)?;
+        let judgement = Judgement {
+            model: self.model.label(),
+            weights: self.weights.clone(),
+            sha256: network.sha256,
+            data: info.name.clone(),
+            split: name,
+            correct: seen.correct,
+            total: seen.total,
+            top1: seen.top1,
+            top5: seen.top5,
+            loss: seen.loss,
+            ece: seen.ece,
+            seconds,
+            parameters: cost.parameters,
+            macs: cost.macs,
+            pixels: network.net.info().pixels,
+            threads: sokd_ops::threads(),
+        };
+        print(if self.json { json(&judgement)? } else { judgement.to_string() })?;
+        match self.min {
+            Some(min) if seen.top1 < min => {
+                Err(Error::Unmet(format!("top-1 is {:.2} %, and at least {min} % was asked for", seen.top1)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Judgement {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { model, data, split, correct, total, top1, top5, loss, ece, seconds, .. } = self;
+        writeln!(out, "{model} on {data} ({split}): {correct} of {total} right, top-1 {top1:.2} %, top-5 {top5:.2} %")?;
+        write!(out, "cross-entropy {loss:.4}, calibration error {ece:.4}, {seconds:.1} s")
+    }
+}
+
+fn json(judgement: &Judgement) -> Result<String> {
+    let text = serde_json::to_string(judgement);
+    Ok(text.map_err(|error| sokd_core::Error::setting("--json", error.to_string()))?)
+}
+
+fn model(text: &str) -> Result<Model, String> {
+    if text.trim_start().starts_with('{') { inline(text) } else { Model::named(text) }
+}
+
+fn data(text: &str) -> Result<DataSpec, String> {
+    if text.trim_start().starts_with('{') {
+        return inline(text);
+    }
+    let near = || {
+        let near = crate::misfit::closest(text, DataSpec::known());
+        near.map_or_else(|| DataSpec::known().join(", "), |near| format!("perhaps `{near}`"))
+    };
+    DataSpec::named(text).ok_or_else(|| format!("no data set is called `{text}`: {}", near()))
+}
+
+/// A table as TOML has it inside a line.
+fn inline<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    #[derive(serde::Deserialize)]
+    struct Line<T> {
+        it: T,
+    }
+    let document = crate::overlay::Document::new("command line", format!("it = {text}"));
+    let settings = crate::overlay::Setting::read(&document).map_err(|error| error.to_string())?;
+    crate::typed::<Line<T>>(&settings).map(|line| line.it).map_err(|error| match error {
+        Error::Misfit(misfit) => {
+            let Misfit { message, help, .. } = *misfit;
+            help.map_or(message.clone(), |help| format!("{message}: {help}"))
+        }
+        error => error.to_string(),
+    })
+}

@@ -1,0 +1,48 @@
+//! What happened to a run, in lines for people: `train.log`.
+
+use crate::environment::utc;
+use sokd_core::{Error, Result};
+use sokd_train::{EpochReport, Observer, Progress};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Someone who writes down what happens, with the time.
+#[derive(Clone, Debug)]
+pub struct Log(PathBuf);
+
+impl Log {
+    /// Into a file, behind what stands in it.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// One line.
+    pub fn say(&self, text: &str) -> Result<()> {
+        let write = || writeln!(File::options().create(true).append(true).open(&self.0)?, "{} {text}", utc(SystemTime::now()));
+        write().map_err(Error::io(&self.0))
+    }
+}
+
+impl Observer for Log {
+    fn begin(&mut self, at: &Progress) -> Result<()> {
+        match at.steps {
+            0 => self.say("begins"),
+            steps => self.say(&format!("goes on after step {steps}, in epoch {}", at.epoch)),
+        }
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        let mut line = format!("epoch {} of {} over after step {}:", report.epoch + 1, report.epochs, report.steps);
+        // Writing into a String cannot fail.
+        for (name, phase) in &report.phases {
+            write!(line, " {name} loss {:.4}, lr {:.2e};", phase.loss, phase.lr).ok();
+        }
+        for (name, exam) in &report.exams {
+            write!(line, " {name}/top1 {:.2} %, {name}/loss {:.4};", exam.top1, exam.loss).ok();
+        }
+        self.say(&format!("{line} {:.1} s in all", report.seconds))
+    }
+}

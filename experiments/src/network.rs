@@ -1,0 +1,109 @@
+//! Networks with weights from somewhere.
+
+use crate::pixels::{self, Pixels};
+use crate::{Model, Result, hub, rundir};
+use candle::Device;
+use sha2::{Digest, Sha256};
+use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
+use sokd_data::Locations;
+use sokd_models::weights;
+use sokd_nn::Params;
+use std::path::{Path, PathBuf};
+
+/// A network that learns nothing any more.
+pub struct Frozen {
+    /// The network.
+    pub net: Box<dyn Backbone>,
+    /// The digest of its weights' file; none for drawn ones.
+    pub sha256: Option<String>,
+}
+
+/// Where weights come from, and how they are to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// A file, `hub://owner/repository@revision/file`, `run:<directory>`, or `drawn`.
+    pub from: &'a str,
+    /// The digest that the file must have.
+    pub sha256: Option<&'a str>,
+    /// What the weights were trained under, where the file and the network do not say.
+    pub pixels: Option<&'a Pixels>,
+}
+
+impl Frozen {
+    /// A network with weights from somewhere, for the images of `data`.
+    ///
+    /// # Errors
+    /// A file that is missing, torn or another than its digest says, weights of another network, and weights for
+    /// other classes than the data has.
+    pub fn load(model: &Model, weights: Weights<'_>, data: &DatasetInfo, key: Key, device: &Device) -> Result<Self> {
+        let params = Params::new(key);
+        let build = |pixels| {
+            let data = DatasetInfo { pixels, ..data.clone() };
+            model.build(&BuildCx::alone(params.frozen(device), &data))
+        };
+        if weights.from == "drawn" {
+            let net = build(pixels::expected(weights.pixels, None, model, data))?;
+            return Ok(Self { net, sha256: None });
+        }
+        let path = find(weights.from)?;
+        let net = build(pixels::expected(weights.pixels, Some(&path), model, data))?;
+        let sha256 = digest(&path)?;
+        if let Some(expected) = weights.sha256.filter(|expected| !expected.eq_ignore_ascii_case(&sha256)) {
+            let problem = format!("its SHA-256 is {sha256}, and {expected} was asked for");
+            return Err(Error::file(&path, None, problem, "fetch the right file, or correct `sha256`").into());
+        }
+        fill(&params, "", &path, net.as_ref(), data)?;
+        Ok(Self { net, sha256: Some(sha256) })
+    }
+}
+
+/// Fills weights from a file.
+///
+/// # Errors
+/// As [`weights::load`]; weights for other classes than the data has are called so.
+pub fn fill(params: &Params, prefix: &str, path: &Path, net: &dyn Backbone, data: &DatasetInfo) -> Result<()> {
+    let Err(error) = weights::load(params, prefix, path) else { return Ok(()) };
+    let info = net.info();
+    let strangers = || {
+        let tensors = weights::read(path).ok()?.tensors;
+        let classifier = tensors.values().find(|tensor| tensor.rank() == 2 && tensor.dims()[1] == info.features)?;
+        Some(classifier.dims()[0]).filter(|classes| *classes != info.classes)
+    };
+    if matches!(error, Error::Unfit { .. })
+        && let Some(classes) = strangers()
+    {
+        let (known, wanted) = (info.classes, &data.name);
+        let problem = format!("these weights tell {classes} classes apart, and {wanted} has {known}");
+        return Err(Error::setting(path.display().to_string(), format!("{problem}: take others, or other data")).into());
+    }
+    Err(error.into())
+}
+
+/// The file that a recipe or the command line means.
+///
+/// # Errors
+/// [`Error::Missing`] with the places that were tried; what the hub answers.
+pub fn find(weights: &str) -> Result<PathBuf> {
+    if let Some(address) = weights.strip_prefix("hub://") {
+        return hub::fetch(address);
+    }
+    if let Some(run) = weights.strip_prefix("run:") {
+        // As a path, or below the folder of all runs.
+        let inside = |folder: PathBuf| folder.join("student").join("model.safetensors");
+        let (given, below) = (inside(PathBuf::from(run)), inside(rundir::root().join(run)));
+        let path = if given.exists() { given } else { below };
+        if !path.exists() {
+            let what = "a finished run keeps its student's weights there".to_owned();
+            let remedy = format!("finish the run: sokd resume {run}");
+            return Err(Error::Missing { path, what, remedy }.into());
+        }
+        return Ok(path);
+    }
+    Ok(Locations::from_env().teacher(Path::new(weights))?)
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+fn digest(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}

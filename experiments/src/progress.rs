@@ -1,0 +1,163 @@
+//! How far a run is: a bar where someone looks on, a line now and then where not.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sokd_core::Result;
+use sokd_train::{EpochReport, Observer, Progress, StepReport};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// Without a terminal, a line at most so often.
+const SELDOM: Duration = Duration::from_secs(30);
+/// On a terminal, new numbers at most so often: each asks the device for a loss.
+const OFTEN: Duration = Duration::from_millis(250);
+
+/// Where progress is shown: bars of several runs and tables stand in one place, below each other.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// For whoever has a bar of their own to add.
+    pub bars: MultiProgress,
+    terminal: bool,
+    quiet: bool,
+}
+
+impl Stage {
+    /// On the standard error: bars if it is a terminal, lines if not, nothing if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let shown = terminal && !quiet;
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { bars: MultiProgress::with_draw_target(target), terminal, quiet }
+    }
+
+    /// A line above the bars, if anything is shown at all.
+    pub fn say(&self, line: &str) {
+        if self.terminal && !self.quiet {
+            self.bars.println(line).ok();
+        } else if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Someone who watches one run.
+    pub fn watch(&self, label: &str, steps: u64, epochs: usize) -> Watch {
+        let style = ProgressStyle::with_template("{prefix} {bar:20.cyan/dim} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━━─");
+        let bar = self.bars.add(ProgressBar::new(steps).with_style(style).with_prefix(label.to_owned()));
+        let now = Instant::now();
+        Watch {
+            stage: self.clone(),
+            label: label.to_owned(),
+            epochs,
+            bar,
+            from: 0,
+            step: None,
+            images: 0,
+            loss: f64::NAN,
+            top1: None,
+            begun: now,
+            said: now,
+        }
+    }
+}
+
+/// An [`Observer`] that shows how far a run is.
+pub struct Watch {
+    stage: Stage,
+    label: String,
+    epochs: usize,
+    bar: ProgressBar,
+    /// Steps done before this process took over.
+    from: u64,
+    /// The step whose phases are being counted.
+    step: Option<u64>,
+    images: u64,
+    loss: f64,
+    top1: Option<f64>,
+    begun: Instant,
+    said: Instant,
+}
+
+impl Watch {
+    /// Whether it is time for new numbers.
+    fn due(&self) -> bool {
+        let pause = if self.stage.terminal { OFTEN } else { SELDOM };
+        !self.stage.quiet && self.said.elapsed() >= pause
+    }
+
+    fn show(&mut self, epoch: usize) {
+        let elapsed = self.begun.elapsed().as_secs_f64();
+        let done = self.bar.position().saturating_sub(self.from);
+        let left = self.bar.length().unwrap_or(0).saturating_sub(self.bar.position());
+        let eta = elapsed / done.max(1) as f64 * left as f64;
+        let rate = self.images as f64 / elapsed.max(1e-9);
+        let top1 = self.top1.map_or_else(String::new, |top1| format!("  test/top1 {top1:.2} %"));
+        let text = format!(
+            "epoch {}/{}  {rate:.0} images/s  loss {:.3}{top1}  left {}",
+            (epoch + 1).min(self.epochs),
+            self.epochs,
+            self.loss,
+            clock(eta)
+        );
+        if self.stage.terminal {
+            self.bar.set_message(text);
+        } else {
+            self.stage.say(&format!("{}: {text}", self.label));
+        }
+        self.said = Instant::now();
+    }
+}
+
+impl Observer for Watch {
+    fn begin(&mut self, at: &Progress) -> Result<()> {
+        self.from = at.steps;
+        self.bar.set_position(at.steps);
+        self.begun = Instant::now();
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
+        // Several phases may act in one step; the first stands for it.
+        if self.step.replace(report.at.index) == Some(report.at.index) {
+            return Ok(());
+        }
+        self.images += report.images as u64;
+        self.bar.set_position(report.at.index + 1);
+        if self.due() {
+            if let Some(total) = report.terms.total()? {
+                self.loss = f64::from(total.to_dtype(candle::DType::F32)?.to_scalar::<f32>()?);
+            }
+            self.show(report.at.epoch);
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+        self.top1 = report.exams.get("test").map(|exam| exam.top1).or(self.top1);
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        self.stage.bars.remove(&self.bar);
+    }
+}
+
+/// `0:07`, `12:34`, `1:02:03`.
+pub fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock;
+
+    #[test]
+    fn a_clock_reads_as_a_clock() {
+        assert_eq!([clock(7.2), clock(754.0), clock(3723.0)], ["0:07", "12:34", "1:02:03"]);
+    }
+}

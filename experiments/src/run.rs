@@ -1,0 +1,184 @@
+//! A recipe in a run directory, from the first step or from where it stood.
+
+use crate::assemble::{Parts, assemble, judged};
+use crate::cli::Session;
+use crate::environment::Environment;
+use crate::rundir::{Found, RunDir, State};
+use crate::summary::{Summary, Taught};
+use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
+use sokd_core::{Key, Split};
+use sokd_nn::Ema;
+use sokd_train::{
+    Checkpoints, EpochReport, Exam, JsonLines, Observer, Outcome, Progress, StepReport, Stop, Training, fit, predictions,
+};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Long epochs are saved in between, so that a killed run loses at most so much.
+const SAVE: Duration = Duration::from_secs(300);
+
+/// How a run is run; nothing in it changes what comes out.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// Device, threads, voice.
+    pub session: &'a Session,
+    /// Replaces what stands in the run directory.
+    pub force: bool,
+    /// How progress lines call this run: `KD, seed 1`.
+    pub label: String,
+}
+
+/// Does what a recipe says, in a run directory: from the start in a fresh one, from the last checkpoint in one that
+/// was left, and not at all in one that holds this very run finished, whose summary it returns.
+///
+/// # Errors
+/// [`Error::Locked`], [`Error::OtherRecipe`], [`Error::Stopped`], and whatever its parts meet.
+pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Summary> {
+    let mut dir = RunDir::lock(dir)?;
+    if !options.force
+        && let Found::Finished(summary) = dir.found(resolved)?
+    {
+        return Ok(*summary);
+    }
+    // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
+    let parts = assemble(&resolved.recipe, &options.session.device)?;
+    if options.force {
+        dir.clear()?;
+    }
+    let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
+    let stop = signals::heed();
+    let outcome = train(resolved, parts, &mut dir, options, environment, &stop);
+    match &outcome {
+        Ok(summary) => dir.stand(State::Finished, summary.steps, None)?,
+        Err(Error::Stopped { step, .. }) => {
+            dir.stand(State::Stopped, *step, Some((Exit::TryAgain, "it was asked to".into())))?;
+        }
+        // The first word counts: a disk too full for the checkpoint is too full for this too.
+        Err(error) => drop(dir.stand(State::Failed, 0, Some((error.exit(), error.to_string())))),
+    }
+    outcome
+}
+
+fn train(
+    resolved: &Resolved,
+    parts: Parts,
+    dir: &mut RunDir,
+    options: &Options<'_>,
+    environment: Environment,
+    stop: &Stop,
+) -> Result<Summary> {
+    let recipe = &resolved.recipe;
+    let stage = &options.session.stage;
+    let checkpoints = Checkpoints::open(&dir.join("checkpoints"), &resolved.id)?;
+    let found = checkpoints.load()?;
+    if let Some(warning) = found.as_ref().and_then(|found| found.warning.as_ref()) {
+        stage.say(warning);
+    }
+    let (guesses, taught) = ask_teacher(recipe, &parts)?.unzip();
+
+    let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
+    let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
+    let net = |params| judged(&recipe.student.model, params, &info, &options.session.device);
+    let exam = |name: &str, split, net, batches, teacher: Option<&Vec<u32>>| Exam {
+        name: name.to_owned(),
+        split,
+        net,
+        batches,
+        teacher: teacher.cloned(),
+        every: recipe.evaluate.every.max(1),
+    };
+    let mut exams = vec![exam("test", Split::Test, net(&params)?, test.as_ref(), guesses.as_ref())];
+    if let Some(held_out) = &held_out {
+        exams.push(exam("search", Split::Search, net(&params)?, held_out.as_ref(), None));
+    }
+    if let Some(ema) = &ema {
+        exams.push(exam("ema-test", Split::Test, net(ema.params())?, test.as_ref(), guesses.as_ref()));
+    }
+    let mut training = Training {
+        distiller,
+        phases,
+        params,
+        ema,
+        train: train.as_ref(),
+        search: search.as_deref(),
+        exams,
+        epochs: recipe.epochs,
+        steps: recipe.steps,
+        key: Key::new(recipe.seed).fold("steps"),
+    };
+    let from = match &found {
+        Some(found) => training.restore(&found.checkpoint)?,
+        None => Progress::default(),
+    };
+    dir.stand(State::Running, from.steps, None)?;
+
+    let steps = (train.steps() as u64 * recipe.epochs as u64).min(recipe.steps.unwrap_or(u64::MAX));
+    let metrics = dir.join("metrics.jsonl");
+    let mut watch: Vec<Box<dyn Observer>> = vec![
+        Box::new(JsonLines::new(&metrics, None)),
+        Box::new(dir.log()),
+        Box::new(stage.watch(&options.label, steps, recipe.epochs)),
+        Box::new(Saver { stop: stop.clone(), saved: Instant::now() }),
+    ];
+    let progress = match fit(&mut training, from, Some(&checkpoints), stop, &mut watch)? {
+        Outcome::Finished(progress) => progress,
+        Outcome::Stopped(progress) => {
+            return Err(Error::Stopped { dir: dir.path().to_owned(), step: progress.steps });
+        }
+    };
+    student::save(dir, resolved, &training.params, &info, &progress)?;
+    let summary = Summary::of(resolved, &progress, &metrics, (student, taught), environment)?;
+    dir.write_json("summary.json", &summary)?;
+    Ok(summary)
+}
+
+/// What the teacher says of the test images, and how often it is right.
+///
+/// # Errors
+/// [`Error::Unmet`] when that is not what the recipe expects: then images, normalisation or weights are not what they
+/// should be, and it is better to know before the first step.
+fn ask_teacher(recipe: &Recipe, parts: &Parts) -> Result<Option<(Vec<u32>, Taught)>> {
+    let (Some(net), Some(teaching), Some(spec)) = (&parts.distiller.teacher, &parts.teacher, &recipe.teacher) else {
+        return Ok(None);
+    };
+    let guesses = predictions(net.as_ref(), parts.test.as_ref())?;
+    let mut correct = 0;
+    let mut seen = guesses.iter();
+    for batch in parts.test.epoch(0, 0) {
+        let labels = batch?.labels.to_vec1::<u32>().map_err(sokd_core::Error::from)?;
+        correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
+    }
+    let top1 = 100.0 * correct as f64 / guesses.len().max(1) as f64;
+    if let Some(expect) = spec.expect.filter(|_| teaching.sha256.is_some())
+        && (top1 - expect.top1).abs() > expect.within + 1e-9
+    {
+        let (name, wanted, within) = (spec.model.label(), expect.top1, expect.within);
+        return Err(Error::Unmet(format!(
+            "the teacher {name} has {top1:.2} % on the test images, and {wanted} ± {within} % was expected: \
+             check its weights, its pixel statistics and the data"
+        )));
+    }
+    Ok(Some((guesses, teaching.judged(top1))))
+}
+
+/// Asks for a checkpoint now and then.
+struct Saver {
+    stop: Stop,
+    saved: Instant,
+}
+
+impl Observer for Saver {
+    fn step(&mut self, _: &StepReport<'_>) -> sokd_core::Result<()> {
+        if self.saved.elapsed() >= SAVE {
+            self.stop.save.store(true, Ordering::Relaxed);
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self, _: &EpochReport) -> sokd_core::Result<()> {
+        self.saved = Instant::now();
+        Ok(())
+    }
+}
