@@ -19,6 +19,7 @@ use sokd_ops::{
     normalize, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use std::collections::BTreeMap;
+use std::process::Command;
 use wave::{Wave, wave};
 
 #[derive(Deserialize)]
@@ -183,4 +184,18 @@ fn kernels_agree_with_pytorch() -> Result<()> {
 #[test]
 fn composed_forms_agree_with_pytorch() -> Result<()> {
     with_backend(Backend::Composed, || recorded().cases.iter().try_for_each(Case::check))
+}
+
+/// This test again, in a process that may use less of the machine.
+#[test]
+fn lesser_instruction_sets_agree_with_pytorch() -> std::io::Result<()> {
+    for level in ["avx2", "portable"] {
+        let run = Command::new(std::env::current_exe()?)
+            .args(["--exact", "kernels_agree_with_pytorch"])
+            .env("SOKD_SIMD", level)
+            .output()?;
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && said.contains("1 passed"), "{level}: {said}");
+    }
+    Ok(())
 }
