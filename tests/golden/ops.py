@@ -124,6 +124,12 @@ def cases():
                 inputs = {"x": {"shape": (2, 2, 4, 5)}, "grid": {"shape": (2, 3, 6, 2), "scale": 2.5}}
                 yield "grid_sample", inputs, {"nearest": nearest, "padding": padding, "align_corners": align_corners}
 
+    # Quarters of a unit: samples on pixels, on borders and half way between, where conventions decide.
+    for padding in "zeros", "border", "reflection":
+        for nearest in False, True:
+            inputs = {"x": {"shape": (1, 2, 4, 5)}, "grid": {"shape": (1, 6, 7, 2), "scale": 1.5, "steps": 4}}
+            yield "grid_sample", inputs, {"nearest": nearest, "padding": padding, "align_corners": True}
+
     for groups in 2, 3:
         yield "channel_shuffle", {"x": {"shape": (1, 6, 2, 3)}}, {"groups": groups}
     yield "linear", {"x": {"shape": (3, 5)}, "weight": {"shape": (4, 5)}, "bias": {"shape": (4,)}}, {}
