@@ -1,1 +1,22 @@
+#![doc = include_str!("../README.md")]
 
+mod cost;
+mod names;
+mod residual;
+pub mod weights;
+
+pub use cost::{Cost, cost};
+pub use names::{named, names, pixels};
+
+use sokd_core::Backbone;
+
+sokd_core::catalog! {
+    /// A network that a recipe may name.
+    pub enum ModelSpec: dyn Backbone {
+        cifar_resnet::CifarResnet,
+        option_a_resnet::OptionAResnet,
+        wide_resnet::WideResnet,
+        vgg::Vgg,
+        resnet::Resnet,
+    }
+}

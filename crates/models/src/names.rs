@@ -1,0 +1,85 @@
+//! The field's own names for networks.
+
+use crate::ModelSpec;
+use crate::cifar_resnet::CifarResnet;
+use crate::option_a_resnet::OptionAResnet;
+use crate::resnet::Resnet;
+use crate::vgg::Vgg;
+use crate::wide_resnet::WideResnet;
+use sokd_core::PixelNorm;
+
+const THIN: [usize; 4] = [16, 16, 32, 64];
+const WIDE: [usize; 4] = [32, 64, 128, 256];
+
+const ZOO: [(&str, ModelSpec); 28] = [
+    ("resnet8", cifar(8, THIN)),
+    ("resnet14", cifar(14, THIN)),
+    ("resnet20", cifar(20, THIN)),
+    ("resnet32", cifar(32, THIN)),
+    ("resnet44", cifar(44, THIN)),
+    ("resnet56", cifar(56, THIN)),
+    ("resnet110", cifar(110, THIN)),
+    ("resnet8x4", cifar(8, WIDE)),
+    ("resnet32x4", cifar(32, WIDE)),
+    ("wrn_16_1", wide(16, 1)),
+    ("wrn_16_2", wide(16, 2)),
+    ("wrn_40_1", wide(40, 1)),
+    ("wrn_40_2", wide(40, 2)),
+    ("vgg8", ModelSpec::Vgg(Vgg { depth: 8 })),
+    ("vgg11", ModelSpec::Vgg(Vgg { depth: 11 })),
+    ("vgg13", ModelSpec::Vgg(Vgg { depth: 13 })),
+    ("vgg16", ModelSpec::Vgg(Vgg { depth: 16 })),
+    ("vgg19", ModelSpec::Vgg(Vgg { depth: 19 })),
+    ("ResNet18", ModelSpec::Resnet(Resnet { depth: 18, width: 64 })),
+    ("ResNet34", ModelSpec::Resnet(Resnet { depth: 34, width: 64 })),
+    ("ResNet50", ModelSpec::Resnet(Resnet { depth: 50, width: 64 })),
+    ("ResNet101", ModelSpec::Resnet(Resnet { depth: 101, width: 64 })),
+    ("ResNet152", ModelSpec::Resnet(Resnet { depth: 152, width: 64 })),
+    ("resnet20_a", option_a(20)),
+    ("resnet32_a", option_a(32)),
+    ("resnet44_a", option_a(44)),
+    ("resnet56_a", option_a(56)),
+    ("resnet110_a", option_a(110)),
+];
+
+const fn cifar(depth: usize, widths: [usize; 4]) -> ModelSpec {
+    ModelSpec::CifarResnet(CifarResnet { depth, widths })
+}
+
+const fn wide(depth: usize, widen: usize) -> ModelSpec {
+    ModelSpec::WideResnet(WideResnet { depth, widen })
+}
+
+const fn option_a(depth: usize) -> ModelSpec {
+    ModelSpec::OptionAResnet(OptionAResnet { depth, widths: THIN })
+}
+
+/// The network that the field calls so, in any case, with `-` or `_`.
+///
+/// # Example
+/// ```
+/// let student = sokd_models::named("WRN-16-2").expect("it is in the zoo");
+/// assert_eq!(student.name(), "wide-resnet");
+/// ```
+pub fn named(name: &str) -> Option<ModelSpec> {
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    ZOO.into_iter().find(|(known, _)| plain(known) == plain(name)).map(|(_, spec)| spec)
+}
+
+/// All names that [`named`] answers to, family by family.
+pub fn names() -> Vec<&'static str> {
+    ZOO.iter().map(|(name, _)| *name).collect()
+}
+
+/// What the published weights of a network expect of their images, where that is not the data set's own.
+///
+/// # Source
+/// `akamaster/pytorch_resnet_cifar10`, `trainer.py`: the statistics of `ImageNet`, although the images are CIFAR's.
+pub fn pixels(name: &str) -> Option<PixelNorm> {
+    match named(name)? {
+        ModelSpec::OptionAResnet(_) => {
+            Some(PixelNorm { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,160 @@
+//! What the networks of He et al. share, whatever their blocks and shortcuts: stem, stages of residual blocks, head.
+
+use candle::{D, Tensor};
+use candle_nn::{Init, VarBuilder};
+use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
+use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
+use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize, relu};
+
+/// How a convolution's weights are drawn: of its kernel, its channels in and its channels out.
+pub(crate) type Draw = fn(usize, usize, usize) -> Init;
+
+/// As most of the field draws them.
+pub(crate) const FAN_OUT: Draw = |kernel, _, to| init::kaiming_normal_fan_out(kernel, to);
+
+/// A convolution without bias, and its normalisation. `shape`: channels in, channels out, kernel, stride.
+pub(crate) fn conv_norm(
+    shape: [usize; 4],
+    draw: Draw,
+    conv: VarBuilder<'_>,
+    norm: VarBuilder<'_>,
+) -> Result<ConvNorm> {
+    let [from, to, kernel, stride] = shape;
+    let conv = Conv2d::new(from, to, kernel, Conv::same(kernel, stride), draw(kernel, from, to), None, conv)?;
+    Ok(ConvNorm::new(conv, BatchNorm::new(to, norm)?))
+}
+
+/// A classifier drawn as PyTorch draws a `Linear`.
+pub(crate) fn classifier(features: usize, classes: usize, vb: VarBuilder<'_>) -> Result<Linear> {
+    let draw = init::kaiming_uniform(features);
+    Linear::new(features, classes, draw, Some(draw), vb)
+}
+
+/// How many blocks each of three stages has, of `layers` layers each, beside `others` layers of the network.
+pub(crate) fn blocks(depth: usize, layers: usize, others: usize) -> Result<usize> {
+    let each = 3 * layers;
+    match depth.checked_sub(others) {
+        Some(inner) if inner > 0 && inner % each == 0 => Ok(inner / each),
+        _ => Err(Error::setting("depth", format!("{depth} is not {each}n + {others} with n ≥ 1"))),
+    }
+}
+
+/// How a block's input reaches its end.
+pub(crate) enum Shortcut {
+    /// As it is.
+    Identity,
+    /// Through a convolution of single pixels and its normalisation: option B.
+    Project(ConvNorm),
+    /// Every other pixel, and this many channels of zeros on either side: option A.
+    Pad(usize),
+}
+
+impl Shortcut {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        match self {
+            Self::Identity => Ok(x.clone()),
+            Self::Project(project) => project.forward(x, None, false, mode),
+            // A pool over single pixels takes every other one, and its gradient puts it back.
+            Self::Pad(side) => {
+                Ok(max_pool2d(x, Pool::square(1, 2))?.pad_with_zeros(D::Minus1, *side, *side)?)
+            }
+        }
+    }
+}
+
+/// `relu(norm(conv(… relu(norm(conv x)))) + shortcut(x))`.
+pub(crate) struct Block {
+    convs: Vec<ConvNorm>,
+    shortcut: Shortcut,
+}
+
+impl Block {
+    /// `shapes`: what [`conv_norm`] asks for. The weights are `conv1`, `bn1`, `conv2`, and so on.
+    pub fn new(shapes: &[[usize; 4]], shortcut: Shortcut, draw: Draw, vb: &VarBuilder<'_>) -> Result<Self> {
+        let conv = |(number, shape): (usize, &[usize; 4])| {
+            conv_norm(*shape, draw, vb.pp(format!("conv{number}")), vb.pp(format!("bn{number}")))
+        };
+        Ok(Self { convs: (1..).zip(shapes).map(conv).collect::<Result<_>>()?, shortcut })
+    }
+
+    /// The last ReLU is the caller's choice: with it, the sum before it is never written down.
+    fn forward(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
+        let (last, before) = self.convs.split_last().expect("every family's blocks have convolutions");
+        let mut y = x.clone();
+        for conv in before {
+            y = conv.forward(&y, None, true, mode)?;
+        }
+        last.forward(&y, Some(&self.shortcut.forward(x, mode)?), relu, mode)
+    }
+}
+
+/// What tells the families apart.
+pub(crate) struct Plan<'a, B> {
+    /// Channels of the stem and of each stage.
+    pub widths: &'a [usize],
+    /// Blocks of each stage.
+    pub blocks: &'a [usize],
+    pub draw: Draw,
+    /// Of channels in, channels out, stride and the place of its weights.
+    pub block: B,
+    pub classifier: Linear,
+}
+
+impl<B: Fn(usize, usize, usize, &VarBuilder<'_>) -> Result<Block>> Plan<'_, B> {
+    /// Every stage but the first halves the map, in its first block.
+    pub fn build(self, cx: &BuildCx<'_>, who: &'static str) -> Result<Box<dyn Backbone>> {
+        let (vb, data, widths) = (&cx.vars, cx.data(who)?, self.widths);
+        let mut stages = Vec::new();
+        for (index, (pair, &blocks)) in widths.windows(2).zip(self.blocks).enumerate() {
+            let vb = vb.pp(format!("layer{}", index + 1));
+            let block = |at: usize| match at {
+                0 => (self.block)(pair[0], pair[1], if index == 0 { 1 } else { 2 }, &vb.pp(0)),
+                _ => (self.block)(pair[1], pair[1], 1, &vb.pp(at)),
+            };
+            stages.push((0..blocks).map(block).collect::<Result<_>>()?);
+        }
+        let shape = |(index, &channels): (usize, &usize)| StageInfo { channels, stride: 1 << index };
+        let info = BackboneInfo {
+            stem: StageInfo { channels: widths[0], stride: 1 },
+            stages: widths[1..].iter().enumerate().map(shape).collect(),
+            features: widths[widths.len() - 1],
+            classes: data.classes.len(),
+            pixels: data.pixels,
+        };
+        let stem = conv_norm([3, widths[0], 3, 1], self.draw, vb.pp("conv1"), vb.pp("bn1"))?;
+        Ok(Box::new(Net { info, stem, stages, classifier: self.classifier }))
+    }
+}
+
+struct Net {
+    info: BackboneInfo,
+    stem: ConvNorm,
+    stages: Vec<Vec<Block>>,
+    classifier: Linear,
+}
+
+impl Backbone for Net {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let pixels = self.info.pixels;
+        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
+    }
+
+    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
+        let (last, before) = self.stages[index].split_last().expect("every family's stages have blocks");
+        let mut x = input.clone();
+        for block in before {
+            x = block.forward(&x, true, mode)?;
+        }
+        let preact = last.forward(&x, false, mode)?;
+        Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
+    }
+
+    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
+        let pooled = global_avg_pool(map)?;
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+    }
+}

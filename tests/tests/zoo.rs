@@ -1,0 +1,289 @@
+//! The networks of the zoo against PyTorch's: their sizes, their weights' names, what they compute and learn.
+
+use candle::{DType, Device, Tensor};
+use serde::Deserialize;
+use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Forward, Key, Mode, PixelNorm, Result};
+use sokd_losses::functional::{cross_entropy, soften};
+use sokd_models::{ModelSpec, resnet::Resnet, weights};
+use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
+use sokd_ops::{Backend, with_backend};
+use sokd_tests::{Wave, data, golden, near, wave};
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Recorded {
+    zoo: BTreeMap<String, Network>,
+    run: BTreeMap<String, Run>,
+    teachers: BTreeMap<String, Teacher>,
+}
+
+/// A network as PyTorch builds it.
+#[derive(Deserialize)]
+struct Network {
+    parameters: usize,
+    entries: usize,
+    /// Channels and side of the stem's and every stage's map, of images of 32 × 32 pixels.
+    maps: Vec<[usize; 2]>,
+    /// Name, kind and sizes.
+    layers: Vec<String>,
+}
+
+/// What a filled network said of three images, and what one step taught it, in double precision.
+#[derive(Deserialize)]
+struct Run {
+    classes: usize,
+    size: usize,
+    eval: Shown,
+    train: Shown,
+    gradients: BTreeMap<String, Summary>,
+    after: BTreeMap<String, Summary>,
+    /// How far PyTorch's own single precision is off, as a share of the tensors' lengths.
+    float32: Tolerance,
+}
+
+/// As shares of the tensors' lengths.
+#[derive(Clone, Copy, Deserialize)]
+struct Tolerance {
+    eval: f64,
+    train: f64,
+    gradients: f64,
+    after: f64,
+}
+
+impl Tolerance {
+    fn map(self, each: impl Fn(f64) -> f64) -> Self {
+        let Self { eval, train, gradients, after } = self;
+        Self { eval: each(eval), train: each(train), gradients: each(gradients), after: each(after) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    logits: Vec<f64>,
+    maps: Vec<Summary>,
+    preacts: Vec<Summary>,
+    loss: Option<[f64; 1]>,
+}
+
+/// A tensor's length, and its projection on noise.
+type Summary = [f64; 2];
+
+#[derive(Deserialize)]
+struct Teacher {
+    model: String,
+    mean: [f32; 3],
+    std: [f32; 3],
+    logits: Vec<f64>,
+}
+
+fn build(spec: &ModelSpec, data: &DatasetInfo, dtype: DType) -> Result<(Params, Box<dyn Backbone>)> {
+    let params = Params::new(Key::new(0));
+    let vars = params.builder(&Device::Cpu).to_dtype(dtype).pp("student");
+    let net = spec.build(&BuildCx::alone(vars, data))?;
+    Ok((params, net))
+}
+
+/// What the field's code has (100 classes, images of 32 × 32 pixels): parameters, entries of the state dict, and
+/// channels and sides of the maps. From measurements of the peers' own classes, not of ours.
+#[rustfmt::skip]
+const FIELD: &[(&str, usize, usize, &[[usize; 2]])] = &[
+    ("resnet8", 83_892, 56, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet14", 181_108, 92, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet20", 278_324, 128, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet32", 472_756, 200, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet44", 667_188, 272, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet56", 861_620, 344, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet110", 1_736_564, 668, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("resnet8x4", 1_233_540, 62, &[[32, 32], [64, 32], [128, 16], [256, 8]]),
+    ("resnet32x4", 7_433_860, 206, &[[32, 32], [64, 32], [128, 16], [256, 8]]),
+    ("wrn_16_1", 180_916, 82, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("wrn_40_1", 569_780, 226, &[[16, 32], [16, 32], [32, 16], [64, 8]]),
+    ("wrn_16_2", 703_284, 83, &[[16, 32], [32, 32], [64, 16], [128, 8]]),
+    ("wrn_40_2", 2_255_156, 227, &[[16, 32], [32, 32], [64, 16], [128, 8]]),
+    ("vgg8", 3_965_028, 37, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
+    ("vgg11", 9_277_284, 58, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
+    ("vgg13", 9_462_180, 72, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
+    ("vgg16", 14_774_436, 93, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
+    ("vgg19", 20_086_692, 114, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
+    ("ResNet18", 11_220_132, 122, &[[64, 32], [64, 32], [128, 16], [256, 8], [512, 4]]),
+    ("ResNet50", 23_705_252, 320, &[[64, 32], [256, 32], [512, 16], [1024, 8], [2048, 4]]),
+];
+
+#[test]
+fn the_recorded_networks_are_the_fields() {
+    let recorded: Recorded = golden("zoo");
+    for (name, parameters, entries, maps) in FIELD {
+        let network = &recorded.zoo[*name];
+        assert_eq!(
+            (network.parameters, network.entries, &network.maps[..]),
+            (*parameters, *entries, *maps),
+            "{name}"
+        );
+    }
+}
+
+/// The entries of a layer in the state dict, with their shapes.
+fn entries(layer: &str) -> Vec<(String, Vec<usize>)> {
+    let [name, kind, shape] = layer.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{layer}") };
+    let shape: Vec<usize> = serde_json::from_str(shape).expect("a list of sizes");
+    let to = vec![shape[0]];
+    let parts: &[&str] = match kind {
+        "conv" => &["weight"],
+        "conv-bias" | "linear" => &["weight", "bias"],
+        "norm" => &["weight", "bias", "running_mean", "running_var"],
+        other => panic!("no kind {other}"),
+    };
+    let of =
+        |part: &&str| (format!("{name}.{part}"), if *part == "weight" { shape.clone() } else { to.clone() });
+    parts.iter().map(of).collect()
+}
+
+#[test]
+fn every_network_has_the_weights_and_maps_that_pytorchs_has() -> Result<()> {
+    let recorded: Recorded = golden("zoo");
+    let data = data(100, [32, 32]);
+    for (name, network) in &recorded.zoo {
+        let spec = sokd_models::named(name).expect("a network of the zoo");
+        let cost = sokd_models::cost(&spec, &data)?;
+        assert_eq!(cost.parameters, network.parameters, "{name}");
+        let (params, net) = build(&spec, &data, DType::F32)?;
+        let expected: BTreeMap<_, _> = network.layers.iter().flat_map(|layer| entries(layer)).collect();
+        let ours = params.tensors("student")?;
+        let ours: BTreeMap<_, _> =
+            ours.into_iter().map(|(name, weight)| (name, weight.dims().to_vec())).collect();
+        assert_eq!(ours, expected, "{name}");
+        let info = net.info();
+        let stages = std::iter::once(&info.stem).chain(&info.stages);
+        let maps: Vec<_> = stages.map(|stage| [stage.channels, 32 / stage.stride]).collect();
+        assert_eq!(maps, network.maps, "{name}");
+        assert_eq!((info.features, info.classes), (maps[maps.len() - 1][0], 100), "{name}");
+    }
+    Ok(())
+}
+
+/// The rules of the script's `fill`.
+fn fill(params: &Params) -> Result<()> {
+    let draw = |(name, weight): (String, Tensor)| {
+        let (scale, shift) = match *weight.dims() {
+            [_, from, height, width] => ((6.0 / (from * height * width) as f64).sqrt(), 0.0),
+            [_, from] => ((3.0 / from as f64).sqrt(), 0.0),
+            _ if name.ends_with("running_var") || name.ends_with("weight") => (0.125, 1.0),
+            _ => (0.125, 0.0),
+        };
+        let noise = Wave { shape: weight.dims().to_vec(), scale, shift, dead: Vec::new() };
+        let noise = noise.draw(&name)?;
+        Ok((name, noise))
+    };
+    params.load("student", &params.tensors("student")?.into_iter().map(draw).collect::<Result<_>>()?)
+}
+
+fn images(size: usize) -> Result<Tensor> {
+    Wave { shape: vec![3, size, size, 3], scale: 0.5, shift: 0.5, dead: Vec::new() }.draw("images")
+}
+
+fn summary(name: &str, tensor: &Tensor) -> Result<Summary> {
+    let flat = tensor.to_dtype(DType::F64)?.flatten_all()?;
+    let probe = wave(&format!("probe {name}"), flat.dims(), 1.0)?.to_dtype(DType::F64)?;
+    Ok([flat.sqr()?.sum_all()?.sqrt()?.to_scalar()?, (flat * probe)?.sum_all()?.to_scalar()?])
+}
+
+/// Both numbers, to a share of the tensor's length.
+fn check(what: &str, name: &str, tensor: &Tensor, recorded: &Summary, relative: f64) -> Result<()> {
+    let got = summary(name, tensor)?;
+    for (got, recorded_one) in got.iter().zip(recorded) {
+        let off = (got - recorded_one).abs() / recorded[0].max(1e-3);
+        assert!(off <= relative, "{what}, {name}: {got} instead of {recorded_one}, off by {off:.1e}");
+    }
+    Ok(())
+}
+
+fn shows(
+    what: &str,
+    net: &dyn Backbone,
+    out: &Forward,
+    mode: Mode,
+    shown: &Shown,
+    relative: f64,
+) -> Result<()> {
+    near(what, &out.logits, &shown.logits, relative)?;
+    let maps = std::iter::once(&out.stem).chain(out.stages.iter().map(|stage| &stage.map));
+    for (index, map) in maps.enumerate() {
+        check(what, &format!("map {index}"), map, &shown.maps[index], relative)?;
+    }
+    for (index, stage) in out.stages.iter().enumerate() {
+        let preact = net.preact(index, stage, mode)?;
+        check(what, &format!("preact {index}"), &preact, &shown.preacts[index], relative)?;
+    }
+    Ok(())
+}
+
+fn runs(name: &str, run: &Run, dtype: DType, tolerance: Tolerance) -> Result<()> {
+    let spec = match name {
+        "ResNet18 of width 8" => ModelSpec::Resnet(Resnet { depth: 18, width: 8 }),
+        "ResNet50 of width 8" => ModelSpec::Resnet(Resnet { depth: 50, width: 8 }),
+        name => sokd_models::named(name.split(' ').next().expect("a name")).expect("a network of the zoo"),
+    };
+    let (params, net) = build(&spec, &data(run.classes, [run.size; 2]), dtype)?;
+    fill(&params)?;
+    let images = images(run.size)?.to_dtype(dtype)?;
+    let out = net.forward(&images, Mode::Eval)?;
+    shows(&format!("{name}, evaluated"), &*net, &out, Mode::Eval, &run.eval, tolerance.eval)?;
+
+    let mut sgd = Sgd::default().start(params.group("student"))?;
+    let out = net.forward(&images, Mode::Train)?;
+    let what = format!("{name}, training");
+    shows(&what, &*net, &out, Mode::Train, &run.train, tolerance.train)?;
+    let labels = Tensor::new(&[2u32, 0, 4], &Device::Cpu)?;
+    let loss = cross_entropy(&soften(&out.logits, 1.0)?, &labels, 0.0)?.mean_all()?;
+    near(&what, &loss, &run.train.loss.expect("training has a loss"), tolerance.train)?;
+    let gradients = loss.backward()?;
+    for (path, var) in params.group("student") {
+        let weight = path.strip_prefix("student.").expect("the group's prefix");
+        let Some(gradient) = gradients.get(&var) else { panic!("{what}: {weight} has no gradient") };
+        check(&what, weight, &sokd_nn::to_torch(gradient)?, &run.gradients[weight], tolerance.gradients)?;
+    }
+    sgd.step(&gradients, 0.05)?;
+    let after = params.tensors("student")?;
+    for (weight, recorded) in &run.after {
+        check(&format!("{name}, after a step"), weight, &after[weight], recorded, tolerance.after)?;
+    }
+    Ok(())
+}
+
+/// In double precision nothing hides: the same rules give the same digits.
+#[test]
+fn networks_compute_and_learn_what_pytorchs_do() -> Result<()> {
+    let recorded: Recorded = golden("zoo");
+    let tight = |run: &Run| run.float32.map(|_| 1e-7);
+    with_backend(Backend::Composed, || {
+        recorded.run.iter().try_for_each(|(name, run)| runs(name, run, DType::F64, tight(run)))
+    })
+}
+
+/// In single precision, rounding may carry our kernels as far as it carries PyTorch's, give or take.
+#[test]
+fn so_do_the_kernels() -> Result<()> {
+    let recorded: Recorded = golden("zoo");
+    let loose = |run: &Run| run.float32.map(|own| 1e-6 + 5.0 * own);
+    recorded.run.iter().try_for_each(|(name, run)| runs(name, run, DType::F32, loose(run)))
+}
+
+/// Multiplications as the field counts them.
+#[test]
+fn costs_are_the_known_ones() -> Result<()> {
+    let macs = |name: &str| -> Result<u64> {
+        let spec = sokd_models::named(name).expect("a network of the zoo");
+        Ok(sokd_models::cost(&spec, &data(10, [32, 32]))?.macs)
+    };
+    // Stem, three stages of three blocks, classifier; projections where the shape changes.
+    let stage = |pixels: u64, width: u64| 9 * width * width * pixels;
+    let thin = 27 * 16 * 1024
+        + 6 * stage(1024, 16)
+        + (stage(256, 32) / 2 + 5 * stage(256, 32))
+        + (stage(64, 64) / 2 + 5 * stage(64, 64))
+        + 640;
+    assert_eq!(macs("resnet20_a")?, thin);
+    assert_eq!(macs("resnet20")?, thin + 256 * 16 * 32 + 64 * 32 * 64);
+    assert_eq!(thin / 100_000, 405);
+    Ok(())
+}
