@@ -61,11 +61,11 @@ impl<L: DistillLoss + Clone + 'static> Build<dyn DistillLoss> for L {
 /// weights: each is its own configuration, and the catalogue lends it as what it is.
 #[macro_export]
 macro_rules! catalog {
-    ($(#[$meta:meta])* pub enum $Spec:ident: AsRef<$Target:ty> { $($Variant:ident($Type:path)),+ $(,)? }) => {
+    ($(#[$meta:meta])* pub enum $Spec:ident: AsRef<dyn $Trait:path> { $($Variant:ident($Type:path)),+ $(,)? }) => {
         $crate::catalog! { @named $(#[$meta])* $Spec { $($Variant($Type)),+ } }
 
-        impl AsRef<$Target> for $Spec {
-            fn as_ref(&self) -> &$Target {
+        impl AsRef<dyn $Trait> for $Spec {
+            fn as_ref(&self) -> &(dyn $Trait + 'static) {
                 match self { $(Self::$Variant(part) => part),+ }
             }
         }

@@ -1,1 +1,33 @@
+#![doc = include_str!("../README.md")]
 
+mod augment;
+mod cifar;
+mod content;
+mod decode;
+mod hold;
+mod idx;
+mod image_folder;
+mod images;
+mod loader;
+mod locations;
+mod manifest;
+mod memory;
+mod parquet;
+mod prefetch;
+mod shapes;
+mod shelf;
+mod spec;
+mod verify;
+
+pub use augment::Augment;
+pub use cifar::{Cifar, Cifar10, Cifar100};
+pub use idx::Idx;
+pub use image_folder::ImageFolder;
+pub use images::Images;
+pub use loader::{Loader, Sequential};
+pub use locations::{DATA_DIR, Locations};
+pub use manifest::{Entry, ForUse, Form, Manifest, Statistics};
+pub use memory::Memory;
+pub use shapes::Shapes;
+pub use spec::{DataSpec, Source};
+pub use verify::{Check, Report, Verdict, verify};

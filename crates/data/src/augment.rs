@@ -1,0 +1,153 @@
+use candle::{CpuStorage, Device, Storage, Tensor};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Batch, Error, Key, Result};
+
+/// What happens to an image before it is learned from: a crop out of the image with a black margin, and a mirroring.
+///
+/// # Source
+/// He et al., "Deep residual learning", 2015, section 4.2: a margin of 4 pixels on each side, a crop of the image's
+/// own size, mirrored or not. Margins are black in pixels, as torchvision pads before it normalises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Augment {
+    /// The margin from which the crop is taken, in pixels on each side; 0 crops nothing.
+    pub crop: usize,
+    /// Whether half of the images are mirrored left to right.
+    pub flip: bool,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self { crop: 4, flip: true }
+    }
+}
+
+impl Augment {
+    /// Images as they are.
+    pub fn none() -> Self {
+        Self { crop: 0, flip: false }
+    }
+
+    /// The same batch with every image changed as `key`, the epoch and the image's row decide.
+    pub(crate) fn apply(self, batch: Batch, rows: &[u32], key: Key, epoch: u32) -> Result<Batch> {
+        if self == Self::none() {
+            return Ok(batch);
+        }
+        let (count, height, width, channels) = batch.images.dims4()?;
+        let (storage, layout) = batch.images.storage_and_layout();
+        let whole = match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(CpuStorage::F32(pixels)), Some((from, to))) => &pixels[from..to],
+            _ => {
+                let expected = "contiguous f32 on the CPU".into();
+                return Err(Error::Shape {
+                    what: "images to augment",
+                    expected,
+                    got: layout.dims().to_vec(),
+                });
+            }
+        };
+        let row_length = width * channels;
+        let mut out = vec![0.0; whole.len()];
+        let images = whole.chunks_exact(height * row_length).zip(out.chunks_exact_mut(height * row_length));
+        for ((from, to), &row) in images.zip(rows) {
+            let shift = Shift::draw(self, key, epoch, row);
+            for line in 0..height {
+                // The crop's line `line` is the image's `line + down`, unless that lies in the margin.
+                let Some(source) = line.checked_add_signed(shift.down).filter(|&source| source < height)
+                else {
+                    continue;
+                };
+                let source = &from[source * row_length..][..row_length];
+                shift.line(source, &mut to[line * row_length..][..row_length], channels);
+            }
+        }
+        let images = Tensor::from_vec(out, (count, height, width, channels), &Device::Cpu)?;
+        drop(storage);
+        Ok(Batch { images, ..batch })
+    }
+}
+
+/// Where the crop of one image lies, in pixels from the image's own corner, and whether it is mirrored.
+struct Shift {
+    down: isize,
+    right: isize,
+    mirrored: bool,
+}
+
+impl Shift {
+    fn draw(augment: Augment, key: Key, epoch: u32, row: u32) -> Self {
+        let mut stream = key.stream_at(AUGMENT, epoch, row);
+        let reach = augment.crop as u32;
+        let mut shift = || stream.below(2 * reach + 1) as isize - reach as isize;
+        let (down, right) = (shift(), shift());
+        Self { down, right, mirrored: augment.flip && stream.chance(0.5) }
+    }
+
+    /// One line of the crop: the image's, moved, and then mirrored.
+    fn line(&self, from: &[f32], to: &mut [f32], channels: usize) {
+        let moved = self.right.unsigned_abs() * channels;
+        let Some(kept) = from.len().checked_sub(moved) else { return };
+        let (from, at) = if self.right < 0 { (&from[..kept], moved) } else { (&from[moved..], 0) };
+        if self.mirrored {
+            let at = to.len() - at - kept;
+            for (to, from) in to[at..at + kept].chunks_exact_mut(channels).zip(from.rchunks_exact(channels)) {
+                to.copy_from_slice(from);
+            }
+        } else {
+            to[at..at + kept].copy_from_slice(from);
+        }
+    }
+}
+
+/// The purpose of a loader's draws for an image; those for an epoch's order have another.
+const AUGMENT: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crop by its definition: pad, cut, mirror.
+    fn by_definition(image: &[[f32; 3]], side: usize, shift: &Shift) -> Vec<[f32; 3]> {
+        let at = |line: isize, column: isize| {
+            let inside = |place: isize| (0..side as isize).contains(&place);
+            if inside(line) && inside(column) {
+                image[line as usize * side + column as usize]
+            } else {
+                [0.0; 3]
+            }
+        };
+        let mut out = Vec::new();
+        for line in 0..side as isize {
+            for column in 0..side as isize {
+                let column = if shift.mirrored { side as isize - 1 - column } else { column };
+                out.push(at(line + shift.down, column + shift.right));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn crops_are_those_of_the_definition() {
+        let (side, count) = (5, 400u32);
+        let pixels: Vec<[f32; 3]> =
+            (0..count as usize * side * side).map(|p| [p as f32, 0.5, -(p as f32)]).collect();
+        let images =
+            Tensor::from_vec(pixels.concat(), (count as usize, side, side, 3), &Device::Cpu).unwrap();
+        let rows: Vec<u32> = (0..count).collect();
+        let numbers = Tensor::new(rows.as_slice(), &Device::Cpu).unwrap();
+        let batch = Batch { images, labels: numbers.clone(), rows: numbers };
+        let augment = Augment { crop: 6, flip: true };
+        let cropped = augment.apply(batch, &rows, Key::new(1), 9).unwrap().images.flatten_all().unwrap();
+        let cropped: Vec<f32> = cropped.to_vec1().unwrap();
+        let (mut mirrored, mut seen) = (0, std::collections::BTreeSet::new());
+        for (row, image) in pixels.chunks(side * side).enumerate() {
+            let shift = Shift::draw(augment, Key::new(1), 9, row as u32);
+            let expected = by_definition(image, side, &shift).concat();
+            assert_eq!(cropped[row * side * side * 3..][..side * side * 3], expected);
+            mirrored += u32::from(shift.mirrored);
+            seen.insert((shift.down, shift.right));
+        }
+        assert!((150..250).contains(&mirrored) && seen.len() > 120, "{mirrored} {}", seen.len());
+    }
+}

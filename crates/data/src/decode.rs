@@ -1,0 +1,64 @@
+use crate::Images;
+use crate::content::Content;
+use sokd_core::{Error, Result};
+use std::num::NonZero;
+use std::thread::ScopedJoinHandle;
+
+/// A decoded picture.
+pub(crate) struct Picture {
+    /// Height and width.
+    pub size: [usize; 2],
+    /// `(height, width, 3)`.
+    pub pixels: Vec<u8>,
+}
+
+/// The picture that a PNG or JPEG holds; grey becomes three equal channels, transparency is dropped.
+pub(crate) fn picture(content: &Content) -> Result<Picture> {
+    let reader = image::ImageReader::new(std::io::Cursor::new(&content.bytes)).with_guessed_format();
+    let decoded = reader.map_err(Error::io(&content.path))?.decode();
+    let decoded =
+        decoded.map_err(|error| content.wrong(None, format!("cannot be decoded: {error}")))?.to_rgb8();
+    let size = [decoded.height() as usize, decoded.width() as usize];
+    Ok(Picture { size, pixels: decoded.into_raw() })
+}
+
+/// The same, of a known size.
+pub(crate) fn picture_of(content: &Content, size: [usize; 2]) -> Result<Vec<u8>> {
+    let found = picture(content)?;
+    if found.size != size {
+        let [[height, width], [tall, wide]] = [found.size, size];
+        let problem = format!("is {height} x {width} pixels where the first image is {tall} x {wide}");
+        return Err(content.wrong(None, problem));
+    }
+    Ok(found.pixels)
+}
+
+/// Images decoded at a time: enough to keep all cores busy, few enough not to hold everything twice.
+const AT_A_TIME: usize = 2048;
+
+/// Appends the pixels of each item in order, on all cores; fails with the first item that does.
+pub(crate) fn fill<T: Sync>(
+    images: &mut Images,
+    items: &[T],
+    pixels: impl Fn(&T) -> Result<Vec<u8>> + Sync,
+) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for some in items.chunks(AT_A_TIME) {
+        let decoded: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
+            let decode = |share| {
+                let pixels = &pixels;
+                scope.spawn(move || <[T]>::iter(share).map(pixels).collect::<Result<Vec<_>>>())
+            };
+            let workers: Vec<_> = some.chunks(some.len().div_ceil(threads)).map(decode).collect();
+            let joined = |worker: ScopedJoinHandle<'_, Result<Vec<Vec<u8>>>>| {
+                let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                done.map(|pictures| pictures.concat())
+            };
+            workers.into_iter().map(joined).collect()
+        });
+        for share in decoded {
+            images.pixels.extend_from_slice(&share?);
+        }
+    }
+    Ok(())
+}

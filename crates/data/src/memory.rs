@@ -1,0 +1,165 @@
+use crate::Images;
+use crate::hold::hold;
+use candle::{Device, Tensor};
+use sokd_core::{Area, Batch, Dataset, DatasetInfo, Error, Key, PixelNorm, Result, Split};
+use std::sync::Arc;
+
+/// A data set held in memory as bytes.
+///
+/// # Example
+/// ```
+/// use sokd_core::{Dataset, PixelNorm, Split};
+/// use sokd_data::{Images, Memory};
+///
+/// let half = PixelNorm { mean: [0.5; 3], std: [0.5; 3] };
+/// let train = Images { size: [1, 1], pixels: vec![0, 51, 255], labels: vec![1], areas: None };
+/// let data = Memory::new("tiny", vec!["no".into(), "yes".into()], half, train.clone(), train)?;
+/// let batch = data.read(Split::Train, &[0])?;
+/// assert_eq!(batch.images.flatten_all()?.to_vec1::<f32>()?, [0.0, 0.2, 1.0]);
+/// # sokd_core::Result::Ok(())
+/// ```
+pub struct Memory {
+    info: DatasetInfo,
+    train: Part,
+    search: Part,
+    test: Part,
+}
+
+/// Some rows of some images.
+struct Part {
+    images: Arc<Images>,
+    rows: Vec<u32>,
+    areas: Option<Vec<Area>>,
+}
+
+impl Part {
+    fn new(images: &Arc<Images>, rows: Vec<u32>) -> Self {
+        let pick = |areas: &Vec<Area>| rows.iter().map(|&row| areas[row as usize]).collect();
+        Self { images: images.clone(), areas: images.areas.as_ref().map(pick), rows }
+    }
+
+    fn whole(images: Images) -> Self {
+        let rows = (0..images.len() as u32).collect();
+        Self::new(&Arc::new(images), rows)
+    }
+}
+
+impl Memory {
+    /// All of `train` to learn from, all of `test` to judge by, nothing held out.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when sizes differ, a part is empty, or a label has no class.
+    pub fn new(
+        name: &str,
+        classes: Vec<String>,
+        pixels: PixelNorm,
+        train: Images,
+        test: Images,
+    ) -> Result<Self> {
+        for (part, what) in [(&train, "the training images"), (&test, "the test images")] {
+            let what = format!("{what} of {name}");
+            if part.is_empty() {
+                return Err(Error::setting(what, "there are none"));
+            }
+            if part.size != train.size {
+                return Err(Error::setting(
+                    what,
+                    format!("{:?}, but others are {:?}", part.size, train.size),
+                ));
+            }
+            part.check(classes.len(), &what)?;
+        }
+        let info = DatasetInfo {
+            name: name.to_owned(),
+            classes,
+            size: train.size,
+            pixels,
+            train: train.len(),
+            search: 0,
+            test: test.len(),
+        };
+        let search =
+            Images { areas: train.areas.as_ref().map(|_| Vec::new()), ..Images::of_size(train.size) };
+        Ok(Self { info, train: Part::whole(train), search: Part::whole(search), test: Part::whole(test) })
+    }
+
+    /// The same with images made for [`Split::Search`], in place of images held out.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when their size differs or a label has no class.
+    pub fn with_search(self, search: Images) -> Result<Self> {
+        let what = format!("the search images of {}", self.info.name);
+        if search.size != self.info.size {
+            return Err(Error::setting(what, format!("{:?}, not {:?}", search.size, self.info.size)));
+        }
+        search.check(self.info.classes.len(), &what)?;
+        let info = DatasetInfo { search: search.len(), ..self.info };
+        Ok(Self { info, search: Part::whole(search), ..self })
+    }
+
+    /// Holds `search` images out of training, each class in proportion, and keeps at most `limit` of each class of
+    /// the rest. `seed` decides which; the pixel statistics stay those of all.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when nothing would be left to learn from.
+    pub fn hold_out(self, search: usize, limit: Option<usize>, seed: u64) -> Result<Self> {
+        let all = &self.train.images;
+        if search >= all.len() {
+            let problem =
+                format!("{search} of {} training images leave none to learn from: hold out fewer", all.len());
+            return Err(Error::setting("search", problem));
+        }
+        if limit == Some(0) {
+            return Err(Error::setting("limit", "0 images of each class leave none to learn from"));
+        }
+        let key = Key::new(seed).fold("hold out");
+        let (aside, kept) = hold(&all.labels, self.info.classes.len(), search, limit, key);
+        let info = DatasetInfo { train: kept.len(), search: aside.len(), ..self.info };
+        Ok(Self { info, search: Part::new(all, aside), train: Part::new(all, kept), ..self })
+    }
+
+    fn part(&self, split: Split) -> &Part {
+        match split {
+            Split::Train => &self.train,
+            Split::Search => &self.search,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// One image of a split as bytes, `(height, width, 3)`, for pictures in reports.
+    pub fn image(&self, split: Split, row: u32) -> Option<&[u8]> {
+        let part = self.part(split);
+        part.rows.get(row as usize).map(|&index| part.images.image(index as usize))
+    }
+}
+
+impl Dataset for Memory {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
+    }
+
+    fn read(&self, split: Split, rows: &[u32]) -> Result<Batch> {
+        let part = self.part(split);
+        let [height, width] = self.info.size;
+        let mut images = Vec::with_capacity(rows.len() * part.images.stride());
+        let mut labels = Vec::with_capacity(rows.len());
+        for &row in rows {
+            let Some(&index) = part.rows.get(row as usize) else {
+                let problem = format!("{} has {} rows of {split:?}", self.info.name, part.rows.len());
+                return Err(Error::setting(format!("row {row}"), problem));
+            };
+            // Divided, not multiplied by 1/255: the last bit is then torchvision's.
+            images.extend(part.images.image(index as usize).iter().map(|&byte| f32::from(byte) / 255.0));
+            labels.push(part.images.labels[index as usize]);
+        }
+        Ok(Batch {
+            images: Tensor::from_vec(images, (rows.len(), height, width, 3), &Device::Cpu)?,
+            labels: Tensor::from_vec(labels, rows.len(), &Device::Cpu)?,
+            rows: Tensor::new(rows, &Device::Cpu)?,
+        })
+    }
+
+    fn areas(&self, split: Split) -> Option<&[Area]> {
+        self.part(split).areas.as_deref()
+    }
+}
