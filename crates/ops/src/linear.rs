@@ -1,16 +1,35 @@
-use crate::macs;
+use crate::backend::on_cpu;
+use crate::{composed, fast, macs};
 use candle::Tensor;
-use sokd_core::Result;
+use sokd_core::{Error, Result};
 
 /// `x · weightᵀ + bias`.
 ///
 /// # Shapes
 /// `x`: `(batch, from)`; `weight`: `(to, from)`; `bias`: `(to,)` → `(batch, to)`.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit together.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    macs::count(x.dim(0)? * weight.elem_count());
-    let y = x.matmul(&weight.t()?)?;
-    Ok(match bias {
-        Some(bias) => y.broadcast_add(bias)?,
-        None => y,
+    let ((batch, from), (to, reads)) = (x.dims2()?, weight.dims2()?);
+    if from != reads {
+        return Err(Error::Shape {
+            what: "what a linear layer reads",
+            expected: format!("(batch, {reads})"),
+            got: x.dims().to_vec(),
+        });
+    }
+    if let Some(bias) = bias.filter(|bias| bias.dims() != [to]) {
+        return Err(Error::Shape {
+            what: "the bias of a linear layer",
+            expected: format!("({to},)"),
+            got: bias.dims().to_vec(),
+        });
+    }
+    macs::count(batch * weight.elem_count());
+    Ok(if on_cpu(&[x, weight, bias.unwrap_or(x)]) {
+        fast::linear(x, weight, bias)?
+    } else {
+        composed::linear(x, weight, bias)?
     })
 }

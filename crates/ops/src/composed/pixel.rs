@@ -31,3 +31,11 @@ pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Resul
     let row = |values: [f32; 3]| Tensor::new(&values, images.device())?.to_dtype(images.dtype());
     images.broadcast_sub(&row(mean)?)?.broadcast_div(&row(std)?)
 }
+
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = x.matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}

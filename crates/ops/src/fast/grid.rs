@@ -1,4 +1,4 @@
-use super::numbers::{Channels, filled, row, share, visit_channels};
+use super::numbers::{Channels, filled, row, summed, visit_channels};
 use crate::record::{Backward, read, record2, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use crate::{GridPadding, GridSample};
@@ -83,11 +83,12 @@ impl Sampler {
         &grid[image * self.pixels * 2..][..self.pixels * 2]
     }
 
-    fn grad_of<'a>(&self, gradient: &'a [f32], image: usize) -> &'a [f32] {
+    fn gradient_of<'a>(&self, gradient: &'a [f32], image: usize) -> &'a [f32] {
         &gradient[image * self.pixels * self.channels..][..self.pixels * self.channels]
     }
 
     /// From [-1, 1] to pixels, padding applied; in PyTorch's order of operations, so that whole pixels come out whole.
+    #[inline(always)]
     fn place(&self, at: f32, axis: usize) -> Place {
         let length = self.map[axis] as f32;
         let place = if self.how.align_corners {
@@ -106,6 +107,7 @@ impl Sampler {
     }
 
     /// The pixels that a sample at `x`, `y` reads.
+    #[inline(always)]
     fn corners(&self, x: f32, y: f32) -> [Corner; 4] {
         let (x, y) = (self.place(x, 1), self.place(y, 0));
         let start = |row: f32, column: f32| {
@@ -139,18 +141,16 @@ impl Sampler {
     fn back_map(&self, grid: &[f32], gradient: &[f32]) -> Vec<f32> {
         let length = self.map[0] * self.map[1] * self.channels;
         let images = grid.len() / (self.pixels * 2).max(1);
-        let mut back = vec![0.0; images * length];
-        share(&mut back, length, |index, back| {
-            let (grid, gradient) = (self.grid_of(grid, index), self.grad_of(gradient, index));
+        summed(images * length, length, |index, back| {
+            let (grid, gradient) = (self.grid_of(grid, index), self.gradient_of(gradient, index));
             simd().run(BackMap { sampler: *self, grid, gradient, back });
-        });
-        back
+        })
     }
 
     fn back_grid(&self, x: &[f32], grid: &[f32], gradient: &[f32]) -> Vec<f32> {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let (x, grid, gradient) =
-                (self.map_of(x, index), self.grid_of(grid, index), self.grad_of(gradient, index));
+                (self.map_of(x, index), self.grid_of(grid, index), self.gradient_of(gradient, index));
             simd().run(BackGrid { sampler: *self, x, grid, gradient, out });
         };
         // SAFETY: an image of the grid is two numbers a pixel, and `BackGrid` writes both.
@@ -160,6 +160,7 @@ impl Sampler {
 
 impl Place {
     /// No slope where it clips, nor on the bound itself.
+    #[inline(always)]
     fn clip(self, length: f32) -> Self {
         if self.at <= 0.0 {
             Self { at: 0.0, slope: 0.0 }
@@ -171,6 +172,7 @@ impl Place {
     }
 
     /// Back and forth between `low` and `low + span`.
+    #[inline(always)]
     fn reflect(self, low: f32, span: f32) -> Self {
         if span <= 0.0 {
             return Self { at: 0.0, slope: 0.0 };
@@ -243,11 +245,27 @@ impl Kernel for BackMap<'_> {
     unsafe fn run<L: Lanes>(self) {
         let channels = self.sampler.channels;
         for (gradient, at) in self.gradient.chunks_exact(channels).zip(self.grid.chunks_exact(2)) {
-            for corner in self.sampler.corners(at[0], at[1]) {
-                if let Some(start) = corner.start {
-                    for (back, gradient) in self.back[start..start + channels].iter_mut().zip(gradient) {
-                        *back += corner.weight * gradient;
-                    }
+            let corners = self.sampler.corners(at[0], at[1]);
+            visit_channels(channels, &mut Spread { gradient, back: self.back, corners });
+        }
+    }
+}
+
+struct Spread<'a> {
+    gradient: &'a [f32],
+    back: &'a mut [f32],
+    corners: [Corner; 4],
+}
+
+impl Channels for Spread<'_> {
+    #[inline(always)]
+    fn visit<const N: usize>(&mut self, first: usize) {
+        let gradient = row::<N>(self.gradient, first);
+        for corner in &self.corners {
+            if let Some(start) = corner.start {
+                let back = &mut self.back[start + first..][..N];
+                for (back, gradient) in back.iter_mut().zip(gradient) {
+                    *back += corner.weight * gradient;
                 }
             }
         }
@@ -286,11 +304,16 @@ impl Kernel for BackGrid<'_> {
 /// In sixteen sums, whatever the machine's registers: the same order, and the same bits, everywhere.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    if a.len() == 0 {
+        return rest;
+    }
     let mut sums = [0.0; 16];
-    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+    for (a, b) in a.zip(b) {
         for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
             *sum += a * b;
         }
     }
-    sums.iter().sum()
+    sums.iter().sum::<f32>() + rest
 }

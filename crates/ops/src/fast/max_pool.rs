@@ -1,4 +1,4 @@
-use super::numbers::{Channels, filled, row, share, visit_channels};
+use super::numbers::{Channels, filled, row, summed, visit_channels};
 use crate::Pool;
 use crate::record::{Backward, read, record1, tensor};
 use crate::simd::{Kernel, Lanes, simd};
@@ -27,12 +27,10 @@ impl Backward<1> for Windows {
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let [from, to] = self.lengths();
         let of_x = read([x, y, gradient], |[x, y, gradient]| {
-            let mut back = vec![0.0; x.len()];
-            share(&mut back, from, |index, back| {
+            summed(x.len(), from, |index, back| {
                 let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
                 simd().run(Back { windows: *self, x: &x[index * from..][..from], y, gradient, back });
-            });
-            back
+            })
         })?;
         Ok([Some(tensor(of_x, x.shape()))])
     }

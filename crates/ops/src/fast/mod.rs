@@ -1,6 +1,7 @@
 //! Kernels for single precision in this machine's memory, each with its own backward pass.
 
 mod grid;
+mod linear;
 mod max_pool;
 mod numbers;
 mod pixel;
@@ -9,6 +10,7 @@ mod rows;
 mod update;
 
 pub(crate) use grid::grid_sample;
+pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;
 pub(crate) use pixel::{abs, channel_shuffle, normalize, relu};
 pub(crate) use resample::resample;

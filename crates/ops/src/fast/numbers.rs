@@ -43,6 +43,17 @@ pub(super) unsafe fn filled(
     out
 }
 
+/// `length` numbers that begin as zeros, to which `work` adds, chunk by chunk: the zeros are still in the nearest cache.
+pub(super) fn summed(length: usize, chunk: usize, work: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+        out.fill(MaybeUninit::new(0.0));
+        // SAFETY: zeros are numbers.
+        work(index, unsafe { out.assume_init_mut() });
+    };
+    // SAFETY: zeros were written to all of each chunk.
+    unsafe { filled(length, chunk, work) }
+}
+
 /// Chunks for work on single numbers: a few pages each.
 pub(super) const PAGES: usize = 1 << 13;
 
@@ -93,8 +104,14 @@ pub(super) fn visit_channels(channels: usize, work: &mut impl Channels) {
         work.visit::<16>(first);
         first += 16;
     }
-    while first < channels {
-        work.visit::<1>(first);
-        first += 1;
+    while first + 4 <= channels {
+        work.visit::<4>(first);
+        first += 4;
+    }
+    match channels - first {
+        3 => work.visit::<3>(first),
+        2 => work.visit::<2>(first),
+        1 => work.visit::<1>(first),
+        _ => {}
     }
 }

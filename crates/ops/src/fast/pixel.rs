@@ -40,20 +40,41 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
     let y = read([x], |[x]| {
         let image = height * width * channels;
-        let deal = |index: usize, out: &mut [MaybeUninit<f32>]| {
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let pixels = x[index * image..].chunks_exact(channels);
             for (out, x) in out.chunks_exact_mut(channels).zip(pixels) {
-                for (group, from) in x.chunks_exact(channels / groups).enumerate() {
-                    for (out, &from) in out[group..].iter_mut().step_by(groups).zip(from) {
-                        out.write(from);
-                    }
-                }
+                deal(x, out, groups);
             }
         };
-        // SAFETY: an image is whole pixels, and of each every `groups`-th number from each of the first `groups`.
-        unsafe { filled(x.len(), image, deal) }
+        // SAFETY: an image is whole pixels, and `deal` writes all of each.
+        unsafe { filled(x.len(), image, work) }
     })?;
     record1(x, y, x.shape(), Shuffle { back: channels / groups })
+}
+
+/// `x` as `(groups, x / groups)`, transposed. Two hands are what networks have, there and back.
+#[inline(always)]
+fn deal(x: &[f32], out: &mut [MaybeUninit<f32>], groups: usize) {
+    let each = x.len() / groups;
+    if groups == 2 {
+        let (left, right) = x.split_at(each);
+        for (out, (&left, &right)) in out.chunks_exact_mut(2).zip(left.iter().zip(right)) {
+            out[0].write(left);
+            out[1].write(right);
+        }
+    } else if each == 2 {
+        let (left, right) = out.split_at_mut(groups);
+        for (x, (left, right)) in x.chunks_exact(2).zip(left.iter_mut().zip(right)) {
+            left.write(x[0]);
+            right.write(x[1]);
+        }
+    } else {
+        for (group, x) in x.chunks_exact(each).enumerate() {
+            for (out, &x) in out[group..].iter_mut().step_by(groups).zip(x) {
+                out.write(x);
+            }
+        }
+    }
 }
 
 /// Dealing out among as many as a group had channels brings every channel home.

@@ -1,0 +1,134 @@
+use super::numbers::share_pieces;
+use crate::record::{Backward, read, record2, record3, tensor};
+use candle::{Result, Tensor};
+use gemm::{Parallelism, gemm};
+
+/// Products of matrices on the numbers themselves: around those of a head, which are small, candle's transposes, sums
+/// and gradients that nobody asked for cost more than the products.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((batch, from), to) = (x.dims2()?, weight.dim(0)?);
+    let (x, weight) = (&x.contiguous()?, &weight.contiguous()?);
+    let multiply = |x: &[f32], weight: &[f32], mut y: Vec<f32>| {
+        add_product(Matrix::new(x, batch, from), Matrix::new(weight, to, from).turned(), &mut y);
+        y
+    };
+    match bias {
+        None => {
+            let y = read([x, weight], |[x, weight]| multiply(x, weight, vec![0.0; batch * to]))?;
+            record2([x, weight], y, (batch, to), Linear)
+        }
+        Some(bias) => {
+            let bias = &bias.contiguous()?;
+            let y = read([x, weight, bias], |[x, weight, bias]| multiply(x, weight, bias.repeat(batch)))?;
+            record3([x, weight, bias], y, (batch, to), Linear)
+        }
+    }
+}
+
+struct Linear;
+
+impl Backward<2> for Linear {
+    const NAME: &'static str = "linear";
+
+    fn gradients(
+        &self,
+        [x, weight]: [&Tensor; 2],
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let ((batch, from), to) = (x.dims2()?, weight.dim(0)?);
+        read([x, weight, gradient], |[of_x, of_weight, gradient]| {
+            let back = x.track_op().then(|| {
+                let mut back = vec![0.0; batch * from];
+                add_product(Matrix::new(gradient, batch, to), Matrix::new(of_weight, to, from), &mut back);
+                tensor(back, (batch, from))
+            });
+            let pull = weight.track_op().then(|| {
+                let mut pull = vec![0.0; to * from];
+                add_product(
+                    Matrix::new(gradient, batch, to).turned(),
+                    Matrix::new(of_x, batch, from),
+                    &mut pull,
+                );
+                tensor(pull, (to, from))
+            });
+            [back, pull]
+        })
+    }
+}
+
+impl Backward<3> for Linear {
+    const NAME: &'static str = "linear";
+
+    fn gradients(
+        &self,
+        [x, weight, bias]: [&Tensor; 3],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let [of_x, of_weight] = Backward::<2>::gradients(self, [x, weight], y, gradient)?;
+        let of_bias = bias.track_op().then(|| gradient.sum(0)).transpose()?;
+        Ok([of_x, of_weight, of_bias])
+    }
+}
+
+/// Numbers in rows and columns.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    numbers: &'a [f32],
+    size: [usize; 2],
+    /// From one row to the next, and from one column.
+    steps: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    fn new(numbers: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(numbers.len(), rows * columns, "a matrix");
+        Self { numbers, size: [rows, columns], steps: [columns, 1] }
+    }
+
+    /// Rows for columns, the numbers where they are.
+    fn turned(self) -> Self {
+        let ([rows, columns], [down, right]) = (self.size, self.steps);
+        Self { size: [columns, rows], steps: [right, down], ..self }
+    }
+}
+
+/// Adds `a · b` to `out`, which holds rows.
+fn add_product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32]) {
+    /// Rows a thread takes at once, however many threads there are: how a sum is rounded may hang on it.
+    const ROWS: usize = 64;
+    let ([_, depth], [inner, columns]) = (a.size, b.size);
+    assert_eq!((depth, a.size[0] * columns), (inner, out.len()), "matrices that fit together");
+    let worth = out.len() * depth >= 1 << 21;
+    let pieces = out.chunks_mut((ROWS * columns).max(1)).enumerate();
+    share_pieces(pieces, worth, |(index, out)| {
+        let rows = out.len() / columns;
+        let a_rows = &a.numbers[index * ROWS * a.steps[0]..];
+        // SAFETY: `out` is `rows` rows of `columns` numbers; `b` is `depth` by `columns` by its construction, and
+        // `a_rows` starts at row `index * ROWS` of `a`, which has `rows` more of `depth` numbers.
+        unsafe {
+            gemm(
+                rows,
+                columns,
+                depth,
+                out.as_mut_ptr(),
+                1,
+                columns as isize,
+                true,
+                a_rows.as_ptr(),
+                a.steps[1] as isize,
+                a.steps[0] as isize,
+                b.numbers.as_ptr(),
+                b.steps[1] as isize,
+                b.steps[0] as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    });
+}
