@@ -96,5 +96,9 @@ pub fn adam_(weight: &Tensor, first: &Tensor, second: &Tensor, grad: &Tensor, st
 }
 
 fn store(into: &Tensor, values: &Tensor) -> Result<()> {
+    if !into.is_contiguous() {
+        // Flattened, it would be a copy, and the step lost.
+        return Err(candle::Error::RequiresContiguous { op: "an update in place" }.into());
+    }
     Ok(into.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)?)
 }
