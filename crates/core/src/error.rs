@@ -71,6 +71,16 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// A server that does not answer, or not with what it was asked for.
+    #[error("{url}: {problem}\n  remedy: {remedy}")]
+    Unreachable {
+        /// What it was asked for.
+        url: String,
+        /// What happened instead.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
     /// Saved tensors that do not fit the weights they should fill.
     #[error(
         "the tensors for {what} do not fit{}{}{}",
