@@ -7,7 +7,7 @@ use super::pack::{Direction, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, correlate, worth_it};
-use super::weights::{Correlation, Map};
+use super::weights::{Correlation, Map, Sums};
 use crate::simd::Simd;
 use crate::threads::{par, stretch};
 
@@ -68,7 +68,9 @@ pub(crate) fn backward(
         return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
     }
     let (groups, from, to) = (geometry.conv.groups, geometry.group_from(), geometry.group_to());
-    let (from_len, kernel_len) = (geometry.input_len(), geometry.kernel_len());
+    let from_len = geometry.input_len();
+    let layout = Sums::new(geometry, simd.lanes());
+    let sums_len = groups * layout.len();
     let [out_height, out_width] = geometry.output;
     let walks = if of_input { geometry.backward() } else { Vec::new() };
     let margin @ [left, right] = margins(walks.iter().map(|walk| &walk.columns));
@@ -87,13 +89,13 @@ pub(crate) fn backward(
     let chunks = CHUNKS.min(geometry.batch);
     let mut input = Fresh::new(if of_input { geometry.batch * from_len } else { 0 });
     let input_at = input.as_mut_ptr();
-    let mut parts = Scratch::any(if of_kernel { chunks * kernel_len } else { 0 });
+    let mut parts = Scratch::any(if of_kernel { chunks * sums_len } else { 0 });
     let parts_at = Shared::to(&mut parts);
     par(chunks, |chunk| {
         let mut gradient = Scratch::any(out_height * width * geometry.to);
         if of_kernel {
             // SAFETY: each piece of work has its own part.
-            unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * kernel_len), kernel_len) }.fill(0.0);
+            unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * sums_len), sums_len) }.fill(0.0);
         }
         for image in stretch(geometry.batch, chunks, chunk) {
             fill(&mut gradient, incoming, image, geometry, margin);
@@ -127,11 +129,9 @@ pub(crate) fn backward(
                             width,
                             pixel: geometry.to,
                         },
-                        from,
-                        to,
+                        layout,
                         // SAFETY: each piece of work has its own part.
-                        out: unsafe { parts_at.at(chunk * kernel_len + group * to) },
-                        out_row: geometry.to,
+                        sums: unsafe { parts_at.at(chunk * sums_len + group * layout.len()) },
                     });
                 }
             }
@@ -140,7 +140,17 @@ pub(crate) fn backward(
     Gradients {
         // SAFETY: the walks of a backward pass write each input once: one walk for each place within a stride.
         input: of_input.then(|| unsafe { input.written() }),
-        kernel: of_kernel.then(|| add_up(&parts, kernel_len, chunks)),
+        kernel: of_kernel.then(|| {
+            add_up(&mut parts, sums_len, chunks);
+            let mut kernel = Fresh::new(geometry.kernel_len());
+            for group in 0..groups {
+                let sums = &parts[group * layout.len()..][..layout.len()];
+                // SAFETY: a group's channels lie side by side, and all groups are written.
+                unsafe { layout.write(sums, kernel.as_mut_ptr().at(group * to), geometry.to) };
+            }
+            // SAFETY: so it is whole.
+            unsafe { kernel.written() }
+        }),
     }
 }
 
@@ -179,25 +189,19 @@ fn fill(padded: &mut [f32], incoming: &impl Incoming, image: usize, geometry: &G
     }
 }
 
-/// The sum of `count` parts, in their order.
-fn add_up(parts: &[f32], len: usize, count: usize) -> Vec<f32> {
-    let mut total = Fresh::new(len);
-    let total_at = total.as_mut_ptr();
+/// Adds `count` parts to the first of them, in their order.
+fn add_up(parts: &mut [f32], len: usize, count: usize) {
+    let (total, parts) = parts.split_at_mut(len);
+    let total_at = Shared::to(total);
     let pieces = len.div_ceil(1 << 14);
     par(pieces, |piece| {
         let range = stretch(len, pieces, piece);
-        // SAFETY: the stretches do not overlap, and this one is written before it is looked at.
-        let total = unsafe {
-            let total = total_at.at(range.start);
-            total.copy_from_nonoverlapping(parts[range.clone()].as_ptr(), range.len());
-            std::slice::from_raw_parts_mut(total, range.len())
-        };
+        // SAFETY: the stretches do not overlap.
+        let total = unsafe { std::slice::from_raw_parts_mut(total_at.at(range.start), range.len()) };
         for part in 1..count {
-            for (sum, value) in total.iter_mut().zip(&parts[part * len..][range.clone()]) {
+            for (sum, value) in total.iter_mut().zip(&parts[(part - 1) * len..][range.clone()]) {
                 *sum += value;
             }
         }
     });
-    // SAFETY: the stretches cover it all.
-    unsafe { total.written() }
 }

@@ -2,8 +2,9 @@
 
 use super::geometry::Walk;
 use super::pack::{Block, Packed, blocks};
-use super::tile::{ANY, Finish, Run, sum, write};
+use super::tile::{ANY, Finish, Run, read, sum, write, zeros};
 use crate::simd::{Kernel, Lanes};
+use crate::threads::stretch;
 use std::ops::Range;
 
 /// An image with zeros left and right of each row, so that no column of the output is special. Above and below
@@ -26,6 +27,8 @@ pub(crate) struct Runs {
     all: Vec<Run>,
     /// Runs in each row of taps.
     per_row: usize,
+    /// How many rows of weights they meet.
+    weights: usize,
 }
 
 impl Runs {
@@ -34,26 +37,57 @@ impl Runs {
         let columns = &walk.columns.taps;
         // Pixels that are neighbours in the map are neighbours in memory: their taps are one run.
         let joined = pixel == channels && columns.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
-        let (per_row, len) =
+        let (count, len) =
             if joined { (columns.len().min(1), columns.len() * channels) } else { (columns.len(), channels) };
-        let mut all = Vec::with_capacity(walk.rows.taps.len() * per_row);
+        let pieces = len.div_ceil(LONGEST);
+        let mut all = Vec::new();
         for (row, &(down, _)) in walk.rows.taps.iter().enumerate() {
-            for (column, &(right, _)) in columns.iter().enumerate().take(per_row) {
-                all.push(Run {
-                    input: (down * width as isize + right) * pixel as isize,
-                    weight: (row * columns.len() + column) * channels,
-                    len,
-                });
+            for (column, &(right, _)) in columns.iter().enumerate().take(count) {
+                for piece in 0..pieces {
+                    let part = stretch(len, pieces, piece);
+                    all.push(Run {
+                        input: (down * width as isize + right) * pixel as isize + part.start as isize,
+                        weight: (row * columns.len() + column) * channels + part.start,
+                        len: part.len(),
+                    });
+                }
             }
         }
-        Self { all, per_row }
+        Self { all, per_row: count * pieces, weights: walk.taps() * channels }
     }
 
-    /// The runs of some rows of taps.
-    fn of(&self, rows: Range<usize>) -> &[Run] {
-        &self.all[rows.start * self.per_row..rows.end * self.per_row]
+    /// Parts the runs so that the weights of each part stay in the nearest cache while a band of rows meets them.
+    fn parts(&self, rows: usize) -> impl Iterator<Item = Part> + use<> {
+        let (per_row, row_weights) = (self.per_row, self.weights / rows.max(1));
+        // Some rows of taps whole, or a stretch of the runs of one.
+        let (height, width) = if row_weights <= LONGEST {
+            ((LONGEST / row_weights.max(1)).clamp(1, rows.max(1)), per_row.max(1))
+        } else {
+            (1, (per_row * LONGEST / row_weights).max(1))
+        };
+        (0..rows.max(1)).step_by(height).flat_map(move |top| {
+            (0..per_row.max(1)).step_by(width).map(move |first| Part {
+                rows: top..(top + height).min(rows),
+                runs: first..(first + width).min(per_row),
+                ends: [first == 0, first + width >= per_row],
+            })
+        })
     }
 }
+
+/// Rows of weights that meet a band of outputs before the next do: of two vectors of sixteen, 24 KiB.
+const LONGEST: usize = 192;
+
+/// Some rows of taps, or some runs of one.
+struct Part {
+    rows: Range<usize>,
+    runs: Range<usize>,
+    /// Whether the first and the last run of each row are among them.
+    ends: [bool; 2],
+}
+
+/// Outputs whose sums are kept near while the parts of the weights come and go, in floats.
+const BAND: usize = 4096;
 
 /// Sums every output that a walk makes of one image.
 pub(crate) struct Image<'a> {
@@ -101,45 +135,85 @@ impl Image<'_> {
         let weights = self.weights.block(block).as_ptr();
         // SAFETY: the mask has at most `N` lanes.
         let mask = unsafe { L::mask(block.channels - (V - 1) * L::N) };
+        let parts: Vec<Part> = self.runs.parts(rows.taps.len()).collect();
+        let band = if parts.len() == 1 { rows.count } else { (BAND / (columns.count * V * L::N)).max(1) };
+        for top in (0..rows.count).step_by(band) {
+            for (index, part) in parts.iter().enumerate() {
+                for row in top..(top + band).min(rows.count) {
+                    let seen = rows.inside(row);
+                    let taps = seen.start.max(part.rows.start)..seen.end.min(part.rows.end);
+                    // An output that sees nothing is written once, too.
+                    let nothing = seen.is_empty() && index == 0;
+                    if taps.is_empty() && !nothing {
+                        continue;
+                    }
+                    let begins = nothing || (taps.start == seen.start && part.ends[0]);
+                    let ends = nothing || (taps.end == seen.end && part.ends[1]);
+                    let runs = if part.runs.len() == self.runs.per_row {
+                        taps.start * self.runs.per_row..taps.end * self.runs.per_row
+                    } else {
+                        let first = taps.start * self.runs.per_row;
+                        first + part.runs.start..first + part.runs.end
+                    };
+                    let runs = if nothing { &[] } else { &self.runs.all[runs] };
+                    // SAFETY: the condition of the caller.
+                    unsafe { self.row::<L, V>(block, weights, row, runs, [begins, ends], mask) };
+                }
+            }
+        }
+    }
+
+    /// One row of outputs meets some of the runs, the first of all or the last among them or not.
+    #[inline(always)]
+    unsafe fn row<L: Lanes, const V: usize>(
+        &self,
+        block: Block,
+        weights: *const f32,
+        row: usize,
+        runs: &[Run],
+        [begins, ends]: [bool; 2],
+        mask: L::Mask,
+    ) {
+        let Walk { rows, columns } = self.walk;
         let step = columns.stride * self.input.pixel;
         let out_step = columns.step * self.out_pixel;
-        for row in 0..rows.count {
-            let runs = self.runs.of(rows.inside(row));
-            let start = (row * rows.stride * self.input.width + self.input.left) * self.input.pixel;
-            let place = ((rows.first + row * rows.step) * self.out_width + columns.first) * self.out_pixel
-                + block.start;
-            let input = self.input.floats.wrapping_add(start);
-            let mut column = 0;
-            macro_rules! tiles {
-                ($pixels:literal, $step:expr) => {
-                    while column + $pixels <= columns.count {
-                        // SAFETY: the tile's pixels lie in this row, and the runs are those that stay in the map.
-                        unsafe {
-                            let sums = sum::<L, $pixels, V, $step>(input.wrapping_add(column * step), step, runs, weights);
-                            let place = place + column * out_step;
-                            let finish = self.finish.at(block.start, place);
-                            write::<L, $pixels, V>(sums, self.out.add(place), out_step, $pixels, mask, &finish);
-                        }
-                        column += $pixels;
+        let start = (row * rows.stride * self.input.width + self.input.left) * self.input.pixel;
+        let place =
+            ((rows.first + row * rows.step) * self.out_width + columns.first) * self.out_pixel + block.start;
+        let input = self.input.floats.wrapping_add(start);
+        let mut column = 0;
+        macro_rules! tiles {
+            ($pixels:literal, $step:expr) => {
+                while column + $pixels <= columns.count {
+                    // SAFETY: the tile's pixels lie in this row, and the runs are those that stay in the map.
+                    unsafe {
+                        let place = place + column * out_step;
+                        let out = self.out.add(place);
+                        let sums = if begins { zeros() } else { read::<L, $pixels, V>(out, out_step, mask) };
+                        let input = input.wrapping_add(column * step);
+                        let sums = sum::<L, $pixels, V, $step>(sums, input, step, runs, weights);
+                        let finish = if ends { self.finish.at(block.start, place) } else { Finish::PLAIN };
+                        write::<L, $pixels, V>(sums, out, out_step, $pixels, mask, &finish);
                     }
-                };
-            }
-            if L::WIDE {
-                if V == 1 {
-                    match step {
-                        3 => tiles!(16, 3),
-                        16 => tiles!(16, 16),
-                        32 => tiles!(16, 32),
-                        _ => {}
-                    }
+                    column += $pixels;
                 }
-                tiles!(8, ANY);
-            } else {
-                tiles!(6, ANY);
-            }
-            tiles!(4, ANY);
-            tiles!(2, ANY);
-            tiles!(1, ANY);
+            };
         }
+        if L::WIDE {
+            if V == 1 {
+                match step {
+                    3 => tiles!(16, 3),
+                    16 => tiles!(16, 16),
+                    32 => tiles!(16, 32),
+                    _ => {}
+                }
+            }
+            tiles!(8, ANY);
+        } else {
+            tiles!(6, ANY);
+        }
+        tiles!(4, ANY);
+        tiles!(2, ANY);
+        tiles!(1, ANY);
     }
 }

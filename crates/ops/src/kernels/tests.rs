@@ -104,6 +104,10 @@ fn awkward() -> Vec<Geometry> {
         geometry(2, [6, 7], [9, 18], [3, 3], grouped(9, padded([1, 1]))),
         geometry(2, [6, 7], [19, 19], [4, 4], grouped(19, strided([3, 2], [2, 1]))),
         geometry(2, [16, 16], [32, 32], [3, 3], padded([1, 1])),
+        geometry(2, [5, 7], [130, 20], [3, 3], padded([1, 1])),
+        geometry(1, [3, 3], [450, 9], [1, 1], plain),
+        geometry(1, [9, 5], [200, 40], [3, 3], Conv { dilation: [2, 2], ..padded([4, 2]) }),
+        geometry(2, [9, 10], [37, 70], [3, 3], strided([2, 3], [1, 1])),
         geometry(1, [1, 33], [16, 16], [1, 3], padded([0, 1])),
     ]
 }

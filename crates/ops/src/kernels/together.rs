@@ -10,7 +10,7 @@ use super::buffer::{Fresh, Scratch, Shared};
 use super::forward::Moments;
 use super::geometry::{Geometry, Walk};
 use super::pack::{Block, Direction, Packed, blocks, pack};
-use super::tile::{Finish, INTERLEAVED, Run, sum, write};
+use super::tile::{Finish, INTERLEAVED, Run, sum, write, zeros};
 use crate::simd::{Kernel, Lanes, Simd, transpose};
 use crate::threads::{par, par_map, stretch};
 use std::ops::Range;
@@ -271,7 +271,7 @@ impl Piece<'_> {
                 // SAFETY: the runs are those that stay in the map; the images are all there.
                 unsafe {
                     let runs = &self.places.runs[place.runs.clone()];
-                    let tile = sum::<L, P, V, INTERLEAVED>(input, 0, runs, self.weights.as_ptr());
+                    let tile = sum::<L, P, V, INTERLEAVED>(zeros(), input, 0, runs, self.weights.as_ptr());
                     let images = P.min(maps.batch - first);
                     write::<L, P, V>(
                         tile,

@@ -1,11 +1,70 @@
 //! The gradient of a kernel: for each tap, what the inputs it saw and the gradients of what it made have in common.
 
-use super::geometry::Walk;
+use super::buffer::Scratch;
+use super::geometry::{Geometry, Walk};
 use super::pack::{Block, blocks};
 use crate::simd::{Kernel, Lanes};
 
 /// Bytes of a map's and of its gradient's rows that are kept near while all taps look at them.
-const NEAR: usize = 24 << 10;
+const NEAR: usize = 16 << 10;
+
+/// Channels of a map that are looked at together: a line of the cache.
+const STRIPE: usize = 16;
+
+/// How the gradient of one group's kernel lies while it is summed: by block of channels made, then by stripe of
+/// channels seen, `[tap][channel seen][channel made]` with whole vectors. What one stripe of a map meets is then
+/// one stretch of memory, and stays in the nearest cache.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums {
+    taps: usize,
+    from: usize,
+    to: usize,
+    lanes: usize,
+}
+
+impl Sums {
+    /// For a convolution and vectors of so many lanes.
+    pub(crate) fn new(geometry: &Geometry, lanes: usize) -> Self {
+        let taps = geometry.kernel[0] * geometry.kernel[1];
+        Self { taps, from: geometry.group_from(), to: geometry.group_to(), lanes }
+    }
+
+    /// How many floats they are.
+    pub(crate) fn len(&self) -> usize {
+        self.taps * self.from * self.to.next_multiple_of(self.lanes)
+    }
+
+    /// Where those of a stripe and a block begin.
+    #[inline(always)]
+    fn start(&self, block: Block, stripe: usize) -> usize {
+        self.taps * (self.from * block.start + stripe * block.vectors * self.lanes)
+    }
+
+    /// Tap and channel seen of each row of sums, in their order, and the block of channels made.
+    fn rows(&self) -> impl Iterator<Item = ([usize; 2], Block)> {
+        let Self { taps, from, to, lanes } = *self;
+        blocks(to, lanes).flat_map(move |block| {
+            (0..from).step_by(STRIPE).flat_map(move |stripe| {
+                let width = STRIPE.min(from - stripe);
+                (0..taps).flat_map(move |tap| (0..width).map(move |channel| ([tap, stripe + channel], block)))
+            })
+        })
+    }
+
+    /// Writes sums as the kernel of a group, whose rows begin `row` floats apart.
+    ///
+    /// # Safety
+    /// The kernel is there.
+    pub(crate) unsafe fn write(&self, sums: &[f32], kernel: *mut f32, row: usize) {
+        let mut at = 0;
+        for ([tap, channel], block) in self.rows() {
+            let to = kernel.wrapping_add((tap * self.from + channel) * row + block.start);
+            // SAFETY: this function's own condition.
+            unsafe { to.copy_from_nonoverlapping(sums[at..at + block.channels].as_ptr(), block.channels) };
+            at += block.vectors * self.lanes;
+        }
+    }
+}
 
 /// One image's map, or its gradient.
 #[derive(Clone, Copy)]
@@ -23,6 +82,33 @@ impl Map {
     fn at(&self, row: usize, column: usize) -> *const f32 {
         self.floats.wrapping_add((row * self.width + column) * self.pixel)
     }
+
+    /// The same, some channels on.
+    #[inline(always)]
+    fn channel(self, channel: usize) -> Self {
+        Self { floats: self.floats.wrapping_add(channel), ..self }
+    }
+
+    /// Some channels of it, copied side by side: pixels that lie a power of two apart share few places of a cache.
+    #[inline(always)]
+    unsafe fn gather<L: Lanes>(self, size: [usize; 2], channels: usize, to: &mut [f32]) -> Self {
+        let pixel = channels.next_multiple_of(L::N);
+        let gathered = Self { floats: to.as_ptr(), width: size[1], pixel };
+        let mut to = to.as_mut_ptr();
+        for row in 0..size[0] {
+            for column in 0..size[1] {
+                let from = self.at(row, column);
+                for channel in (0..channels).step_by(L::N) {
+                    // SAFETY: the map has such pixels and channels, and `to` is as large as they need.
+                    unsafe {
+                        L::load_some(from.wrapping_add(channel), L::mask(channels - channel)).store(to);
+                    }
+                    to = to.wrapping_add(L::N);
+                }
+            }
+        }
+        gathered
+    }
 }
 
 /// Adds one image's share to the gradient of the kernel.
@@ -33,14 +119,10 @@ pub(crate) struct Correlation<'a> {
     pub x: Map,
     /// The gradient of what it made.
     pub gradient: Map,
-    /// Channels seen.
-    pub from: usize,
-    /// Channels made.
-    pub to: usize,
+    /// How the sums lie.
+    pub layout: Sums,
     /// The gradient of the kernel.
-    pub out: *mut f32,
-    /// From one of its rows to the next.
-    pub out_row: usize,
+    pub sums: *mut f32,
 }
 
 /// Some pixels, row by row: where `x` and the gradient begin, how far it is to the next.
@@ -62,18 +144,37 @@ impl Kernel for Correlation<'_> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
         let Walk { rows, columns } = self.walk;
-        let pixel_bytes = 4 * (self.to.min(2 * L::N) + self.from.min(64) * columns.stride);
-        let near_columns = columns.count.min((NEAR / pixel_bytes).max(16));
-        let near_rows = (NEAR / (near_columns * pixel_bytes)).max(1);
-        for top in (0..rows.count).step_by(near_rows) {
-            for first in (0..columns.count).step_by(near_columns) {
-                for block in blocks(self.to, L::N) {
-                    // SAFETY: who made this sees to it that the pointers reach as far as the walk goes.
-                    unsafe {
-                        match block.vectors {
-                            1 => self.taps::<L, 1>(block, [top, first], [near_rows, near_columns]),
-                            _ => self.taps::<L, 2>(block, [top, first], [near_rows, near_columns]),
-                        }
+        let Sums { from, to, .. } = self.layout;
+        let (input, output) = ([rows.limit, columns.limit], [rows.count, columns.count]);
+        let stripe_len = input[0] * input[1] * STRIPE.next_multiple_of(L::N);
+        let mut x_room = Scratch::any(if from > STRIPE { from.div_ceil(STRIPE) * stripe_len } else { 0 });
+        let mut gradient_room =
+            Scratch::any(if to > 2 * L::N { output[0] * output[1] * 2 * L::N } else { 0 });
+        for (block_index, block) in blocks(to, L::N).enumerate() {
+            let mut gradient = self.gradient.channel(block.start);
+            if to > 2 * L::N {
+                // SAFETY: the gradient has these channels.
+                gradient = unsafe { gradient.gather::<L>(output, block.channels, &mut gradient_room) };
+            }
+            for (index, stripe) in (0..from).step_by(STRIPE).enumerate() {
+                let width = STRIPE.min(from - stripe);
+                let mut x = self.x.channel(stripe);
+                if from > STRIPE {
+                    let room = &mut x_room[index * stripe_len..][..stripe_len];
+                    x = if block_index == 0 {
+                        // SAFETY: the map has these channels.
+                        unsafe { x.gather::<L>(input, width, room) }
+                    } else {
+                        Map { floats: room.as_ptr(), width: input[1], pixel: width.next_multiple_of(L::N) }
+                    };
+                }
+                let sums = self.sums.wrapping_add(self.layout.start(block, stripe));
+                let share = Share { walk: self.walk, x, gradient, width, sums };
+                // SAFETY: who made this sees to it that the pointers reach as far as the walk goes.
+                unsafe {
+                    match block.vectors {
+                        1 => share.bands::<L, 1>(block.channels),
+                        _ => share.bands::<L, 2>(block.channels),
                     }
                 }
             }
@@ -81,21 +182,45 @@ impl Kernel for Correlation<'_> {
     }
 }
 
-impl Correlation<'_> {
+/// What a stripe of channels seen and a block of channels made have in common.
+struct Share<'a> {
+    walk: &'a Walk,
+    x: Map,
+    gradient: Map,
+    /// How many channels are seen.
+    width: usize,
+    sums: *mut f32,
+}
+
+impl Share<'_> {
+    #[inline(always)]
+    unsafe fn bands<L: Lanes, const V: usize>(&self, channels: usize) {
+        let Walk { rows, columns } = self.walk;
+        // SAFETY: the mask has at most `N` lanes.
+        let mask = unsafe { L::mask(channels - (V - 1) * L::N) };
+        let pixel_bytes = 4 * (V * L::N + self.width * columns.stride);
+        let near_columns = columns.count.min((NEAR / pixel_bytes).max(16));
+        let near_rows = (NEAR / (near_columns * pixel_bytes)).max(1);
+        for top in (0..rows.count).step_by(near_rows) {
+            for first in (0..columns.count).step_by(near_columns) {
+                // SAFETY: the condition of the caller.
+                unsafe { self.taps::<L, V>([top, first], [near_rows, near_columns], mask) };
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn taps<L: Lanes, const V: usize>(
         &self,
-        block: Block,
         [top, first]: [usize; 2],
         [height, width]: [usize; 2],
+        mask: L::Mask,
     ) {
         let Walk { rows, columns } = self.walk;
-        // SAFETY: the mask has at most `N` lanes.
-        let mask = unsafe { L::mask(block.channels - (V - 1) * L::N) };
-        for (row_tap, &(down, kernel_row)) in rows.taps.iter().enumerate() {
+        for (row_tap, &(down, _)) in rows.taps.iter().enumerate() {
             let seen = rows.seeing(row_tap);
             let (low, high) = (seen.start.max(top), seen.end.min(top + height));
-            for (column_tap, &(right, kernel_column)) in columns.taps.iter().enumerate() {
+            for (column_tap, &(right, _)) in columns.taps.iter().enumerate() {
                 let seen = columns.seeing(column_tap);
                 let (start, end) = (seen.start.max(first), seen.end.min(first + width));
                 if low >= high || start >= end {
@@ -109,14 +234,14 @@ impl Correlation<'_> {
                     x: self.x.at(x_row, x_column),
                     x_row: rows.stride * self.x.width * self.x.pixel,
                     x_step: columns.stride * self.x.pixel,
-                    gradient: self.gradient.at(low, start).wrapping_add(block.start),
+                    gradient: self.gradient.at(low, start),
                     gradient_row: self.gradient.width * self.gradient.pixel,
                     gradient_step: self.gradient.pixel,
                 };
-                let tap = kernel_row * columns.taps.len() + kernel_column;
-                let out = self.out.wrapping_add(tap * self.from * self.out_row + block.start);
-                // SAFETY: the pixels are those that the tap sees, and each tap has its own rows.
-                unsafe { channels::<L, V>(pixels, self.from, out, self.out_row, mask) };
+                let tap = row_tap * columns.taps.len() + column_tap;
+                let sums = self.sums.wrapping_add(tap * self.width * V * L::N);
+                // SAFETY: the pixels are those that the tap sees, and each tap has its own sums.
+                unsafe { channels::<L, V>(pixels, self.width, sums, mask) };
             }
         }
     }
@@ -124,13 +249,7 @@ impl Correlation<'_> {
 
 /// All channels seen, as many at a time as there are registers for.
 #[inline(always)]
-unsafe fn channels<L: Lanes, const V: usize>(
-    pixels: Pixels,
-    from: usize,
-    out: *mut f32,
-    out_row: usize,
-    mask: L::Mask,
-) {
+unsafe fn channels<L: Lanes, const V: usize>(pixels: Pixels, from: usize, sums: *mut f32, mask: L::Mask) {
     let mut channel = 0;
     macro_rules! tiles {
         ($channels:literal, $chains:literal) => {
@@ -138,12 +257,7 @@ unsafe fn channels<L: Lanes, const V: usize>(
                 let pixels = Pixels { x: pixels.x.wrapping_add(channel), ..pixels };
                 // SAFETY: the condition of the caller.
                 unsafe {
-                    tile::<L, $channels, V, $chains>(
-                        pixels,
-                        out.wrapping_add(channel * out_row),
-                        out_row,
-                        mask,
-                    );
+                    tile::<L, $channels, V, $chains>(pixels, sums.wrapping_add(channel * V * L::N), mask);
                 }
                 channel += $channels;
             }
@@ -171,7 +285,6 @@ unsafe fn channels<L: Lanes, const V: usize>(
 unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
     pixels: Pixels,
     out: *mut f32,
-    out_row: usize,
     mask: L::Mask,
 ) {
     // SAFETY: the condition of the caller.
@@ -200,13 +313,12 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
         }
         for i in 0..I {
             for v in 0..V {
-                let mask = if v == V - 1 { mask } else { L::mask(L::N) };
-                let to = out.wrapping_add(i * out_row + v * L::N);
-                let mut total = L::load_some(to, mask);
+                let to = out.wrapping_add((i * V + v) * L::N);
+                let mut total = L::load(to);
                 for sums in &sums {
                     total = total.add(sums[i][v]);
                 }
-                total.store_some(to, mask);
+                total.store(to);
             }
         }
     }
