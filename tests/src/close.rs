@@ -5,7 +5,7 @@ use sokd_core::Result;
 pub fn gap(a: &Tensor, b: &Tensor) -> Result<f64> {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?);
-    Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar()?)
+    Ok((a - b)?.sqr()?.flatten_all()?.max(0)?.sqrt()?.to_scalar()?)
 }
 
 /// Whether two tensors are equal, bit for bit.

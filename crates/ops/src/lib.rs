@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![allow(unsafe_code)]
+#![allow(
+    clippy::inline_always,
+    reason = "vector instructions reach only what is inlined into a function that has them"
+)]
 
 mod backend;
 mod composed;

@@ -92,7 +92,7 @@ impl Sampler {
     fn place(&self, at: f32, axis: usize) -> Place {
         let length = self.map[axis] as f32;
         let place = if self.how.align_corners {
-            Place { at: (at + 1.0) / 2.0 * (length - 1.0), slope: (length - 1.0) / 2.0 }
+            Place { at: (at + 1.0) * 0.5 * (length - 1.0), slope: (length - 1.0) / 2.0 }
         } else {
             Place { at: ((at + 1.0) * length - 1.0) / 2.0, slope: length / 2.0 }
         };

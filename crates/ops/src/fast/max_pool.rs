@@ -29,7 +29,7 @@ impl Backward<1> for Windows {
         let of_x = read([x, y, gradient], |[x, y, gradient]| {
             summed(x.len(), from, |index, back| {
                 let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
-                simd().run(Back { windows: *self, x: &x[index * from..][..from], y, gradient, back });
+                simd().run(ToWinners { windows: *self, x: &x[index * from..][..from], y, gradient, back });
             })
         })?;
         Ok([Some(tensor(of_x, x.shape()))])
@@ -117,7 +117,7 @@ impl Channels for Largest<'_> {
     }
 }
 
-struct Back<'a> {
+struct ToWinners<'a> {
     windows: Windows,
     x: &'a [f32],
     y: &'a [f32],
@@ -125,7 +125,7 @@ struct Back<'a> {
     back: &'a mut [f32],
 }
 
-impl Kernel for Back<'_> {
+impl Kernel for ToWinners<'_> {
     type Output = ();
 
     #[inline(always)]
