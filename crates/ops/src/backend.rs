@@ -54,5 +54,7 @@ pub(crate) fn either<const N: usize>(
 ) -> Result<Tensor> {
     let held = tensors.iter().map(|tensor| tensor.contiguous()).collect::<candle::Result<Vec<_>>>()?;
     let tensors = std::array::from_fn(|index| &held[index]);
-    Ok(if on_cpu(&tensors) { fast(tensors)? } else { composed(tensors)? })
+    // Of nothing, candle knows whether it is an error.
+    let something = tensors.iter().all(|tensor| tensor.elem_count() > 0);
+    Ok(if something && on_cpu(&tensors) { fast(tensors)? } else { composed(tensors)? })
 }

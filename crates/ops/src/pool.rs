@@ -1,5 +1,5 @@
 use crate::backend::either;
-use crate::resample::{Axis, resample};
+use crate::resample::{Axis, resample, sides};
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -102,7 +102,7 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool, count_include_pad: bool) -> Result<Ten
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
 pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
-    let (_, height, width, _) = x.dims4()?;
+    let [height, width] = sides(x, size)?;
     let mean = |length: usize, positions: usize| {
         Axis::new(length, positions, |position, taps| {
             let window = position * length / positions..((position + 1) * length).div_ceil(positions);

@@ -1,7 +1,7 @@
 use crate::backend::either;
 use crate::{composed, fast};
 use candle::{Device, Tensor};
-use sokd_core::Result;
+use sokd_core::{Error, Result};
 
 /// A matrix along one axis of a map: each output line is a weighted sum of a few input lines.
 ///
@@ -59,6 +59,21 @@ impl Axis {
     }
 }
 
+/// The height and width of a map, when it has a pixel and is to have some.
+pub(crate) fn sides(x: &Tensor, size: [usize; 2]) -> Result<[usize; 2]> {
+    let (_, height, width, _) = x.dims4()?;
+    if [height, width].into_iter().chain(size).any(|side| side == 0) {
+        return Err(Error::Shape {
+            what: "a map to resample",
+            expected: format!(
+                "(batch, height, width, channels) with sides of at least 1, to become {size:?}"
+            ),
+            got: x.dims().to_vec(),
+        });
+    }
+    Ok([height, width])
+}
+
 /// A map times a matrix along each of its axes.
 pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
     either([x], |[x]| fast::resample(x, rows, columns), |[x]| composed::resample(x, rows, columns))
@@ -69,7 +84,7 @@ pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
 pub fn upsample_nearest2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
-    let (_, height, width, _) = x.dims4()?;
+    let [height, width] = sides(x, size)?;
     let nearest = |length: usize, to: usize| {
         // As PyTorch computes it, in single precision: at some sizes the rounding decides.
         let scale = length as f32 / to as f32;
@@ -86,7 +101,7 @@ pub fn upsample_nearest2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
 pub fn upsample_bilinear2d(x: &Tensor, size: [usize; 2], align_corners: bool) -> Result<Tensor> {
-    let (_, height, width, _) = x.dims4()?;
+    let [height, width] = sides(x, size)?;
     let linear = |length: usize, to: usize| {
         Axis::new(length, to, |output, taps| {
             let at = if align_corners {

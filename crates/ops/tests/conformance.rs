@@ -7,7 +7,7 @@
 mod wave;
 
 use candle::{D, DType, Device, Tensor, Var};
-use sokd_core::{Mode, Result};
+use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_shuffle, conv_norm, conv2d, global_avg_pool, grid_sample, linear, log_softmax,
@@ -135,7 +135,7 @@ fn ours() -> Vec<Case> {
             grid_sample(&x[0], &(&x[1] * 1.7)?, how)
         }),
         case("a warp", &[&[2, 5, 7, 18], &[2, 2, 3]], |x| {
-            let how = GridSample { nearest: false, padding: GridPadding::Border, align_corners: false };
+            let how = GridSample { padding: GridPadding::Border, ..BILINEAR };
             grid_sample(&x[0], &affine_grid(&x[1], [3, 4], false)?, how)
         }),
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
@@ -155,9 +155,11 @@ fn with_norm(x: &[Tensor], work: impl FnOnce(&Norm<'_>) -> Result<Tensor>) -> Re
     work(&Norm { weight: &x[1], bias: &x[2], mean: &mean, var: &var, eps: 1e-5, momentum: 0.1 })
 }
 
+const BILINEAR: GridSample = GridSample { nearest: false, padding: GridPadding::Zeros, align_corners: false };
+
 /// Beyond the map too.
 fn sample(x: &[Tensor], padding: GridPadding, align_corners: bool) -> Result<Tensor> {
-    grid_sample(&x[0], &(&x[1] * 1.7)?, GridSample { nearest: false, padding, align_corners })
+    grid_sample(&x[0], &(&x[1] * 1.7)?, GridSample { padding, align_corners, ..BILINEAR })
 }
 
 /// candle's own, as losses, plug-ins and networks call them.
@@ -369,6 +371,48 @@ fn threads_do_not_change_a_bit() -> Result<()> {
             .into_iter()
             .collect::<Result<_>>()?;
         assert!(results[0] == results[1] && results[0] == results[2], "{}", case.name);
+    }
+    Ok(())
+}
+
+/// Training that diverges must say so: neither a maximum nor a gate may swallow what is not a number.
+#[test]
+fn what_is_not_a_number_is_passed_on() -> Result<()> {
+    let map = Tensor::new(&[[[[f32::NAN], [1.0]], [[2.0], [3.0]]]], &Device::Cpu)?;
+    for backend in [Backend::Fast, Backend::Composed] {
+        with_backend(backend, || {
+            for y in [max_pool2d(&map, Pool::square(2, 2))?, relu(&map)?, abs(&map)?, global_avg_pool(&map)?]
+            {
+                let first = y.flatten_all()?.to_vec1::<f32>()?[0];
+                assert!(first.is_nan(), "{backend:?}: {first}");
+            }
+            Ok::<_, sokd_core::Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_work_is_an_error_with_values() -> Result<()> {
+    let map = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+    let (small, none) = (map(&[1, 2, 3, 4])?, map(&[1, 0, 3, 4])?);
+    let refused = [
+        max_pool2d(&small, Pool::square(3, 1)),
+        max_pool2d(&small, Pool::square(2, 0)),
+        avg_pool2d(&small, Pool { padding: [2; 2], ..Pool::square(3, 1) }, true),
+        adaptive_avg_pool2d(&none, [1, 1]),
+        upsample_nearest2d(&none, [2, 2]),
+        upsample_bilinear2d(&small, [0, 2], true),
+        affine_grid(&map(&[1, 3, 2])?, [2, 2], true),
+        grid_sample(&small, &map(&[2, 5, 5, 2])?, BILINEAR),
+        channel_shuffle(&small, 3),
+        linear(&map(&[2, 3])?, &map(&[4, 5])?, None),
+        linear(&map(&[2, 3])?, &map(&[4, 3])?, Some(&map(&[3])?)),
+        normalize(&small, [0.0; 3], [1.0; 3]),
+    ];
+    for (index, refused) in refused.into_iter().enumerate() {
+        let error = refused.expect_err("a refusal");
+        assert!(matches!(error, Error::Shape { .. } | Error::Setting { .. }), "{index}: {error}");
     }
     Ok(())
 }
