@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Environment {
     /// Version of this program.
     pub version: String,
-    /// The sources' commit, where the program runs inside its repository.
+    /// The sources' commit, where they still lie at the place where the program was built.
     pub commit: String,
     /// Whether the sources had changes that no commit holds.
     pub dirty: bool,
@@ -34,9 +34,11 @@ pub struct Environment {
 impl Environment {
     /// Here and now.
     pub fn here(device: &str) -> Self {
+        // Where the program was built, which is where its sources are as long as it runs on that machine: the folder
+        // that it is started in may be another repository.
         let git = |arguments: &[&str]| {
-            let output =
-                Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+            let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output();
+            let output = output.ok().filter(|output| output.status.success())?;
             Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
         Self {

@@ -64,6 +64,7 @@ impl Error {
             Self::Cells { first, .. } => first.exit(),
             Self::Part(Part::Diverged { .. }) => Exit::Diverged,
             Self::Part(Part::Missing { .. }) => Exit::NoInput,
+            Self::Part(Part::Unreachable { .. }) => Exit::Unreachable,
             Self::Part(Part::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 Exit::NoInput
             }

@@ -1,23 +1,36 @@
 //! The program `sokd`.
 
 use clap::Parser;
-use sokd_experiments::{Error, cli::Cli};
+use sokd_experiments::cli;
+use std::io::Write;
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.run() {
+    std::panic::set_hook(Box::new(own_up));
+    cli::answer();
+    match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => tell(error),
+        Err(error) => {
+            let code = error.exit().into();
+            cli::complain(error);
+            code
+        }
     }
 }
 
-/// Prints what went wrong and how to mend it, and gives the exit code that goes with it.
-fn tell(error: Error) -> ExitCode {
-    let code = error.exit().into();
-    eprintln!("{:?}", miette::Report::new(error));
-    code
+/// Every fault that a user can make has an error of its own: whatever panics is a bug, and is called one.
+fn own_up(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("no word about it");
+    let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(
+        std::io::stderr(),
+        "This is a bug in sokd {version}, not a fault of yours: {what}{place}\n\
+         What was saved is whole; `sokd resume` goes on from it. Please report the command and these lines."
+    )
+    .ok();
 }

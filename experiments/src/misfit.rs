@@ -109,11 +109,16 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The name most like `wrong`, if one is alike enough to be meant.
+/// The name most like `wrong`, if one is alike enough to be meant: at most two letters in five are other ones or in
+/// another place. Of equals, the one that begins alike.
 pub fn closest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let alike = |name: &str| strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase());
-    let best = names.into_iter().map(|name| (alike(name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.75).then_some(best.1)
+    let wrong = wrong.to_lowercase();
+    let alike = |name: &'a str| {
+        let lower = name.to_lowercase();
+        (strsim::normalized_damerau_levenshtein(&wrong, &lower), strsim::jaro_winkler(&wrong, &lower), name)
+    };
+    let best = names.into_iter().map(alike).max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)))?;
+    (best.0 >= 0.6).then_some(best.2)
 }
 
 #[cfg(test)]
@@ -176,5 +181,6 @@ mod tests {
     fn far_fetched_names_are_not_offered() {
         assert_eq!(closest("tempreature", ["temperature", "weight"]), Some("temperature"));
         assert_eq!(closest("zzz", ["temperature", "weight"]), None);
+        assert_eq!(closest("resnet21", ["ResNet152", "resnet20", "resnet110"]), Some("resnet20"));
     }
 }

@@ -184,7 +184,8 @@ fn find(name: &str, asked: Option<&Setting>) -> Result<Arc<Document>> {
     let unknown = |names: Vec<&str>| {
         let mut misfit = Misfit::new(format!("no recipe or preset is called `{name}`"));
         misfit.place = asked.map(|setting| setting.at.clone());
-        misfit.help = closest(name, names).map(|near| format!("did you mean `{near}`?"));
+        let near = closest(name, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        misfit.help = Some(near.unwrap_or_else(|| "`sokd list recipes` and `sokd list presets` name them all".into()));
         Error::from(misfit)
     };
     if let Some(preset) = name.strip_prefix("sokd:") {

@@ -1,4 +1,4 @@
-use super::out::{print, print_json};
+use super::out::{complain, print, print_json};
 use super::{Session, Which};
 use crate::{Error, Layers, Recipe, Resolved, Result};
 use clap::{Args, Subcommand};
@@ -87,7 +87,7 @@ fn check(recipes: &[String]) -> Result<()> {
             Ok(resolved) => print(format!("{name}: fits ({})", &resolved.id[..12]))?,
             Err(error) => {
                 if let Some(earlier) = failed.replace(error) {
-                    eprintln!("{:?}", miette::Report::new(earlier));
+                    complain(earlier);
                 }
             }
         }

@@ -1,3 +1,5 @@
+use super::complete::names;
+use super::entries::Kind;
 use super::{Session, print};
 use crate::network::{Frozen, Weights};
 use crate::pixels::Pixels;
@@ -20,13 +22,13 @@ use std::time::Instant;
   sokd eval resnet8x4 --weights run:runs/latest --data cifar100 --logits logits.npy")]
 pub struct Eval {
     /// Which network: a name, or a table such as `{ type = \"cifar-resnet\", depth = 20 }`.
-    #[arg(value_parser = model)]
+    #[arg(value_parser = model, add = names(&[Kind::Models]))]
     model: Model,
     /// A file, `hub://owner/repository@revision/file`, or `run:<run directory>`.
     #[arg(long)]
     weights: String,
     /// Which images: a name, or a table such as `{ type = \"image-folder\", path = \"...\" }`.
-    #[arg(long, value_parser = data)]
+    #[arg(long, value_parser = data, add = names(&[Kind::Datasets]))]
     data: DataSpec,
     /// Which part of them.
     #[arg(long, value_enum, default_value_t = Part::Test)]

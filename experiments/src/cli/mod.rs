@@ -1,6 +1,7 @@
 //! The command line: one verb a file, each a struct of its arguments with a `run`.
 
 mod entries;
+mod complete;
 mod out;
 mod session;
 mod which;
@@ -18,8 +19,9 @@ mod table;
 mod train;
 
 use crate::{Result, exit};
-use clap::{CommandFactory, Parser, Subcommand};
-pub use out::{print, print_json};
+use clap::{Parser, Subcommand};
+pub use complete::answer;
+pub use out::{complain, print, print_json};
 pub use session::{Common, Session};
 pub use which::Which;
 
@@ -53,12 +55,15 @@ enum Verb {
 
 /// Writes a completion script.
 ///
-/// With it, <TAB> completes verbs, options, and the names of recipes, networks and data sets.
+/// With it, <TAB> completes verbs, options, and the names of recipes, tables, networks and data sets.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  sokd completions bash > ~/.local/share/bash-completion/completions/sokd")]
+#[command(after_help = "Examples:
+  sokd completions bash > ~/.local/share/bash-completion/completions/sokd
+  sokd completions zsh > ~/.zfunc/_sokd
+  sokd completions fish > ~/.config/fish/completions/sokd.fish")]
 struct Completions {
-    /// For which shell.
-    shell: clap_complete::Shell,
+    /// For which shell: bash, elvish, fish, powershell, zsh.
+    shell: String,
 }
 
 impl Cli {
@@ -80,10 +85,7 @@ impl Cli {
             Verb::Config(verb) => verb.run(&session),
             Verb::Data(verb) => verb.run(&session),
             Verb::Doctor(verb) => verb.run(&session),
-            Verb::Completions(Completions { shell }) => {
-                clap_complete::generate(shell, &mut Self::command(), "sokd", &mut std::io::stdout());
-                Ok(())
-            }
+            Verb::Completions(Completions { shell }) => print(complete::script(&shell)?),
         }
     }
 }

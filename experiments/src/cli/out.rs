@@ -24,3 +24,8 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
         .map_err(|error| sokd_core::Error::setting("--json", error.to_string()))?;
     print(text)
 }
+
+/// An error and its remedy on the standard error. A closed one is no reason to break off.
+pub fn complain(error: crate::Error) {
+    writeln!(std::io::stderr(), "{:?}", miette::Report::new(error)).ok();
+}

@@ -1,3 +1,5 @@
+use super::complete::names;
+use super::entries::Kind;
 use crate::{Layers, Resolved, Result};
 use clap::Args;
 
@@ -5,6 +7,7 @@ use clap::Args;
 #[derive(Clone, Debug, Args)]
 pub struct Which {
     /// A file, the name of a recipe that comes with sokd, or a preset (`sokd:dkd`).
+    #[arg(add = names(&[Kind::Recipes, Kind::Presets]))]
     pub recipe: String,
     /// Settings to override; a value is read as TOML, and as a plain text where that fails.
     #[arg(value_name = "KEY=VALUE")]
