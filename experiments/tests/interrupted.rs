@@ -1,0 +1,175 @@
+//! Runs that are killed, stopped or shut out: what was saved is whole, and the end is the same.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs::{File, read, read_to_string};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A student of two minutes' patience: 5 epochs of 24 steps on a core.
+const RECIPE: &str = r#"
+epochs = 5
+batch = 8
+data = { type = "shapes", train = 192, search = 16, test = 100 }
+student = { model = { type = "cifar-resnet", depth = 8, widths = [8, 8, 8, 8] } }
+teacher = { model = { type = "cifar-resnet", depth = 8, widths = [8, 8, 8, 8] }, weights = "drawn" }
+ema = { decay = 0.9 }
+
+[objective.task]
+loss = { type = "cross-entropy" }
+[objective.distill]
+weight = { ramp = 3 }
+loss = { type = "fitnet" }
+
+[phase.student]
+moves = ["student", "adapter"]
+optim = { type = "sgd", momentum = 0.9 }
+lr = { base = 0.02, warmup-epochs = 1, decay = { type = "cosine", each = "step" } }
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+        Self(folder)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn sokd(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
+        command.current_dir(self.0.path()).args(arguments).args(["--threads", "1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn train(&self, run: &str) -> Command {
+        self.sokd(&["train", "recipe.toml", "--run-dir", run])
+    }
+}
+
+/// Waits until a file of the run says so; the run may not end before.
+fn wait(child: &mut Child, file: &Path, says: &str) {
+    let begun = Instant::now();
+    while !read_to_string(file).is_ok_and(|text| text.contains(says)) {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before {} said {says}", file.display());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} never said {says}", file.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn done(output: &Output, code: i32) -> String {
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    error
+}
+
+/// What a run leaves, times aside.
+fn left(run: &Path) -> (Vec<u8>, String) {
+    let timeless = |line: &str| {
+        let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        line.remove("seconds");
+        serde_json::Value::Object(line).to_string()
+    };
+    let metrics = read_to_string(run.join("metrics.jsonl")).unwrap();
+    let metrics: Vec<String> = metrics.lines().map(timeless).collect();
+    (read(run.join("student/model.safetensors")).unwrap(), metrics.join("\n"))
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_killed_run_ends_as_an_unbroken_one() {
+    let folder = Folder::new();
+    done(&folder.train("whole").output().unwrap(), 0);
+
+    // After an epoch's line the checkpoint is being written: the kill tears one now and then.
+    for epoch in 1..=3 {
+        let mut child = folder.train("broken").spawn().unwrap();
+        wait(&mut child, &folder.join("broken/train.log"), &format!("epoch {epoch} of 5"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!folder.join("broken/summary.json").exists());
+    }
+    done(&folder.sokd(&["resume", "broken"]).output().unwrap(), 0);
+    assert!(read_to_string(folder.join("broken/train.log")).unwrap().contains("goes on after step"));
+    assert_eq!(left(&folder.join("whole")), left(&folder.join("broken")));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
+    let folder = Folder::new();
+    done(&folder.train("whole").output().unwrap(), 0);
+
+    let mut child = folder.train("stopped").spawn().unwrap();
+    wait(&mut child, &folder.join("stopped/train.log"), "epoch 1 of 5");
+    signal(&child, "TERM");
+    let output = child.wait_with_output().unwrap();
+    let error = done(&output, 75);
+    assert!(error.contains("sokd resume"), "{error}");
+    let status = read_to_string(folder.join("stopped/status.json")).unwrap();
+    assert!(status.contains(r#""state": "stopped""#) && status.contains(r#""exit-code": 75"#), "{status}");
+
+    done(&folder.sokd(&["resume", "stopped"]).output().unwrap(), 0);
+    assert_eq!(left(&folder.join("whole")), left(&folder.join("stopped")));
+    let status = read_to_string(folder.join("stopped/status.json")).unwrap();
+    assert!(status.contains(r#""state": "finished""#), "{status}");
+}
+
+#[test]
+fn one_directory_is_one_process_and_one_recipe() {
+    let folder = Folder::new();
+    let few = ["train", "recipe.toml", "steps=2", "--run-dir", "run"];
+    done(&folder.sokd(&few).output().unwrap(), 0);
+    let summary = read(folder.join("run/summary.json")).unwrap();
+
+    let lock = File::open(folder.join("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    let error = done(&folder.sokd(&few).output().unwrap(), 75);
+    assert!(error.contains("another process works in"), "{error}");
+    lock.unlock().unwrap();
+
+    // Finished: the same command says so again and runs nothing.
+    done(&folder.sokd(&few).output().unwrap(), 0);
+    assert_eq!(read(folder.join("run/summary.json")).unwrap(), summary);
+
+    let other = ["train", "recipe.toml", "steps=3", "--run-dir", "run"];
+    let error = done(&folder.sokd(&other).output().unwrap(), 2);
+    assert!(error.contains("steps is 2 there and 3 here") && error.contains("--force"), "{error}");
+    assert_eq!(read(folder.join("run/summary.json")).unwrap(), summary);
+
+    // What cannot be built costs no one a finished run, not even by force.
+    let impossible = [&few[..], &["--force", "teacher.weights=nowhere.pth"]].concat();
+    done(&folder.sokd(&impossible).output().unwrap(), 66);
+    assert_eq!(read(folder.join("run/summary.json")).unwrap(), summary);
+
+    done(&folder.sokd(&[&other[..], &["--force"]].concat()).output().unwrap(), 0);
+    assert_ne!(read(folder.join("run/summary.json")).unwrap(), summary);
+
+    std::fs::create_dir(folder.join("mine")).unwrap();
+    std::fs::write(folder.join("mine/config.toml"), "precious").unwrap();
+    let foreign = ["train", "recipe.toml", "--run-dir", "mine", "--force"];
+    let error = done(&folder.sokd(&foreign).output().unwrap(), 2);
+    assert!(error.contains("no run's"), "{error}");
+    assert_eq!(read_to_string(folder.join("mine/config.toml")).unwrap(), "precious");
+}
+
+#[test]
+fn a_run_that_leaves_the_numbers_says_so_and_keeps_what_it_had() {
+    let folder = Folder::new();
+    let wild = ["train", "recipe.toml", "--run-dir", "wild", "phase.student.lr.base=1e12"];
+    let error = done(&folder.sokd(&wild).output().unwrap(), 3);
+    assert!(error.contains("training has diverged"), "{error}");
+    let status = read_to_string(folder.join("wild/status.json")).unwrap();
+    assert!(status.contains(r#""state": "failed""#) && status.contains(r#""exit-code": 3"#), "{status}");
+}
