@@ -231,6 +231,13 @@ fn candles() -> Vec<Case> {
             let y = x[0].permute((0, 3, 1, 2))?.flatten_from(2)?.transpose(1, 2)?;
             Ok(y.reshape((2, 4, 15))?.unsqueeze(1)?.squeeze(1)?.contiguous()?)
         }),
+        case("softmax, sigmoid", &[&[3, 5]], |x| {
+            Ok((candle_nn::ops::softmax(&x[0], 1)? * candle_nn::ops::sigmoid(&x[0])?)?)
+        }),
+        case("sorted, summed on", &[&[3, 5]], |x| {
+            let (sorted, _) = x[0].sort_last_dim(false)?;
+            Ok(sorted.cumsum(1)?)
+        }),
         case("flip", &[&[3, 5]], |x| Ok(x[0].flip(&[1])?)),
         case("types", &[&[3, 5]], |x| Ok(x[0].to_dtype(DType::F64)?.sqr()?.to_dtype(x[0].dtype())?)),
     ]
