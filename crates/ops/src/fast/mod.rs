@@ -1,4 +1,5 @@
-//! Kernels for single precision in this machine's memory, each with its own backward pass.
+//! Operations on single precision in this machine's memory, each with its own backward pass: the form beside each of
+//! [`composed`](crate::composed). The loops of convolution and batch norm are longer, and stand in `kernels`.
 
 mod grid;
 mod linear;
