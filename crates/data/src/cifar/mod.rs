@@ -2,14 +2,13 @@
 
 mod binary;
 mod pickle;
-mod records;
 
 use crate::manifest::{ForUse, Form, Manifest};
 use crate::shelf::Shelf;
 use crate::{Images, Locations, Memory, Source, parquet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::Result;
+use sokd_core::{Error, Result};
 use std::path::PathBuf;
 
 /// Ten classes of small photographs: 50,000 to learn from, 10,000 to judge by.
@@ -36,6 +35,10 @@ pub struct Cifar {
     /// Its folder or archive; without one, `SOKD_DATA_DIR` and the cache are searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// Only so many training images, the first in the order of the release: 10,000 of CIFAR-10 are `data_batch_1`. A
+    /// recipe that says so means the same images on a machine that has all of them and on one that has a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<usize>,
     /// Training images held out for policies and for choosing, each class in proportion.
     pub search: usize,
     /// At most so many images of each class to learn from.
@@ -60,12 +63,12 @@ impl Source for Cifar100 {
 impl Cifar {
     fn read(&self, manifest: &Manifest, locations: &Locations) -> Result<Memory> {
         let shelf = manifest.shelf(self.path.as_deref(), locations)?;
-        read(manifest, shelf)?.hold_out(self.search, self.limit, self.seed)
+        read(manifest, shelf, self.first)?.hold_out(self.search, self.limit, self.seed)
     }
 }
 
-/// The whole of a CIFAR set from the files of a shelf.
-fn read(manifest: &Manifest, mut shelf: Shelf) -> Result<Memory> {
+/// A CIFAR set from the files of a shelf, with the first of its training images or all that are there.
+fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) -> Result<Memory> {
     let form = manifest.form(&shelf).ok_or_else(|| manifest.incomplete(&shelf))?;
     let mut part = |part: ForUse| -> Result<Images> {
         let mut images = Images::of_size(manifest.size);
@@ -78,8 +81,28 @@ fn read(manifest: &Manifest, mut shelf: Shelf) -> Result<Memory> {
         }
         Ok(images)
     };
-    let (train, test) = (part(ForUse::Train)?, part(ForUse::Test)?);
+    let (mut train, test) = (part(ForUse::Train)?, part(ForUse::Test)?);
+    if let Some(first) = first {
+        if first > train.len() {
+            let problem = format!("{first} training images are asked for, and {} are there", train.len());
+            return Err(Error::setting("first", problem));
+        }
+        train.pixels.truncate(first * train.stride());
+        train.labels.truncate(first);
+    }
     Memory::new(&manifest.name, manifest.classes.clone(), (&manifest.pixels).into(), train, test)
+}
+
+/// Appends an image that lies in planes: all its red, then all its green, then all its blue.
+fn push_planes(images: &mut Images, planes: &[u8], label: u32) {
+    let plane = images.size[0] * images.size[1];
+    let (red, rest) = planes.split_at(plane);
+    let (green, blue) = rest.split_at(plane);
+    images.pixels.reserve(planes.len());
+    for ((&red, &green), &blue) in red.iter().zip(green).zip(blue) {
+        images.pixels.extend_from_slice(&[red, green, blue]);
+    }
+    images.labels.push(label);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::records::push_planes;
+use super::push_planes;
 use crate::Images;
 use crate::content::{Content, Cursor};
 use crate::manifest::Manifest;

@@ -24,7 +24,7 @@ fn tiny(manifest: &Manifest) -> Manifest {
 }
 
 fn open(manifest: &Manifest, place: &Path) -> Result<Memory> {
-    read(manifest, manifest.shelf(Some(place), &Locations::default())?)
+    read(manifest, manifest.shelf(Some(place), &Locations::default())?, None)
 }
 
 #[track_caller]
@@ -96,7 +96,7 @@ fn binary_release_plain_packed_and_archived() {
         std::fs::write(place.join(format!("{test}.gz")), gzip(&judged)).unwrap();
         // Found from above, too, as `SOKD_DATA_DIR` would name it.
         let shelf = manifest.shelf(None, &Locations::new([dir.path()])).unwrap();
-        expect_fixture(&read(&manifest, shelf).unwrap());
+        expect_fixture(&read(&manifest, shelf, None).unwrap());
 
         let dir = tempfile::tempdir().unwrap();
         let packed = archive(&[(test, &judged), ("readme.html", b"hello"), (train, &learned)]);
@@ -122,6 +122,22 @@ fn a_whole_beside_its_halves_counts_once() {
     expect_fixture(&open(&manifest, dir.path()).unwrap());
     std::fs::write(dir.path().join("train.bin"), records(&manifest, &[0, 1])).unwrap();
     expect_fixture(&open(&manifest, dir.path()).unwrap());
+}
+
+#[test]
+fn the_first_images_are_the_same_in_a_part_and_in_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = tiny(Manifest::cifar10());
+    let first = |first| {
+        read(&manifest, manifest.shelf(Some(dir.path()), &Locations::default()).unwrap(), Some(first))
+    };
+    std::fs::write(dir.path().join("test_batch.bin"), records(&manifest, &[2])).unwrap();
+    std::fs::write(dir.path().join("data_batch_1.bin"), records(&manifest, &[0, 1])).unwrap();
+    let one = first(1).unwrap();
+    assert_eq!((one.info().train, one.image(Split::Train, 0).unwrap()), (1, &picture(0)[..]));
+    expect_fixture(&first(2).unwrap());
+    let said = first(3).err().expect("there are two").to_string();
+    assert_eq!(said, "first: 3 training images are asked for, and 2 are there");
 }
 
 #[test]
