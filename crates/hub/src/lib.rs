@@ -1,1 +1,12 @@
+#![doc = include_str!("../README.md")]
 
+mod address;
+mod digest;
+mod download;
+mod fetch;
+#[cfg(test)]
+mod mock;
+
+pub use address::Address;
+pub use download::download;
+pub use fetch::fetch;
