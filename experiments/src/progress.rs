@@ -3,7 +3,7 @@
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sokd_core::Result;
 use sokd_train::{EpochReport, Observer, Progress, StepReport};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Without a terminal, a line at most so often.
@@ -18,6 +18,15 @@ pub struct Stage {
     pub bars: MultiProgress,
     terminal: bool,
     quiet: bool,
+    share: Option<Share>,
+}
+
+/// What a run is of something larger: its steps move the larger bar too.
+#[derive(Clone, Debug)]
+struct Share {
+    whole: ProgressBar,
+    from: u64,
+    work: u64,
 }
 
 impl Stage {
@@ -26,7 +35,7 @@ impl Stage {
         let terminal = std::io::stderr().is_terminal();
         let shown = terminal && !quiet;
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { bars: MultiProgress::with_draw_target(target), terminal, quiet }
+        Self { bars: MultiProgress::with_draw_target(target), terminal, quiet, share: None }
     }
 
     /// A line above the bars, if anything is shown at all.
@@ -34,8 +43,26 @@ impl Stage {
         if self.terminal && !self.quiet {
             self.bars.println(line).ok();
         } else if !self.quiet {
-            eprintln!("{line}");
+            // Whoever closed the other end wants no lines, and that is no reason to fail.
+            writeln!(std::io::stderr(), "{line}").ok();
         }
+    }
+
+    /// A bar for several runs: `work` is what they take together, in any unit. It stays below theirs.
+    pub fn whole(&self, work: u64) -> ProgressBar {
+        let style = ProgressStyle::with_template("{msg} {bar:20.green/dim} {percent} %  left {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━━─");
+        let bar = self.bars.add(ProgressBar::new(work.max(1)).with_style(style));
+        bar.enable_steady_tick(Duration::from_secs(1));
+        bar
+    }
+
+    /// The same stage for a run that takes `work` of a larger bar, behind what that bar shows now.
+    #[must_use]
+    pub fn within(&self, whole: &ProgressBar, work: u64) -> Self {
+        let share = Share { whole: whole.clone(), from: whole.position(), work };
+        Self { share: Some(share), ..self.clone() }
     }
 
     /// Someone who watches one run.
@@ -43,7 +70,11 @@ impl Stage {
         let style = ProgressStyle::with_template("{prefix} {bar:20.cyan/dim} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .progress_chars("━━─");
-        let bar = self.bars.add(ProgressBar::new(steps).with_style(style).with_prefix(label.to_owned()));
+        let bar = ProgressBar::new(steps).with_style(style).with_prefix(label.to_owned());
+        let bar = match &self.share {
+            Some(share) => self.bars.insert_before(&share.whole, bar),
+            None => self.bars.add(bar),
+        };
         let now = Instant::now();
         Watch {
             stage: self.clone(),
@@ -123,6 +154,10 @@ impl Observer for Watch {
         }
         self.images += report.images as u64;
         self.bar.set_position(report.at.index + 1);
+        if let Some(Share { whole, from, work }) = &self.stage.share {
+            let part = self.bar.position() as f64 / self.bar.length().unwrap_or(1).max(1) as f64;
+            whole.set_position(from + (*work as f64 * part.min(1.0)) as u64);
+        }
         if self.due() {
             if let Some(total) = report.terms.total()? {
                 self.loss = f64::from(total.to_dtype(candle::DType::F32)?.to_scalar::<f32>()?);

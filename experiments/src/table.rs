@@ -83,6 +83,8 @@ pub struct Teacher {
     pub name: String,
     /// What it runs.
     pub resolved: Resolved,
+    /// How progress and reports call it.
+    pub label: String,
 }
 
 /// Which cells, at which size, with which changes.

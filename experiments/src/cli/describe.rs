@@ -1,4 +1,4 @@
-use super::entries::{Entry, Kind, entries, part, parts, remark, settings};
+use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
 use crate::misfit::closest;
 use crate::table::{Choice, Table};
@@ -195,10 +195,5 @@ mod tests {
         for part in ["2203.08679", "temperature", "4.0", "beta", "8.0"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
-    }
-
-    #[test]
-    fn remarks_are_sentences() {
-        assert_eq!(remark("#:schema x\n# One thing: done\n# so. And more.\nx = 1"), "One thing: done so");
     }
 }

@@ -149,3 +149,20 @@ pub fn remark(text: &str) -> String {
 pub fn settings(spec: &ModelSpec) -> String {
     toml::Value::try_from(spec).map(|value| value.to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_the_first_sentence() {
+        assert_eq!(remark("#:schema x\n# One thing: done\n# so. And more.\nx = 1"), "One thing: done so");
+    }
+
+    #[test]
+    fn everything_is_said_to_be_something() {
+        for entry in Kind::ALL.into_iter().flat_map(entries) {
+            assert!(!entry.what.is_empty(), "{} says nothing of itself", entry.name);
+        }
+    }
+}

@@ -107,7 +107,7 @@ fn plan(table: &Rows, choice: &Choice) -> Result<()> {
     };
     let cells = table.cells(choice)?;
     for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
-        line(format!("teacher {}", teacher.name), &teacher.name, &teacher.resolved);
+        line(teacher.label.clone(), &teacher.name, &teacher.resolved);
     }
     for cell in &cells {
         line(cell.label.clone(), &table.name, &cell.resolved);

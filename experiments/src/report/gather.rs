@@ -125,7 +125,7 @@ impl Report {
             duration(summary.seconds),
             summary.last.top1
         ));
-        self.settings.push((format!("teacher {}", teacher.name), teacher.resolved.toml()?));
+        self.settings.push((teacher.label.clone(), teacher.resolved.toml()?));
         Ok(())
     }
 

@@ -15,5 +15,6 @@ pub(super) fn of(recipe: &mut Recipe, tier: &str) -> Result<Option<Teacher>> {
     let run = rundir::default_dir(&name, &resolved);
     let below = run.strip_prefix(rundir::root()).unwrap_or(&run);
     teacher.weights = format!("run:{}", below.display());
-    Ok(Some(Teacher { name, resolved }))
+    let label = format!("teacher {name}");
+    Ok(Some(Teacher { name, resolved, label }))
 }

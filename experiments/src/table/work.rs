@@ -2,10 +2,9 @@ use super::{Cell, Choice, Table, Teacher};
 use crate::cli::Session;
 use crate::report::{Measured, duration};
 use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
+use indicatif::ProgressBar;
 use sokd_data::{DataSpec, Locations};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Runs what is missing of a table, one run after the other.
 #[derive(Clone, Debug)]
@@ -31,11 +30,13 @@ pub struct Outcome {
 
 /// One run to do: a teacher or a cell.
 struct Job<'a> {
-    label: String,
+    label: &'a str,
     dir: PathBuf,
     resolved: &'a Resolved,
-    /// What it costs, in multiplications: teachers and long recipes take their share of the time that is left.
-    work: f64,
+    /// What it costs, in millions of multiplications: dear arms take their share of the time that is left.
+    work: u64,
+    /// Whether it was finished before.
+    finished: bool,
 }
 
 impl Work<'_> {
@@ -45,59 +46,88 @@ impl Work<'_> {
     /// A table that does not fit, or [`Error::Stopped`].
     pub fn run(&self) -> Result<Outcome> {
         let cells = self.table.cells(self.choice)?;
-        let mut teachers: BTreeMap<&str, &Teacher> = BTreeMap::new();
-        for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
-            teachers.insert(&teacher.resolved.id, teacher);
-        }
+        let teachers = teachers(&cells);
         let mut prices = Prices::default();
+        let mut job = |label, recipe, resolved| self.job(label, recipe, resolved, &mut prices);
         let teaching: Vec<Job<'_>> = teachers
-            .values()
-            .map(|teacher| Job {
-                label: format!("teacher {}", teacher.name),
-                dir: rundir::default_dir(&teacher.name, &teacher.resolved),
-                resolved: &teacher.resolved,
-                work: prices.of(&teacher.resolved.recipe),
-            })
-            .collect();
+            .iter()
+            .map(|teacher| job(&teacher.label, &teacher.name, &teacher.resolved))
+            .collect::<Result<_>>()?;
         let learning: Vec<Job<'_>> = cells
             .iter()
-            .map(|cell| Job {
-                label: cell.label.clone(),
-                dir: rundir::default_dir(&self.table.name, &cell.resolved),
-                resolved: &cell.resolved,
-                work: prices.of(&cell.resolved.recipe),
-            })
-            .collect();
-        let mut clock = Clock::new(teaching.iter().chain(&learning));
+            .map(|cell| job(&cell.label, &self.table.name, &cell.resolved))
+            .collect::<Result<_>>()?;
+
+        let to_do = || teaching.iter().chain(&learning).filter(|job| !job.finished);
+        let whole = self.session.stage.whole(to_do().map(|job| job.work).sum());
+        let runs = to_do().count();
+        let mut done = 0;
         let mut outcome = Outcome::default();
+        let mut next = |job: &Job<'_>| {
+            done += usize::from(!job.finished);
+            self.one(job, &whole, format!("[{done}/{runs}]"))
+        };
         for job in &teaching {
-            if let Err(error) = self.one(job, &mut clock) {
-                outcome.failed.push((job.label.clone(), stopping(error)?));
+            if let Err(error) = next(job) {
+                outcome.failed.push((job.label.to_owned(), stopping(error)?));
             }
         }
         for (cell, job) in cells.iter().zip(&learning) {
-            match self.one(job, &mut clock) {
+            match next(job) {
                 Ok(summary) => outcome.finished.push(cell.measured(self.choice, summary)),
-                Err(error) => outcome.failed.push((job.label.clone(), stopping(error)?)),
+                Err(error) => outcome.failed.push((job.label.to_owned(), stopping(error)?)),
             }
         }
+        whole.finish_and_clear();
         Ok(outcome)
     }
 
-    fn one(&self, job: &Job<'_>, clock: &mut Clock) -> Result<Summary> {
-        let label = clock.label(&job.label);
-        let options = Options { session: self.session, force: self.force, label };
-        let begun = Instant::now();
-        let before = Summary::read(&job.dir)?.is_some() && !self.force;
+    fn job<'a>(
+        &self,
+        label: &'a str,
+        recipe: &str,
+        resolved: &'a Resolved,
+        prices: &mut Prices,
+    ) -> Result<Job<'a>> {
+        let dir = rundir::default_dir(recipe, resolved);
+        let finished = !self.force && Summary::read(&dir)?.is_some();
+        let work = if finished { 0 } else { (prices.of(&resolved.recipe) / 1e6) as u64 };
+        Ok(Job { label, dir, resolved, work, finished })
+    }
+
+    fn one(&self, job: &Job<'_>, whole: &ProgressBar, place: String) -> Result<Summary> {
+        whole.set_message(format!("{} {place}", self.table.name));
+        let stage = self.session.stage.within(whole, job.work);
+        let end = whole.position() + job.work;
+        let session = Session { stage, ..self.session.clone() };
+        let options = Options { session: &session, force: self.force, label: job.label.to_owned() };
         let result = run(job.resolved, &job.dir, &options);
-        clock.passed(job.work, (!before).then(|| begun.elapsed().as_secs_f64()));
-        if let Err(error) = &result
-            && !matches!(error, Error::Stopped { .. })
-        {
-            eprintln!("{}: {error}", job.label);
+        whole.set_position(end);
+        match &result {
+            Ok(_) if job.finished => {}
+            Ok(Summary { last, best, seconds, .. }) => self.session.stage.say(&format!(
+                "{place} {}: {:.2} % last, {:.2} % best (test), {}",
+                job.label,
+                last.top1,
+                best.scores.top1,
+                duration(*seconds)
+            )),
+            Err(Error::Stopped { .. }) => {}
+            Err(error) => self.session.stage.say(&format!("{place} {}: {error}", job.label)),
         }
         result
     }
+}
+
+/// Every teacher once.
+fn teachers(cells: &[Cell]) -> Vec<&Teacher> {
+    let mut teachers: Vec<&Teacher> = Vec::new();
+    for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
+        if teachers.iter().all(|known| known.resolved.id != teacher.resolved.id) {
+            teachers.push(teacher);
+        }
+    }
+    teachers
 }
 
 impl Cell {
@@ -112,45 +142,6 @@ fn stopping(error: Error) -> Result<Error> {
     match error {
         Error::Stopped { .. } => Err(error),
         other => Ok(other),
-    }
-}
-
-/// What is left to do, and how long it may take by what has been done.
-struct Clock {
-    runs: usize,
-    done: usize,
-    left: f64,
-    worked: f64,
-    seconds: f64,
-}
-
-impl Clock {
-    fn new<'a>(jobs: impl Iterator<Item = &'a Job<'a>>) -> Self {
-        let mut clock = Self { runs: 0, done: 0, left: 0.0, worked: 0.0, seconds: 0.0 };
-        for job in jobs {
-            clock.runs += 1;
-            clock.left += job.work;
-        }
-        clock
-    }
-
-    /// A run's label with its place among the others and the time that is left for all.
-    fn label(&self, label: &str) -> String {
-        let place = format!("[{}/{}] {label}", self.done + 1, self.runs);
-        if self.worked == 0.0 {
-            return place;
-        }
-        format!("{place} · {} left in all", duration(self.left * self.seconds / self.worked))
-    }
-
-    /// `seconds`: none for a run that was finished before.
-    fn passed(&mut self, work: f64, seconds: Option<f64>) {
-        self.done += 1;
-        self.left -= work;
-        if let Some(seconds) = seconds {
-            self.worked += work;
-            self.seconds += seconds;
-        }
     }
 }
 
@@ -191,13 +182,30 @@ impl Prices {
 mod tests {
     use super::*;
 
+    /// 30 images seen twice and 20 looked at twice: 60 · (3 · student + teacher) + 40 · student.
     #[test]
-    fn what_is_left_goes_by_the_work_not_by_the_count() {
-        let mut clock = Clock { runs: 4, done: 0, left: 100.0, worked: 0.0, seconds: 0.0 };
-        assert_eq!(clock.label("teacher"), "[1/4] teacher");
-        clock.passed(70.0, Some(7.0));
-        assert_eq!(clock.label("KD"), "[2/4] KD · 3.0 s left in all");
-        clock.passed(10.0, None);
-        assert_eq!(clock.label("AT"), "[3/4] AT · 2.0 s left in all");
+    fn a_taught_run_costs_its_teacher_too() {
+        let overrides = ["epochs=2", "data.train=30", "data.test=20"].map(str::to_owned);
+        let price = |rows: &str| {
+            let choice = Choice {
+                tier: "full".into(),
+                seeds: Some(vec![0]),
+                rows: vec![rows.into()],
+                overrides: overrides.to_vec(),
+                ..Choice::default()
+            };
+            let cell =
+                Table::open("demo").and_then(|table| table.cells(&choice)).expect("the demo").remove(0);
+            (Prices::default().of(&cell.resolved.recipe), cell.resolved.recipe)
+        };
+        let (alone, recipe) = price("student alone");
+        let (taught, with) = price("KD");
+        let info = recipe.data.open(&Locations::default()).expect("procedural").info().clone();
+        let macs = |model: &crate::Model| {
+            sokd_models::cost(&model.spec().expect("known"), &info).expect("built").macs as f64
+        };
+        let student = macs(&recipe.student.model);
+        let teacher = macs(&with.teacher.expect("KD has one").model);
+        assert_eq!((alone, taught), (220.0 * student, 220.0 * student + 60.0 * teacher));
     }
 }
