@@ -14,6 +14,7 @@ mod manifest;
 mod memory;
 mod parquet;
 mod prefetch;
+mod release;
 mod shapes;
 mod shelf;
 mod spec;

@@ -19,7 +19,7 @@ type Epoch<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
 /// assert_eq!(loader.steps(), 2);
 /// let last = loader.epoch(7, 1).next().expect("the second of two")?;
 /// assert_eq!(last.images.dims(), [36, 32, 32, 3]);
-/// # sokd_core::Result::Ok(())
+/// # Ok::<(), sokd_core::Error>(())
 /// ```
 pub struct Loader {
     dataset: Arc<dyn Dataset>,

@@ -10,7 +10,7 @@ pub const DATA_DIR: &str = "SOKD_DATA_DIR";
 /// ```no_run
 /// use sokd_data::{DataSpec, Locations};
 /// let data = DataSpec::named("cifar10").expect("one of the names").open(&Locations::from_env())?;
-/// # sokd_core::Result::Ok(())
+/// # Ok::<(), sokd_core::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Locations {

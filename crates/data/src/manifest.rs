@@ -1,8 +1,5 @@
-use crate::locations::{Locations, missing};
-use crate::shelf::Shelf;
 use serde::Deserialize;
-use sokd_core::{Error, PixelNorm, Result};
-use std::path::{Path, PathBuf};
+use sokd_core::PixelNorm;
 use std::sync::LazyLock;
 
 /// What is on record about a published data set: who made it, under which licence, which files it comes in and
@@ -147,94 +144,6 @@ impl Manifest {
             crate::DATA_DIR
         )
     }
-
-    /// Its files: at `path` if one is given, else in the first of `locations` that has them.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] with the folders tried; it says so if one has a part only.
-    pub(crate) fn shelf(&self, path: Option<&Path>, locations: &Locations) -> Result<Shelf> {
-        let folders = match path {
-            Some(path) => {
-                let found = locations.resolve(path, &self.title, &self.remedy())?;
-                if found.is_file() {
-                    return Shelf::archive(&found, &self.remedy());
-                }
-                vec![found]
-            }
-            None => locations.folders().to_vec(),
-        };
-        let mut partly = None;
-        for place in folders.iter().flat_map(|folder| self.places(folder)).filter(|place| place.is_dir()) {
-            let shelf = Shelf::folder(&place, &self.remedy())?;
-            if self.form(&shelf).is_some() {
-                return Ok(shelf);
-            }
-            let archive = |entry: &&Entry| entry.form == Form::Archive && shelf.has(stem(&entry.name));
-            if let Some(archive) = self.files.iter().find(archive) {
-                return Shelf::archive(&place.join(&archive.name), &self.remedy());
-            }
-            let some = self.files.iter().find(|entry| entry.part.is_some() && shelf.has(stem(&entry.name)));
-            partly = partly.or(some.map(|_| self.incomplete(&shelf)));
-        }
-        Err(partly.unwrap_or_else(|| missing(Path::new(&self.name), &self.title, &folders, &self.remedy())))
-    }
-
-    /// Files that are not all there.
-    pub(crate) fn incomplete(&self, shelf: &Shelf) -> Error {
-        let there: Vec<&str> = shelf.names().collect();
-        Error::Missing {
-            path: shelf.place.clone(),
-            what: format!(
-                "{} needs images to learn from and images to judge by; there is {}",
-                self.title,
-                there.join(", ")
-            ),
-            remedy: self.remedy(),
-        }
-    }
-
-    /// The first form of which the shelf has files both to learn from and to judge by.
-    pub(crate) fn form(&self, shelf: &Shelf) -> Option<Form> {
-        let has = |form, part| !self.parts(shelf, form, part).is_empty();
-        let forms = [Form::Binary, Form::Pickle, Form::Parquet, Form::Idx];
-        forms.into_iter().find(|&form| has(form, ForUse::Train) && has(form, ForUse::Test))
-    }
-
-    /// The files of a form and part that the shelf has, in the order in which their images count, and how many
-    /// images each should hold where that is on record.
-    pub(crate) fn parts(&self, shelf: &Shelf, form: Form, part: ForUse) -> Vec<(String, Option<usize>)> {
-        let (word, all) = match part {
-            ForUse::Train => ("train", self.train),
-            ForUse::Test => ("test", self.test),
-        };
-        if form == Form::Parquet {
-            // The Hub has changed its file names more than once; what stays is that they name the split.
-            let shard = |name: &&str| name.ends_with(".parquet") && name.contains(word);
-            return shelf.names().filter(shard).map(|name| (name.to_owned(), None)).collect();
-        }
-        let mut found = Vec::new();
-        let mut images = 0;
-        for entry in self.files.iter().filter(|entry| entry.form == form && entry.part == Some(part)) {
-            // A whole beside its own halves counts once.
-            if images < all && shelf.has(stem(&entry.name)) {
-                images += entry.images.unwrap_or(0);
-                found.push((stem(&entry.name).to_owned(), entry.images));
-            }
-        }
-        found
-    }
-
-    /// Places in `folder` where the files may lie.
-    fn places(&self, folder: &Path) -> Vec<PathBuf> {
-        let roots = [folder.join(&self.name), folder.to_owned()];
-        let below = |root: &PathBuf| self.folders.iter().map(|name| root.join(name)).collect::<Vec<_>>();
-        roots.iter().flat_map(|root| std::iter::once(root.clone()).chain(below(root))).collect()
-    }
-}
-
-/// The name under which a [`Shelf`] knows a file.
-pub(crate) fn stem(name: &str) -> &str {
-    crate::content::unpacked_name(name)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// let data = Memory::new("tiny", vec!["no".into(), "yes".into()], half, train.clone(), train)?;
 /// let batch = data.read(Split::Train, &[0])?;
 /// assert_eq!(batch.images.flatten_all()?.to_vec1::<f32>()?, [0.0, 0.2, 1.0]);
-/// # sokd_core::Result::Ok(())
+/// # Ok::<(), sokd_core::Error>(())
 /// ```
 pub struct Memory {
     info: DatasetInfo,

@@ -75,6 +75,9 @@ mod tests {
             serde_json::from_str::<DataSpec>(r#"{"type": "cifar10", "serch": 1}"#).unwrap_err().to_string();
         let (path, message) = misfit(&error).unwrap();
         assert_eq!(path, "serch");
-        assert!(message.starts_with("unknown field `serch`, expected one of `path`, `search`"), "{message}");
+        assert!(
+            message.starts_with("unknown field `serch`, expected one of `path`, `first`, `search`"),
+            "{message}"
+        );
     }
 }

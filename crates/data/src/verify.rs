@@ -1,6 +1,7 @@
 use crate::DataSpec;
+use crate::content::unpacked_name;
 use crate::locations::Locations;
-use crate::manifest::{Entry, Manifest, stem};
+use crate::manifest::{Entry, Manifest};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use sokd_core::{Error, Result};
@@ -70,7 +71,7 @@ pub fn verify(name: &str, locations: &Locations) -> Result<Report> {
         checks.extend(check(manifest, &shelf.place)?);
     } else {
         for entry in &manifest.files {
-            if let Some(path) = shelf.on_disk(stem(&entry.name)) {
+            if let Some(path) = shelf.on_disk(entry.stem()) {
                 checks.extend(check(manifest, path)?);
             }
         }
@@ -88,7 +89,7 @@ fn check(manifest: &Manifest, path: &Path) -> Result<Option<Check>> {
     // A manifest that names the packed file means its bytes; one that names what is inside means that.
     let (entry, bytes) = if let Some(entry) = entry(&name) {
         (entry, std::fs::read(path).map_err(Error::io(path))?)
-    } else if let Some(entry) = entry(stem(&name)) {
+    } else if let Some(entry) = entry(unpacked_name(&name)) {
         (entry, crate::content::Content::read(path, &manifest.remedy())?.bytes)
     } else {
         return Ok(None);
