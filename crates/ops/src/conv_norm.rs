@@ -1,8 +1,7 @@
 use crate::backend::on_cpu;
-use crate::kernels::backward::{Gradients, backward};
+use crate::kernels::backward::backward;
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
-use crate::kernels::norm::{Through, gated};
 use crate::macs;
 use crate::norm::{Statistics, join};
 use crate::record::{Backward, read, record3, tensor};
@@ -104,22 +103,6 @@ struct ConvolveNormalise {
     relu: bool,
 }
 
-impl ConvolveNormalise {
-    /// The gradients of `x` and of the kernel where they are wanted, and of scale and shift.
-    fn back(
-        &self,
-        x: &[f32],
-        kernel: &[f32],
-        affine: &[f32],
-        y: Option<&[f32]>,
-        gradient: &[f32],
-        wanted: [bool; 2],
-    ) -> (Gradients, Vec<f32>) {
-        let pass = |through: &Through<'_>| backward(simd(), &self.geometry, x, kernel, through, wanted);
-        self.statistics.back(gradient, y, &self.z, affine, pass)
-    }
-}
-
 impl Backward<3> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
@@ -132,7 +115,10 @@ impl Backward<3> for ConvolveNormalise {
         let wanted = [x.track_op(), kernel.track_op()];
         let (gradients, of_affine) =
             read([x, kernel, affine, y, gradient], |[x, kernel, affine, y, gradient]| {
-                self.back(x, kernel, affine, self.relu.then_some(y), gradient, wanted)
+                let gate = self.relu.then_some(y);
+                let back = self.statistics.back(&self.statistics.sums(gradient, gate, &self.z), affine);
+                let through = back.through(gradient, gate, &self.z);
+                (backward(simd(), &self.geometry, x, kernel, &through, wanted), back.of_affine)
             })?;
         let [of_x, of_kernel] = gradients.tensors(x, kernel);
         Ok([of_x, of_kernel, Some(tensor(of_affine, affine.shape()))])
@@ -151,16 +137,16 @@ impl Backward<3> for WithResidual {
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 3]> {
+        let ConvolveNormalise { geometry, z, statistics, relu } = &self.0;
         let wanted = [x.track_op(), true];
-        let of_residual = if self.0.relu {
-            tensor(read([gradient, y], |[gradient, y]| gated(simd(), gradient, y))?, residual.shape())
-        } else {
-            gradient.clone()
-        };
-        let (gradients, of_affine) = read([x, weights, &of_residual], |[x, weights, gradient]| {
-            let (kernel, affine) = weights.split_at(self.0.geometry.kernel_len());
-            self.0.back(x, kernel, affine, None, gradient, wanted)
+        let (gradients, of_affine, kept) = read([x, weights, y, gradient], |[x, weights, y, gradient]| {
+            let (kernel, affine) = weights.split_at(geometry.kernel_len());
+            let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);
+            let back = statistics.back(&sums, affine);
+            let through = back.through(kept.as_deref().unwrap_or(gradient), None, z);
+            (backward(simd(), geometry, x, kernel, &through, wanted), back.of_affine, kept)
         })?;
+        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, residual.shape()));
         let of_weights = [gradients.kernel.unwrap_or_default(), of_affine].concat();
         let of_x = gradients.input.map(|floats| tensor(floats, x.shape()));
         Ok([of_x, Some(tensor(of_weights, weights.shape())), residual.track_op().then_some(of_residual)])

@@ -2,11 +2,14 @@
 
 pub(crate) mod backward;
 pub(crate) mod buffer;
+mod depthwise;
 pub(crate) mod forward;
 pub(crate) mod geometry;
 pub(crate) mod norm;
 mod pack;
+mod pass;
 mod rows;
+mod shares;
 mod tile;
 mod together;
 mod weights;

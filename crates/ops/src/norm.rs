@@ -1,6 +1,6 @@
 use crate::backend::on_cpu;
 use crate::kernels::forward::Moments;
-use crate::kernels::norm::{Through, apply, gated, gradient_sums, moments};
+use crate::kernels::norm::{Through, apply, gated_gradient_sums, gradient_sums, moments};
 use crate::record::{Backward, read, record2, record3, tensor};
 use crate::simd::simd;
 use crate::{axpby_, composed};
@@ -166,20 +166,29 @@ impl Statistics {
         (0..weight.len()).map(|channel| (scale(channel) as f32, shift(channel) as f32)).unzip()
     }
 
-    /// How a gradient passes back through the normalisation of `x`, and the gradient of the scale and shift.
-    ///
-    /// # Source
-    /// Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply.
-    pub(crate) fn back<R>(
+    /// What [`back`](Self::back) asks for.
+    pub(crate) fn sums(&self, gradient: &[f32], gate: Option<&[f32]>, x: &[f32]) -> Moments {
+        gradient_sums(simd(), gradient, gate, x, &self.mean)
+    }
+
+    /// The same, and the gated gradient, which a residual takes as it is.
+    pub(crate) fn kept_sums(
         &self,
         gradient: &[f32],
         gate: Option<&[f32]>,
         x: &[f32],
-        weight: &[f32],
-        pass: impl FnOnce(&Through<'_>) -> R,
-    ) -> (R, Vec<f32>) {
+    ) -> (Option<Vec<f32>>, Moments) {
+        let Some(gate) = gate else { return (None, self.sums(gradient, None, x)) };
+        let (kept, sums) = gated_gradient_sums(simd(), gradient, gate, x, &self.mean);
+        (Some(kept), sums)
+    }
+
+    /// How a gradient passes back through the normalisation, from [`gradient_sums`] about the mean.
+    ///
+    /// # Source
+    /// Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply.
+    pub(crate) fn back(&self, sums: &Moments, affine: &[f32]) -> Back<'_> {
         let channels = self.mean.len();
-        let sums = gradient_sums(simd(), gradient, gate, x, &self.mean);
         let mut of_affine = vec![0.0; 2 * channels];
         let (mut slope, mut lean, mut shift) =
             (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
@@ -187,7 +196,7 @@ impl Statistics {
             let ([sum, product], inverse) = (sums[channel], self.inverse[channel]);
             of_affine[channel] = (product * inverse) as f32;
             of_affine[channels + channel] = sum as f32;
-            let scale = f64::from(weight[channel]) * inverse;
+            let scale = f64::from(affine[channel]) * inverse;
             slope[channel] = scale as f32;
             // Each value moved the batch's mean and variance a little; it did not move the running ones.
             if let Some(count) = self.count {
@@ -195,8 +204,30 @@ impl Statistics {
                 shift[channel] = (-scale * sum / count as f64) as f32;
             }
         }
-        let (pivot, slope, lean, shift) = (&self.mean, &slope, &lean, &shift);
-        (pass(&Through { simd: simd(), gradient, gate, x, pivot, slope, lean, shift }), of_affine)
+        Back { mean: &self.mean, slope, lean, shift, of_affine }
+    }
+}
+
+/// How a gradient passes back through a normalisation.
+pub(crate) struct Back<'a> {
+    mean: &'a [f32],
+    slope: Vec<f32>,
+    lean: Vec<f32>,
+    shift: Vec<f32>,
+    /// The gradient of scale and shift.
+    pub of_affine: Vec<f32>,
+}
+
+impl Back<'_> {
+    /// The gradient of `x`, from that of its normalisation.
+    pub(crate) fn through<'a>(
+        &'a self,
+        gradient: &'a [f32],
+        gate: Option<&'a [f32]>,
+        x: &'a [f32],
+    ) -> Through<'a> {
+        let Self { mean: pivot, slope, lean, shift, .. } = self;
+        Through { simd: simd(), gradient, gate, x, pivot, slope, lean, shift }
     }
 }
 
@@ -216,8 +247,9 @@ impl Backward<2> for Normalise {
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 2]> {
         let (of_x, of_affine) = read([x, affine, y, gradient], |[x, affine, y, gradient]| {
-            let pass = |through: &Through<'_>| through.all();
-            self.statistics.back(gradient, self.relu.then_some(y), x, affine, pass)
+            let gate = self.relu.then_some(y);
+            let back = self.statistics.back(&self.statistics.sums(gradient, gate, x), affine);
+            (back.through(gradient, gate, x).all(), back.of_affine)
         })?;
         Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape()))])
     }
@@ -232,14 +264,12 @@ impl Backward<3> for Normalise {
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 3]> {
-        let of_residual = if self.relu {
-            tensor(read([gradient, y], |[gradient, y]| gated(simd(), gradient, y))?, y.shape())
-        } else {
-            gradient.clone()
-        };
-        let (of_x, of_affine) = read([x, affine, &of_residual], |[x, affine, gradient]| {
-            self.statistics.back(gradient, None, x, affine, |through| through.all())
+        let (of_x, of_affine, kept) = read([x, affine, y, gradient], |[x, affine, y, gradient]| {
+            let (kept, sums) = self.statistics.kept_sums(gradient, self.relu.then_some(y), x);
+            let back = self.statistics.back(&sums, affine);
+            (back.through(kept.as_deref().unwrap_or(gradient), None, x).all(), back.of_affine, kept)
         })?;
+        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, x.shape()));
         Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape())), Some(of_residual)])
     }
 }

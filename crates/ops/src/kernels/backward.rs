@@ -1,13 +1,12 @@
 //! Both gradients of a convolution, image by image, so that each incoming gradient is read while it is warm.
 
 use super::buffer::{Fresh, Scratch, Shared};
-use super::forward::margins;
-use super::geometry::{Geometry, Walk};
-use super::pack::{Direction, Packed};
-use super::rows::{Image, Padded, Runs};
+use super::geometry::Geometry;
+use super::pack::Direction;
+use super::pass::{Bordered, Pass};
+use super::shares::Shares;
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, correlate, worth_it};
-use super::weights::{Correlation, Map, Sums};
 use crate::simd::Simd;
 use crate::threads::{par, stretch};
 
@@ -46,14 +45,6 @@ pub(crate) struct Gradients {
     pub kernel: Option<Vec<f32>>,
 }
 
-/// The walks of the input's gradient, ready to run.
-struct Inward {
-    walks: Vec<Walk>,
-    runs: Vec<Runs>,
-    /// By walk, then by group.
-    weights: Vec<Packed>,
-}
-
 /// Gradients of what [`forward`](super::forward::forward) computes.
 pub(crate) fn backward(
     simd: Simd,
@@ -67,73 +58,29 @@ pub(crate) fn backward(
     if worth_it(simd, geometry) {
         return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
     }
-    let (groups, from, to) = (geometry.conv.groups, geometry.group_from(), geometry.group_to());
-    let from_len = geometry.input_len();
-    let layout = Sums::new(geometry, simd.lanes());
-    let sums_len = groups * layout.len();
-    let [out_height, out_width] = geometry.output;
-    let walks = if of_input { geometry.backward() } else { Vec::new() };
-    let margin @ [left, right] = margins(walks.iter().map(|walk| &walk.columns));
-    let width = left + out_width + right;
-    let inward = Inward {
-        runs: walks.iter().map(|walk| Runs::new(walk, width, geometry.to, to)).collect(),
-        weights: walks
-            .iter()
-            .flat_map(|walk| (0..groups).map(move |group| (walk, group)))
-            .map(|(walk, group)| Packed::new(simd, geometry, Direction::Backward, walk, kernel, group))
-            .collect(),
-        walks,
-    };
-    let outward = geometry.forward();
-
-    let chunks = CHUNKS.min(geometry.batch);
+    let (from_len, chunks) = (geometry.input_len(), CHUNKS.min(geometry.batch));
+    let inward = of_input.then(|| Pass::new(simd, geometry, Direction::Backward, kernel));
+    let margin = inward.as_ref().map_or([0, 0], Pass::margin);
     let mut input = Fresh::new(if of_input { geometry.batch * from_len } else { 0 });
     let input_at = input.as_mut_ptr();
-    let mut parts = Scratch::any(if of_kernel { chunks * sums_len } else { 0 });
+    let shares = Shares::new(simd, geometry);
+    let len = shares.len();
+    let mut parts = Scratch::any(if of_kernel { chunks * len } else { 0 });
     let parts_at = Shared::to(&mut parts);
     par(chunks, |chunk| {
-        let mut gradient = Scratch::any(out_height * width * geometry.to);
-        if of_kernel {
-            // SAFETY: each piece of work has its own part.
-            unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * sums_len), sums_len) }.fill(0.0);
-        }
+        // SAFETY: each piece of work has its own part.
+        let mut part =
+            of_kernel.then(|| unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * len), len) });
+        part.iter_mut().for_each(|part| part.fill(0.0));
         for image in stretch(geometry.batch, chunks, chunk) {
-            fill(&mut gradient, incoming, image, geometry, margin);
-            let padded = Padded { floats: gradient.as_ptr(), left, width, pixel: geometry.to };
-            for group in 0..groups {
-                let seen = Padded { floats: padded.floats.wrapping_add(group * to), ..padded };
-                for (index, (walk, runs)) in inward.walks.iter().zip(&inward.runs).enumerate() {
-                    simd.run(Image {
-                        walk,
-                        runs,
-                        input: seen,
-                        weights: &inward.weights[index * groups + group],
-                        channels: from,
-                        // SAFETY: each image is written by one piece of work.
-                        out: unsafe { input_at.at(image * from_len + group * from) },
-                        out_width: geometry.input[1],
-                        out_pixel: geometry.from,
-                        finish: Finish::PLAIN,
-                    });
-                }
-                if of_kernel {
-                    simd.run(Correlation {
-                        walk: &outward,
-                        x: Map {
-                            floats: x[image * from_len..][..from_len].as_ptr().wrapping_add(group * from),
-                            width: geometry.input[1],
-                            pixel: geometry.from,
-                        },
-                        gradient: Map {
-                            floats: seen.floats.wrapping_add(left * geometry.to),
-                            width,
-                            pixel: geometry.to,
-                        },
-                        layout,
-                        // SAFETY: each piece of work has its own part.
-                        sums: unsafe { parts_at.at(chunk * sums_len + group * layout.len()) },
-                    });
-                }
+            let row = |row: usize, out: &mut [f32]| incoming.fill(image * geometry.output[0] + row, out);
+            let gradient = Bordered::new(geometry.output, geometry.to, margin, row);
+            if let Some(inward) = &inward {
+                // SAFETY: each image is written by one piece of work.
+                unsafe { inward.image(gradient.padded(), input_at.at(image * from_len), Finish::PLAIN) };
+            }
+            if let Some(part) = &mut part {
+                shares.add(&x[image * from_len..][..from_len], gradient.padded(), part);
             }
         }
     });
@@ -141,15 +88,8 @@ pub(crate) fn backward(
         // SAFETY: the walks of a backward pass write each input once: one walk for each place within a stride.
         input: of_input.then(|| unsafe { input.written() }),
         kernel: of_kernel.then(|| {
-            add_up(&mut parts, sums_len, chunks);
-            let mut kernel = Fresh::new(geometry.kernel_len());
-            for group in 0..groups {
-                let sums = &parts[group * layout.len()..][..layout.len()];
-                // SAFETY: a group's channels lie side by side, and all groups are written.
-                unsafe { layout.write(sums, kernel.as_mut_ptr().at(group * to), geometry.to) };
-            }
-            // SAFETY: so it is whole.
-            unsafe { kernel.written() }
+            add_up(&mut parts, len, chunks);
+            shares.kernel(&parts[..len])
         }),
     }
 }
@@ -175,18 +115,6 @@ fn few_at_a_time(
     });
     let of_kernel = of_kernel.then(|| correlate(simd, geometry, x, &gradients));
     Gradients { input: of_input, kernel: of_kernel }
-}
-
-/// Writes the incoming gradient of one image between zeros.
-fn fill(padded: &mut [f32], incoming: &impl Incoming, image: usize, geometry: &Geometry, margin: [usize; 2]) {
-    let [left, right] = margin.map(|pixels| pixels * geometry.to);
-    let [height, width] = geometry.output;
-    let row_len = width * geometry.to;
-    for (row, padded) in padded.chunks_exact_mut(left + row_len + right).enumerate() {
-        padded[..left].fill(0.0);
-        incoming.fill(image * height + row, &mut padded[left..left + row_len]);
-        padded[left + row_len..].fill(0.0);
-    }
 }
 
 /// Adds `count` parts to the first of them, in their order.

@@ -46,6 +46,11 @@ impl Geometry {
         self.to / self.conv.groups
     }
 
+    /// Whether each channel is a group of its own.
+    pub(crate) fn depthwise(&self) -> bool {
+        self.conv.groups == self.from && self.conv.groups == self.to
+    }
+
     /// The same, a few images as one long row where the neighbourhood of pixels does not matter.
     pub(crate) fn flat(self) -> Self {
         if self.kernel != [1, 1] || self.conv.stride != [1, 1] || self.conv.padding != [0, 0] {

@@ -16,7 +16,8 @@ const RUN: usize = 256;
 /// Per channel of a map: the sum of what it is above `pivot`, and of its square.
 pub(crate) fn moments(simd: Simd, x: &[f32], pivot: &[f32]) -> Moments {
     sums(pivot.len(), x.len(), |range, sums| {
-        simd.run(Sums::<false> { gradient: &x[range.clone()], gate: None, x: &x[range], pivot, sums });
+        let (gradient, x, gated) = (&x[range.clone()], &x[range], std::ptr::null_mut());
+        simd.run(Sums::<false> { gradient, gate: None, x, pivot, gated, sums });
     })
 }
 
@@ -31,8 +32,29 @@ pub(crate) fn gradient_sums(
 ) -> Moments {
     sums(pivot.len(), x.len(), |range, sums| {
         let gate = gate.map(|gate| &gate[range.clone()]);
-        simd.run(Sums::<true> { gradient: &gradient[range.clone()], gate, x: &x[range], pivot, sums });
+        let (gradient, x, gated) = (&gradient[range.clone()], &x[range], std::ptr::null_mut());
+        simd.run(Sums::<true> { gradient, gate, x, pivot, gated, sums });
     })
+}
+
+/// The same, and the gradient that counts, for whoever else wants it.
+pub(crate) fn gated_gradient_sums(
+    simd: Simd,
+    gradient: &[f32],
+    gate: &[f32],
+    x: &[f32],
+    pivot: &[f32],
+) -> (Vec<f32>, Moments) {
+    let mut gated = Fresh::new(gradient.len());
+    let gated_at = gated.as_mut_ptr();
+    let sums = sums(pivot.len(), x.len(), |range, sums| {
+        let (gradient, gate) = (&gradient[range.clone()], Some(&gate[range.clone()]));
+        // SAFETY: the ranges do not overlap.
+        let gated = unsafe { gated_at.at(range.start) };
+        simd.run(Sums::<true> { gradient, gate, x: &x[range], pivot, gated, sums });
+    });
+    // SAFETY: the ranges cover all pixels.
+    (unsafe { gated.written() }, sums)
 }
 
 /// Adds up what `piece` finds in each stretch of whole pixels.
@@ -66,6 +88,8 @@ struct Sums<'a, const PRODUCT: bool> {
     gate: Option<&'a [f32]>,
     x: &'a [f32],
     pivot: &'a [f32],
+    /// Where the gated gradient goes, if anywhere.
+    gated: *mut f32,
     sums: &'a mut [[f64; 2]],
 }
 
@@ -112,12 +136,16 @@ impl<const PRODUCT: bool> Sums<'_, PRODUCT> {
             ($vectors:literal) => {
                 // SAFETY: the condition of the caller.
                 unsafe {
-                    match self.gate {
-                        Some(_) => {
-                            self.columns::<L, $vectors, true>(start + channel, rows, channel, pivot, found)
+                    let place = start + channel;
+                    match (self.gate.is_some(), self.gated.is_null()) {
+                        (false, _) => {
+                            self.columns::<L, $vectors, false, false>(place, rows, channel, pivot, found)
                         }
-                        None => {
-                            self.columns::<L, $vectors, false>(start + channel, rows, channel, pivot, found)
+                        (true, true) => {
+                            self.columns::<L, $vectors, true, false>(place, rows, channel, pivot, found)
+                        }
+                        (true, false) => {
+                            self.columns::<L, $vectors, true, true>(place, rows, channel, pivot, found)
                         }
                     }
                 }
@@ -133,7 +161,7 @@ impl<const PRODUCT: bool> Sums<'_, PRODUCT> {
     }
 
     #[inline(always)]
-    unsafe fn columns<L: Lanes, const V: usize, const GATED: bool>(
+    unsafe fn columns<L: Lanes, const V: usize, const GATED: bool, const KEPT: bool>(
         &self,
         start: usize,
         rows: usize,
@@ -163,6 +191,10 @@ impl<const PRODUCT: bool> Sums<'_, PRODUCT> {
                     let mut value = if PRODUCT { load(gradient.wrapping_add(place), v) } else { apart };
                     if GATED {
                         value = load(gate.wrapping_add(place), v).gate(value);
+                    }
+                    if KEPT {
+                        let to = self.gated.wrapping_add(place + v * L::N);
+                        value.store_some(to, if V == 1 { mask } else { L::mask(L::N) });
                     }
                     first[v] = first[v].add(value);
                     second[v] = value.mul_add(apart, second[v]);
@@ -289,7 +321,7 @@ pub(crate) struct Through<'a> {
 impl Incoming for Through<'_> {
     fn fill(&self, row: usize, out: &mut [f32]) {
         let range = row * out.len()..(row + 1) * out.len();
-        self.simd.run(Pass { through: self, range, out: out.as_mut_ptr() });
+        self.simd.run(Rows { through: self, range, out: out.as_mut_ptr() });
     }
 }
 
@@ -306,20 +338,20 @@ impl Through<'_> {
             let range = pixels.start * channels..pixels.end * channels;
             // SAFETY: the stretches do not overlap.
             let out = unsafe { out_at.at(range.start) };
-            self.simd.run(Pass { through: self, range, out });
+            self.simd.run(Rows { through: self, range, out });
         });
         // SAFETY: the stretches cover all pixels.
         unsafe { out.written() }
     }
 }
 
-struct Pass<'a> {
+struct Rows<'a> {
     through: &'a Through<'a>,
     range: Range<usize>,
     out: *mut f32,
 }
 
-impl Kernel for Pass<'_> {
+impl Kernel for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -334,7 +366,7 @@ impl Kernel for Pass<'_> {
     }
 }
 
-impl Pass<'_> {
+impl Rows<'_> {
     #[inline(always)]
     unsafe fn rows<L: Lanes, const GATED: bool>(&self) {
         let Through { gradient, gate, x, pivot, slope, lean, shift, .. } = self.through;
@@ -363,45 +395,6 @@ impl Pass<'_> {
                         value.store_some(self.out.add(place), mask);
                     }
                 }
-            }
-        }
-    }
-}
-
-/// A gradient where `gate` is above zero, and zero elsewhere.
-pub(crate) fn gated(simd: Simd, gradient: &[f32], gate: &[f32]) -> Vec<f32> {
-    let parts = STRETCHES.min(gradient.len());
-    let mut out = Fresh::new(gradient.len());
-    let out_at = out.as_mut_ptr();
-    par(parts, |part| {
-        let range = stretch(gradient.len(), parts, part);
-        // SAFETY: the stretches do not overlap.
-        let out = unsafe { out_at.at(range.start) };
-        simd.run(Gated { gradient: &gradient[range.clone()], gate: &gate[range], out });
-    });
-    // SAFETY: the stretches cover it all.
-    unsafe { out.written() }
-}
-
-struct Gated<'a> {
-    gradient: &'a [f32],
-    gate: &'a [f32],
-    out: *mut f32,
-}
-
-impl Kernel for Gated<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let len = self.gradient.len();
-        for place in (0..len).step_by(L::N) {
-            // SAFETY: all three are `len` long; the last vector is masked.
-            unsafe {
-                let mask = L::mask(len - place);
-                let value = L::load_some(self.gradient.as_ptr().add(place), mask);
-                let value = L::load_some(self.gate.as_ptr().add(place), mask).gate(value);
-                value.store_some(self.out.add(place), mask);
             }
         }
     }

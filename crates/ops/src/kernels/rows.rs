@@ -21,6 +21,20 @@ pub(crate) struct Padded {
     pub pixel: usize,
 }
 
+impl Padded {
+    /// The pixel in row `row` and column `column`, zeros included.
+    #[inline(always)]
+    pub(crate) fn at(&self, row: usize, column: usize) -> *const f32 {
+        self.floats.wrapping_add((row * self.width + column) * self.pixel)
+    }
+
+    /// The same, some channels on.
+    #[inline(always)]
+    pub(crate) fn channel(self, channel: usize) -> Self {
+        Self { floats: self.floats.wrapping_add(channel), ..self }
+    }
+}
+
 /// How the taps of a walk become runs over a [`Padded`] image.
 #[derive(Debug)]
 pub(crate) struct Runs {
@@ -177,10 +191,9 @@ impl Image<'_> {
         let Walk { rows, columns } = self.walk;
         let step = columns.stride * self.input.pixel;
         let out_step = columns.step * self.out_pixel;
-        let start = (row * rows.stride * self.input.width + self.input.left) * self.input.pixel;
         let place =
             ((rows.first + row * rows.step) * self.out_width + columns.first) * self.out_pixel + block.start;
-        let input = self.input.floats.wrapping_add(start);
+        let input = self.input.at(row * rows.stride, self.input.left);
         let mut column = 0;
         macro_rules! tiles {
             ($pixels:literal, $step:expr) => {

@@ -3,6 +3,7 @@
 use super::buffer::Scratch;
 use super::geometry::{Geometry, Walk};
 use super::pack::{Block, blocks};
+use super::rows::Padded;
 use crate::simd::{Kernel, Lanes};
 
 /// Bytes of a map's and of its gradient's rows that are kept near while all taps look at them.
@@ -66,38 +67,16 @@ impl Sums {
     }
 }
 
-/// One image's map, or its gradient.
-#[derive(Clone, Copy)]
-pub(crate) struct Map {
-    /// The first float of the first pixel.
-    pub floats: *const f32,
-    /// Pixels from one row to the next.
-    pub width: usize,
-    /// Floats from one pixel to the next.
-    pub pixel: usize,
-}
-
-impl Map {
-    #[inline(always)]
-    fn at(&self, row: usize, column: usize) -> *const f32 {
-        self.floats.wrapping_add((row * self.width + column) * self.pixel)
-    }
-
-    /// The same, some channels on.
-    #[inline(always)]
-    fn channel(self, channel: usize) -> Self {
-        Self { floats: self.floats.wrapping_add(channel), ..self }
-    }
-
+impl Padded {
     /// Some channels of it, copied side by side: pixels that lie a power of two apart share few places of a cache.
     #[inline(always)]
     unsafe fn gather<L: Lanes>(self, size: [usize; 2], channels: usize, to: &mut [f32]) -> Self {
         let pixel = channels.next_multiple_of(L::N);
-        let gathered = Self { floats: to.as_ptr(), width: size[1], pixel };
+        let gathered = Self { floats: to.as_ptr(), left: 0, width: size[1], pixel };
         let mut to = to.as_mut_ptr();
         for row in 0..size[0] {
             for column in 0..size[1] {
-                let from = self.at(row, column);
+                let from = self.at(row, self.left + column);
                 for channel in (0..channels).step_by(L::N) {
                     // SAFETY: the map has such pixels and channels, and `to` is as large as they need.
                     unsafe {
@@ -116,9 +95,9 @@ pub(crate) struct Correlation<'a> {
     /// How the forward pass saw its inputs.
     pub walk: &'a Walk,
     /// What it saw.
-    pub x: Map,
+    pub x: Padded,
     /// The gradient of what it made.
-    pub gradient: Map,
+    pub gradient: Padded,
     /// How the sums lie.
     pub layout: Sums,
     /// The gradient of the kernel.
@@ -165,7 +144,12 @@ impl Kernel for Correlation<'_> {
                         // SAFETY: the map has these channels.
                         unsafe { x.gather::<L>(input, width, room) }
                     } else {
-                        Map { floats: room.as_ptr(), width: input[1], pixel: width.next_multiple_of(L::N) }
+                        Padded {
+                            floats: room.as_ptr(),
+                            left: 0,
+                            width: input[1],
+                            pixel: width.next_multiple_of(L::N),
+                        }
                     };
                 }
                 let sums = self.sums.wrapping_add(self.layout.start(block, stripe));
@@ -185,8 +169,8 @@ impl Kernel for Correlation<'_> {
 /// What a stripe of channels seen and a block of channels made have in common.
 struct Share<'a> {
     walk: &'a Walk,
-    x: Map,
-    gradient: Map,
+    x: Padded,
+    gradient: Padded,
     /// How many channels are seen.
     width: usize,
     sums: *mut f32,
@@ -231,10 +215,10 @@ impl Share<'_> {
                 let pixels = Pixels {
                     rows: high - low,
                     columns: end - start,
-                    x: self.x.at(x_row, x_column),
+                    x: self.x.at(x_row, self.x.left + x_column),
                     x_row: rows.stride * self.x.width * self.x.pixel,
                     x_step: columns.stride * self.x.pixel,
-                    gradient: self.gradient.at(low, start),
+                    gradient: self.gradient.at(low, self.gradient.left + start),
                     gradient_row: self.gradient.width * self.gradient.pixel,
                     gradient_step: self.gradient.pixel,
                 };
