@@ -5,7 +5,7 @@ mod said;
 mod wave;
 
 pub use close::{gap, near, same};
-pub use said::{Said, data, pair};
+pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};
 
 use serde::de::DeserializeOwned;

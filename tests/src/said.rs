@@ -1,7 +1,9 @@
 use candle::{Device, Tensor};
 use sokd_core::{
-    Backbone, BackboneInfo, DatasetInfo, Forward, Head, Mode, Pair, PixelNorm, Result, Side, Stage, StageInfo,
+    Backbone, BackboneInfo, DatasetInfo, Forward, Head, Key, Mode, Pair, PixelNorm, Result, Side, Stage,
+    StageInfo, Step,
 };
+use sokd_models::{ModelSpec, resnet::Resnet};
 
 /// A network that says the same whatever it is shown: what losses are compared on when their inputs are given.
 pub struct Said {
@@ -75,4 +77,17 @@ pub fn data(classes: usize, size: [usize; 2]) -> DatasetInfo {
         search: 0,
         test: 0,
     }
+}
+
+/// Every family of networks as the catalogue has it, and bottlenecks besides.
+#[must_use]
+pub fn networks() -> Vec<ModelSpec> {
+    let bottlenecks = ModelSpec::Resnet(Resnet { depth: 50, width: 8 });
+    ModelSpec::examples().into_iter().chain([bottlenecks]).collect()
+}
+
+/// The first step of a run.
+#[must_use]
+pub fn first() -> Step {
+    Step { epoch: 0, index: 0, key: Key::new(0) }
 }

@@ -2,9 +2,9 @@
 
 use candle::{DType, Device, Tensor};
 use serde::Deserialize;
-use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Forward, Key, Mode, PixelNorm, Result};
+use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Forward, Key, Mode, Result};
 use sokd_losses::functional::{cross_entropy, soften};
-use sokd_models::{ModelSpec, resnet::Resnet, weights};
+use sokd_models::{ModelSpec, resnet::Resnet};
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Wave, data, golden, near, wave};
@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 struct Recorded {
     zoo: BTreeMap<String, Network>,
     run: BTreeMap<String, Run>,
-    teachers: BTreeMap<String, Teacher>,
 }
 
 /// A network as PyTorch builds it.
@@ -67,14 +66,6 @@ struct Shown {
 
 /// A tensor's length, and its projection on noise.
 type Summary = [f64; 2];
-
-#[derive(Deserialize)]
-struct Teacher {
-    model: String,
-    mean: [f32; 3],
-    std: [f32; 3],
-    logits: Vec<f64>,
-}
 
 fn build(spec: &ModelSpec, data: &DatasetInfo, dtype: DType) -> Result<(Params, Box<dyn Backbone>)> {
     let params = Params::new(Key::new(0));

@@ -1,0 +1,92 @@
+//! The published CIFAR-10 networks, where their files are found.
+
+use candle::{Device, Tensor};
+use serde::Deserialize;
+use sokd_core::{
+    Backbone, Batches as _, Build as _, BuildCx, DatasetInfo, Error, Key, Mode, PixelNorm, Result, Split,
+};
+use sokd_data::{DataSpec, Locations, Sequential};
+use sokd_models::weights;
+use sokd_nn::Params;
+use sokd_tests::{Wave, data, golden, near};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Deserialize)]
+struct Recorded {
+    teachers: BTreeMap<String, Teacher>,
+}
+
+/// What PyTorch says with a file's weights.
+#[derive(Deserialize)]
+struct Teacher {
+    model: String,
+    mean: [f32; 3],
+    std: [f32; 3],
+    logits: Vec<f64>,
+}
+
+/// A file that may be absent.
+fn find(file: &str) -> Option<PathBuf> {
+    let found = Locations::from_env().teacher(Path::new(file));
+    found.inspect_err(|error| println!("skipped, because {error}")).ok()
+}
+
+/// A network with a file's weights, which expects these pixels.
+fn load(model: &str, file: &Path, pixels: PixelNorm, info: DatasetInfo) -> Result<Box<dyn Backbone>> {
+    let params = Params::new(Key::new(0));
+    let vars = params.frozen(&Device::Cpu).pp("teacher");
+    let spec = sokd_models::named(model).expect("a network of the zoo");
+    let net = spec.build(&BuildCx::alone(vars, &DatasetInfo { pixels, ..info }))?;
+    weights::load(&params, "teacher", file)?;
+    Ok(net)
+}
+
+#[test]
+fn published_weights_say_what_they_say_in_pytorch() -> Result<()> {
+    let images =
+        Wave { shape: vec![3, 32, 32, 3], scale: 0.5, shift: 0.5, dead: Vec::new() }.draw("images")?;
+    for (file, Teacher { model, mean, std, logits }) in golden::<Recorded>("zoo").teachers {
+        let Some(path) = find(&file) else { continue };
+        let net = load(&model, &path, PixelNorm { mean, std }, data(10, [32, 32]))?;
+        near(&file, &net.forward(&images, Mode::Eval)?.logits, &logits, 1e-5)?;
+        // Beside the original may lie a copy as safetensors.
+        let stem = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split(".th").next());
+        let copy = path.with_file_name(format!("{}.safetensors", stem.unwrap_or_default()));
+        let copy = PathBuf::from(copy.to_string_lossy().replace(".pth.tar", ""));
+        if copy.exists() {
+            let net = load(&model, &copy, PixelNorm { mean, std }, data(10, [32, 32]))?;
+            near(&file, &net.forward(&images, Mode::Eval)?.logits, &logits, 1e-5)?;
+        }
+    }
+    Ok(())
+}
+
+/// Their authors' numbers, to the last image.
+#[test]
+fn published_weights_are_as_good_as_published() -> Result<()> {
+    let cifar = match DataSpec::named("cifar10").expect("a data set of ours").open(&Locations::from_env()) {
+        Err(error @ Error::Missing { .. }) => {
+            println!("skipped, because {error}");
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    for (model, file, right) in
+        [("resnet20_a", "resnet20-12fca82f.th", 9173), ("resnet56_a", "resnet56-4bfd9763.th", 9339)]
+    {
+        let Some(path) = find(file) else { continue };
+        let pixels = sokd_models::pixels(model).expect("these networks bring their own statistics");
+        let net = load(model, &path, pixels, cifar.info().clone())?;
+        let (mut correct, mut total) = (0, 0);
+        for batch in Sequential::new(cifar.clone(), Split::Test, 250)?.epoch(0, 0) {
+            let batch = batch?;
+            let said: Tensor = net.forward(&batch.images, Mode::Eval)?.logits.argmax(1)?;
+            let hits = said.to_vec1::<u32>()?.into_iter().zip(batch.labels.to_vec1::<u32>()?);
+            total += batch.labels.elem_count();
+            correct += hits.filter(|(said, label)| said == label).count();
+        }
+        assert_eq!((correct, total), (right, 10_000), "{model}");
+    }
+    Ok(())
+}
