@@ -12,7 +12,7 @@
 use candle::{Device, Tensor};
 use sokd_core::{Batch, Build, BuildCx, DatasetInfo, Key, Mode, PixelNorm, Step};
 use sokd_losses::cross_entropy::CrossEntropy;
-use sokd_nn::{LrSchedule, Moment, Params, Rule, Sgd};
+use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd};
 use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Tally, TermOf, step};
 use std::io::BufRead;
 use std::time::Instant;
@@ -71,6 +71,7 @@ fn student(model: &str) -> Outcome<(Distiller, Vec<Phase>)> {
     let student = spec.build(&BuildCx::alone(params.builder(&Device::Cpu).pp("student"), &data))?;
     let task =
         TermOf { name: "task".into(), weight: Schedule::default(), loss: Box::new(CrossEntropy::default()) };
+    let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4, ..Sgd::default() };
     let phase = Phase {
         name: "student".into(),
         toward: None,
@@ -80,8 +81,7 @@ fn student(model: &str) -> Outcome<(Distiller, Vec<Phase>)> {
         epochs: 0..1,
         update: Box::new(Descend),
         clip: None,
-        optimizer: Sgd { momentum: 0.9, weight_decay: 5e-4, ..Sgd::default() }
-            .start(params.group("student"))?,
+        optimizer: OptimSpec::Sgd(sgd).build(params.group("student"))?,
         lr: LrSchedule::default(),
     };
     Ok((Distiller { student, teacher: None, terms: vec![task] }, vec![phase]))

@@ -17,6 +17,6 @@ pub use ema::Ema;
 pub use layout::{from_torch, to_torch};
 pub use linear::Linear;
 pub use norm::{BatchNorm, ConvNorm};
-pub use optim::{OptimSpec, Optimizer};
+pub use optim::{Adam, Adamw, OptimSpec, Optimizer, Rule, Sgd};
 pub use params::Params;
 pub use schedule::{LrSchedule, Moment};

@@ -1,1 +1,33 @@
+#![doc = include_str!("../README.md")]
 
+mod aside;
+mod checkpoint;
+mod distiller;
+mod endless;
+mod evaluate;
+mod exam;
+mod fit;
+pub mod metrics;
+mod observe;
+mod phase;
+mod progress;
+mod schedule;
+mod stop;
+mod tally;
+mod training;
+mod update;
+
+pub use checkpoint::{Checkpoint, Checkpoints, Found, Tensors};
+pub use distiller::{Distiller, Hand, TermOf, Toward};
+pub use evaluate::{Evaluation, evaluate, predictions};
+pub use exam::{Best, Exam};
+pub use fit::{Outcome, fit};
+pub use metrics::JsonLines;
+pub use observe::{EpochReport, Observer, PhaseReport, StepReport};
+pub use phase::{Phase, step};
+pub use progress::Progress;
+pub use schedule::{Ramp, Schedule};
+pub use stop::Stop;
+pub use tally::{Sums, Tally};
+pub use training::Training;
+pub use update::{Descend, Update};

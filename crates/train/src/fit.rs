@@ -1,0 +1,97 @@
+use crate::endless::Endless;
+use crate::{Checkpoints, Hand, Observer, Progress, Stop, Sums, Tally, Training, step};
+use sokd_core::{Result, Step};
+use std::time::Instant;
+
+/// How [`fit`] ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished(Progress),
+    /// It was asked to stop, and has saved what it had.
+    Stopped(Progress),
+}
+
+/// Trains, from where `at` says. What is saved on the way is enough to come to the same end, bit for bit.
+///
+/// # Errors
+/// Whatever its parts meet, and [`sokd_core::Error::Diverged`]; what was saved before stays.
+pub fn fit(
+    run: &mut Training<'_>,
+    mut at: Progress,
+    checkpoints: Option<&Checkpoints>,
+    stop: &Stop,
+    watch: &mut [Box<dyn Observer>],
+) -> Result<Outcome> {
+    run.check()?;
+    let clock = Clock { before: at.seconds, began: Instant::now() };
+    let train = run.train;
+    let mut search = run.search.map(|batches| Endless::new(batches, at.searched));
+    watch.iter_mut().try_for_each(|observer| observer.begin(&at))?;
+
+    while at.epoch < run.last_epoch() {
+        let mut tally = Tally::new(&at.sums)?;
+        let left = run.steps_in(at.epoch) - at.step;
+        for batch in train.epoch(at.epoch, at.step).take(left) {
+            let now = Step { epoch: at.epoch, index: at.steps, key: run.key };
+            let held_out = search.as_mut().filter(|_| run.searches(&now)).map(Endless::next).transpose()?;
+            let hand = Hand { train: batch?, search: held_out };
+            let moment = run.moment(&at);
+
+            step(&run.distiller, &mut run.phases, &hand, (now, moment), &mut tally, watch)?;
+            if let Some(ema) = &run.ema {
+                ema.update()?;
+            }
+
+            at.step += 1;
+            at.steps += 1;
+            at.searched += u64::from(hand.search.is_some());
+            at.images += hand.images()? as u64;
+            let leave = stop.asked();
+            if leave || stop.save_asked() {
+                at.sums = tally.sums()?;
+                at.seconds = clock.seconds();
+                save(checkpoints, run, &at)?;
+            }
+            if leave {
+                return Ok(Outcome::Stopped(at));
+            }
+        }
+
+        at.sums = tally.sums()?;
+        at.seconds = clock.seconds();
+        let Some(exams) = run.examine(at.epoch, stop)? else {
+            save(checkpoints, run, &at)?;
+            return Ok(Outcome::Stopped(at));
+        };
+        at.seconds = clock.seconds();
+        let improved = at.judge(&exams);
+        let report = run.report(&at, exams);
+        watch.iter_mut().try_for_each(|observer| observer.epoch(&report))?;
+
+        at = Progress { epoch: at.epoch + 1, step: 0, sums: Sums::new(), ..at };
+        if let Some(checkpoints) = checkpoints
+            && run.selects().is_some_and(|exam| improved.iter().any(|name| name == exam))
+        {
+            checkpoints.save_best(&run.checkpoint(&at)?)?;
+        }
+        save(checkpoints, run, &at)?;
+    }
+    Ok(Outcome::Finished(at))
+}
+
+fn save(checkpoints: Option<&Checkpoints>, run: &Training<'_>, at: &Progress) -> Result<()> {
+    checkpoints.map_or(Ok(()), |checkpoints| checkpoints.save(&run.checkpoint(at)?))
+}
+
+/// Wall-clock time, of this call and the interrupted ones before.
+struct Clock {
+    before: f64,
+    began: Instant,
+}
+
+impl Clock {
+    fn seconds(&self) -> f64 {
+        self.before + self.began.elapsed().as_secs_f64()
+    }
+}

@@ -1,0 +1,42 @@
+use crate::{Best, Evaluation, Sums};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How far a run has come: with the weights and what the optimisers remember, all there is to go on from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Epochs finished and judged.
+    pub epoch: usize,
+    /// Steps finished in the epoch that runs.
+    pub step: usize,
+    /// Steps finished in the run.
+    pub steps: u64,
+    /// Batches taken from the search split.
+    pub searched: u64,
+    /// Images drawn, repetitions counted.
+    pub images: u64,
+    /// Training and evaluation by the wall clock, interruptions not counted.
+    pub seconds: f64,
+    /// The terms of the epoch that runs, summed until now.
+    pub sums: Sums,
+    /// The newest result of each examination.
+    pub latest: BTreeMap<String, Evaluation>,
+    /// The best result of each examination.
+    pub best: BTreeMap<String, Best>,
+}
+
+impl Progress {
+    /// Takes in the results after an epoch, and says which examinations have a new best.
+    pub(crate) fn judge(&mut self, exams: &BTreeMap<String, Evaluation>) -> Vec<String> {
+        let mut improved = Vec::new();
+        for (name, evaluation) in exams {
+            self.latest.insert(name.clone(), evaluation.clone());
+            if self.best.get(name).is_none_or(|best| evaluation.correct > best.evaluation.correct) {
+                self.best.insert(name.clone(), Best { epoch: self.epoch, evaluation: evaluation.clone() });
+                improved.push(name.clone());
+            }
+        }
+        improved
+    }
+}

@@ -1,0 +1,110 @@
+use candle::{DType, Device, Tensor};
+use sokd_core::{Error, Result, Step, Terms};
+use std::collections::BTreeMap;
+
+/// The objective's terms over the steps of an epoch, by phase, summed on the device that computed them: no number
+/// travels before someone asks.
+#[derive(Debug, Default)]
+pub struct Tally {
+    phases: BTreeMap<String, BTreeMap<String, Sum>>,
+}
+
+#[derive(Debug)]
+struct Sum {
+    images: u64,
+    /// Σ value · images.
+    value: Tensor,
+}
+
+/// A [`Tally`] in numbers: for each phase and term, images and their summed values.
+pub type Sums = BTreeMap<String, BTreeMap<String, (u64, f64)>>;
+
+/// The name of the weighted sum of all terms.
+pub(crate) const LOSS: &str = "loss";
+
+/// On an accelerator, the steps between two looks whether the sums are still finite.
+const LOOK: u64 = 64;
+
+impl Tally {
+    /// The sums that [`Tally::sums`] gave.
+    pub fn new(sums: &Sums) -> Result<Self> {
+        let sum = |(name, &(images, value)): (&String, &(u64, f64))| {
+            Ok((name.clone(), Sum { images, value: Tensor::new(value, &Device::Cpu)? }))
+        };
+        let phase = |(name, terms): (&String, &BTreeMap<_, _>)| {
+            Ok((name.clone(), terms.iter().map(sum).collect::<Result<_>>()?))
+        };
+        Ok(Self { phases: sums.iter().map(phase).collect::<Result<_>>()? })
+    }
+
+    /// Takes in the terms of a step.
+    pub fn add(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
+        let sums = self.phases.entry(phase.to_owned()).or_default();
+        let mut loss: Option<Tensor> = None;
+        for term in terms {
+            let value = term.value.detach().mean_all()?;
+            // Metal knows no double precision.
+            let dtype = if value.device().is_metal() { DType::F32 } else { DType::F64 };
+            let value = (value.to_dtype(dtype)? * images as f64)?;
+            let weighted = (&value * term.weight)?;
+            loss = Some(match loss {
+                None => weighted,
+                Some(loss) => (loss + weighted)?,
+            });
+            take(sums, &term.name, images, value)?;
+        }
+        loss.map_or(Ok(()), |loss| take(sums, LOSS, images, loss))
+    }
+
+    /// Whether all is finite so far: on the CPU after every step, elsewhere now and then, because asking waits.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] with the term that is not, or the loss where only the sum is not.
+    pub fn guard(&self, phase: &str, at: &Step) -> Result<()> {
+        let Some(sums) = self.phases.get(phase) else { return Ok(()) };
+        let Some(loss) = sums.get(LOSS) else { return Ok(()) };
+        if !loss.value.device().is_cpu() && at.index % LOOK != 0 {
+            return Ok(());
+        }
+        if number(&loss.value)?.is_finite() {
+            return Ok(());
+        }
+        let mut faulty = (LOSS, number(&loss.value)?);
+        for (name, sum) in sums.iter().filter(|(name, _)| *name != LOSS) {
+            let value = number(&sum.value)?;
+            if !value.is_finite() {
+                faulty = (name, value);
+                break;
+            }
+        }
+        let (what, value) = faulty;
+        Err(Error::Diverged { what: format!("{phase}/{what}"), value, epoch: at.epoch, step: at.index })
+    }
+
+    /// The sums in numbers.
+    pub fn sums(&self) -> Result<Sums> {
+        let number = |(name, sum): (&String, &Sum)| Ok((name.clone(), (sum.images, number(&sum.value)?)));
+        let phase = |(name, sums): (&String, &BTreeMap<_, _>)| {
+            Ok((name.clone(), sums.iter().map(number).collect::<Result<_>>()?))
+        };
+        self.phases.iter().map(phase).collect()
+    }
+}
+
+fn take(sums: &mut BTreeMap<String, Sum>, name: &str, images: usize, value: Tensor) -> Result<()> {
+    match sums.get_mut(name) {
+        None => {
+            sums.insert(name.to_owned(), Sum { images: images as u64, value });
+        }
+        Some(sum) => {
+            sum.images += images as u64;
+            // After a resume the sum so far lies on the CPU.
+            sum.value = (sum.value.to_device(value.device())?.to_dtype(value.dtype())? + value)?;
+        }
+    }
+    Ok(())
+}
+
+fn number(value: &Tensor) -> Result<f64> {
+    Ok(value.to_dtype(DType::F64)?.to_scalar()?)
+}
