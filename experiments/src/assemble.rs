@@ -1,5 +1,6 @@
 //! A recipe becomes parts: data, student, teacher, objective, phases.
 
+use crate::cli::Session;
 use crate::network::{Frozen, Weights, fill, find};
 use crate::pixels::expected;
 use crate::recipe::PhaseSpec;
@@ -7,8 +8,10 @@ use crate::summary::{Network, Taught};
 use crate::{Error, Model, Recipe, Result, TermSpec};
 use candle::Device;
 use candle_nn::VarBuilder;
-use sokd_core::{Backbone, Batches, Build, BuildCx, DatasetInfo, Key, LearnSplit, Mode, Split};
-use sokd_data::{Loader, Locations, Sequential};
+use sokd_core::{
+    Backbone, Batches, Build, BuildCx, Dataset, DatasetInfo, Key, LearnSplit, Mode, Split, Step,
+};
+use sokd_data::{Loader, Sequential};
 use sokd_nn::Params;
 use sokd_train::{Descend, Distiller, Phase, TermOf};
 use std::sync::Arc;
@@ -52,9 +55,9 @@ pub struct Teaching {
 ///
 /// # Errors
 /// Whatever a part needs and does not find, in the order data, teacher, student, objective, phases.
-pub fn assemble(recipe: &Recipe, device: &Device) -> Result<Parts> {
-    let key = Key::new(recipe.seed);
-    let dataset = recipe.data.open(&Locations::from_env())?;
+pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
+    let (key, device) = (Key::new(recipe.seed), &session.device);
+    let dataset = session.kept.open(&recipe.data)?;
     let info = dataset.info().clone();
 
     let (teacher, teaching) = teacher(recipe, &info, key, device)?.unzip();
@@ -76,6 +79,8 @@ pub fn assemble(recipe: &Recipe, device: &Device) -> Result<Parts> {
         let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?;
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
+    let distiller = Distiller { student: learner, teacher, terms };
+    probe(&distiller, dataset.as_ref(), key)?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
         train: loader(LearnSplit::Train)?,
@@ -84,8 +89,8 @@ pub fn assemble(recipe: &Recipe, device: &Device) -> Result<Parts> {
         held_out: (info.search > 0).then(|| in_order(Split::Search)).transpose()?,
         student: network(&recipe.student.model, &info)?,
         teacher: teaching,
-        info: DatasetInfo { pixels: learner.info().pixels, ..info },
-        distiller: Distiller { student: learner, teacher, terms },
+        info: DatasetInfo { pixels: distiller.student.info().pixels, ..info },
+        distiller,
         params,
         phases,
     })
@@ -95,11 +100,21 @@ pub fn assemble(recipe: &Recipe, device: &Device) -> Result<Parts> {
 ///
 /// # Errors
 /// None that building the student itself did not raise.
-pub fn judged(model: &Model, params: &Params, seen: &DatasetInfo, device: &Device) -> Result<Box<dyn Backbone>> {
+pub fn judged(
+    model: &Model,
+    params: &Params,
+    seen: &DatasetInfo,
+    device: &Device,
+) -> Result<Box<dyn Backbone>> {
     Ok(model.build(&BuildCx::alone(params.frozen(device).pp("student"), seen))?)
 }
 
-fn student(recipe: &Recipe, data: &DatasetInfo, params: &Params, device: &Device) -> Result<Box<dyn Backbone>> {
+fn student(
+    recipe: &Recipe,
+    data: &DatasetInfo,
+    params: &Params,
+    device: &Device,
+) -> Result<Box<dyn Backbone>> {
     let spec = &recipe.student;
     let start = spec.weights.as_deref().map(find).transpose()?;
     let pixels = match &start {
@@ -123,7 +138,8 @@ fn teacher(
     device: &Device,
 ) -> Result<Option<(Box<dyn Backbone>, Teaching)>> {
     let Some(spec) = &recipe.teacher else { return Ok(None) };
-    let weights = Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
+    let weights =
+        Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
     let Frozen { net, sha256 } = Frozen::load(&spec.model, weights, data, key.fold("teacher"), device)?;
     let teaching = Teaching { network: network(&spec.model, data)?, weights: spec.weights.clone(), sha256 };
     Ok(Some((net, teaching)))
@@ -142,6 +158,15 @@ fn objective(
         Ok(TermOf { name: name.clone(), weight: spec.weight, loss: spec.build(&cx)? })
     };
     recipe.objective.iter().map(term).collect()
+}
+
+/// Shows the objective two images: terms that want a teacher where there is none, or maps of other shapes, say so now
+/// and not after the teacher has been judged. Nothing learns from it.
+fn probe(distiller: &Distiller, dataset: &dyn Dataset, key: Key) -> Result<()> {
+    let rows: Vec<u32> = (0..dataset.info().train.min(2) as u32).collect();
+    let batch = dataset.read(Split::Train, &rows)?;
+    distiller.terms(&batch, Mode::Probe, &None, &Step { epoch: 0, index: 0, key })?;
+    Ok(())
 }
 
 /// A phase, unless none of its groups holds weights: then the parts that it would move are not in this recipe.
@@ -191,11 +216,16 @@ impl Parts {
         let Network { model, parameters, macs } = &self.student;
         let DatasetInfo { name, classes, train, search, test, .. } = &self.info;
         let mut lines = vec![
-            format!("data     {name}: {train} to learn from, {search} held out, {test} to judge by, {} classes", classes.len()),
+            format!(
+                "data     {name}: {train} to learn from, {search} held out, {test} to judge by, {} classes",
+                classes.len()
+            ),
             format!("student  {model}: {parameters} parameters, {macs} multiplications for an image"),
         ];
         if let Some(Teaching { network: Network { model, parameters, macs }, weights, .. }) = &self.teacher {
-            lines.push(format!("teacher  {model} from {weights}: {parameters} parameters, {macs} multiplications"));
+            lines.push(format!(
+                "teacher  {model} from {weights}: {parameters} parameters, {macs} multiplications"
+            ));
         }
         lines.extend(self.distiller.terms.iter().map(|term| format!("term     {}", term.name)));
         lines.extend(self.phases.iter().map(|phase| {

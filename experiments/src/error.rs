@@ -7,9 +7,9 @@ pub enum Error {
     /// A setting that does not fit.
     #[error("{0}")]
     Misfit(Box<Misfit>),
-    /// A part failed.
-    #[error(transparent)]
-    Part(#[from] sokd_core::Error),
+    /// A part failed. Its message is whole, so it is no source besides.
+    #[error("{0}")]
+    Part(sokd_core::Error),
     /// A run directory that holds a finished run of another recipe, or of this one.
     #[error("{} holds a finished run", dir.display())]
     Finished {
@@ -109,6 +109,12 @@ impl Error {
             }
             _ => return None,
         })
+    }
+}
+
+impl From<sokd_core::Error> for Error {
+    fn from(error: sokd_core::Error) -> Self {
+        Self::Part(error)
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// Failed: reading, writing, the network, or a bug.
+    /// Failed: reading or writing, or a file that is not what it should be.
     Failed = 1,
     /// The command line or a recipe does not fit.
     Usage = 2,
@@ -36,12 +36,13 @@ impl From<Exit> for ExitCode {
 /// The table of exit codes, as `sokd --help` prints it.
 pub const TABLE: &str = "Exit codes:
     0  done
-    1  failed (reading, writing, network, or a bug)
+    1  failed (reading, writing, or a file that is not what it should be)
     2  the command line or a recipe does not fit
     3  training has diverged (a loss is not finite)
     4  a check did not hold (eval --min, data verify, a teacher's expected accuracy)
    66  a file that is needed is missing
    69  the hub cannot be reached, and is needed
    75  stopped with a checkpoint, or another process works there: run again
+  101  a bug
   130  stopped at once by a second Ctrl-C
   143  stopped at once by a second TERM";

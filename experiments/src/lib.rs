@@ -6,6 +6,7 @@ pub mod environment;
 mod error;
 mod exit;
 mod hub;
+mod kept;
 mod log;
 mod logits;
 mod misfit;

@@ -3,15 +3,18 @@
 use crate::assemble::{Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
+use crate::kept::{Kept, Said};
 use crate::rundir::{Found, RunDir, State};
-use crate::summary::{Summary, Taught};
+use crate::summary::Summary;
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
 use sokd_core::{Key, Split};
 use sokd_nn::Ema;
 use sokd_train::{
-    Checkpoints, EpochReport, Exam, JsonLines, Observer, Outcome, Progress, StepReport, Stop, Training, fit, predictions,
+    Checkpoints, EpochReport, Exam, JsonLines, Observer, Outcome, Progress, StepReport, Stop, Training, fit,
+    predictions,
 };
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -42,7 +45,7 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         return Ok(*summary);
     }
     // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
-    let parts = assemble(&resolved.recipe, &options.session.device)?;
+    let parts = assemble(&resolved.recipe, options.session)?;
     if options.force {
         dir.clear()?;
     }
@@ -54,8 +57,7 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         Err(Error::Stopped { step, .. }) => {
             dir.stand(State::Stopped, *step, Some((Exit::TryAgain, "it was asked to".into())))?;
         }
-        // The first word counts: a disk too full for the checkpoint is too full for this too.
-        Err(error) => drop(dir.stand(State::Failed, 0, Some((error.exit(), error.to_string())))),
+        Err(error) => dir.fail(error),
     }
     outcome
 }
@@ -75,7 +77,8 @@ fn train(
     if let Some(warning) = found.as_ref().and_then(|found| found.warning.as_ref()) {
         stage.say(warning);
     }
-    let (guesses, taught) = ask_teacher(recipe, &parts)?.unzip();
+    let said = ask_teacher(recipe, &parts, &options.session.kept)?;
+    let guesses = said.as_ref().map(|said| &said.guesses);
 
     let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
     let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
@@ -88,12 +91,12 @@ fn train(
         teacher: teacher.cloned(),
         every: recipe.evaluate.every.max(1),
     };
-    let mut exams = vec![exam("test", Split::Test, net(&params)?, test.as_ref(), guesses.as_ref())];
+    let mut exams = vec![exam("test", Split::Test, net(&params)?, test.as_ref(), guesses)];
     if let Some(held_out) = &held_out {
         exams.push(exam("search", Split::Search, net(&params)?, held_out.as_ref(), None));
     }
     if let Some(ema) = &ema {
-        exams.push(exam("ema-test", Split::Test, net(ema.params())?, test.as_ref(), guesses.as_ref()));
+        exams.push(exam("ema-test", Split::Test, net(ema.params())?, test.as_ref(), guesses));
     }
     let mut training = Training {
         distiller,
@@ -128,7 +131,13 @@ fn train(
         }
     };
     student::save(dir, resolved, &training.params, &info, &progress)?;
-    let summary = Summary::of(resolved, &progress, &metrics, (student, taught), environment)?;
+    let summary = Summary::of(
+        resolved,
+        &progress,
+        &metrics,
+        (student, said.map(|said| said.taught.clone())),
+        environment,
+    )?;
     dir.write_json("summary.json", &summary)?;
     Ok(summary)
 }
@@ -138,28 +147,37 @@ fn train(
 /// # Errors
 /// [`Error::Unmet`] when that is not what the recipe expects: then images, normalisation or weights are not what they
 /// should be, and it is better to know before the first step.
-fn ask_teacher(recipe: &Recipe, parts: &Parts) -> Result<Option<(Vec<u32>, Taught)>> {
-    let (Some(net), Some(teaching), Some(spec)) = (&parts.distiller.teacher, &parts.teacher, &recipe.teacher) else {
+fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept) -> Result<Option<Arc<Said>>> {
+    let (Some(net), Some(teaching), Some(spec)) = (&parts.distiller.teacher, &parts.teacher, &recipe.teacher)
+    else {
         return Ok(None);
     };
-    let guesses = predictions(net.as_ref(), parts.test.as_ref())?;
-    let mut correct = 0;
-    let mut seen = guesses.iter();
-    for batch in parts.test.epoch(0, 0) {
-        let labels = batch?.labels.to_vec1::<u32>().map_err(sokd_core::Error::from)?;
-        correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
+    let ask = || {
+        let guesses = predictions(net.as_ref(), parts.test.as_ref())?;
+        let mut correct = 0;
+        let mut seen = guesses.iter();
+        for batch in parts.test.epoch(0, 0) {
+            let labels = batch?.labels.to_vec1::<u32>().map_err(sokd_core::Error::from)?;
+            correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
+        }
+        let top1 = 100.0 * correct as f64 / guesses.len().max(1) as f64;
+        Ok(Said { guesses, taught: teaching.judged(top1) })
+    };
+    // Drawn weights depend on the seed; all others are told apart by their digest.
+    let weights = teaching.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
+    let said =
+        kept.ask(&format!("{weights} {:?} {:?} {:?}", spec.model, net.info().pixels, recipe.data), ask)?;
+    let (name, top1) = (spec.model.label(), said.taught.top1);
+    match spec.expect.filter(|_| teaching.sha256.is_some()) {
+        Some(expect) if (top1 - expect.top1).abs() > expect.within + 1e-9 => {
+            let (wanted, within) = (expect.top1, expect.within);
+            Err(Error::Unmet(format!(
+                "the teacher {name} has {top1:.2} % on the test images, and {wanted} ± {within} % was expected: \
+                 check its weights, its pixel statistics and the data"
+            )))
+        }
+        _ => Ok(Some(said)),
     }
-    let top1 = 100.0 * correct as f64 / guesses.len().max(1) as f64;
-    if let Some(expect) = spec.expect.filter(|_| teaching.sha256.is_some())
-        && (top1 - expect.top1).abs() > expect.within + 1e-9
-    {
-        let (name, wanted, within) = (spec.model.label(), expect.top1, expect.within);
-        return Err(Error::Unmet(format!(
-            "the teacher {name} has {top1:.2} % on the test images, and {wanted} ± {within} % was expected: \
-             check its weights, its pixel statistics and the data"
-        )));
-    }
-    Ok(Some((guesses, teaching.judged(top1))))
 }
 
 /// Asks for a checkpoint now and then.

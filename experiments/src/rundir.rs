@@ -1,8 +1,8 @@
 //! A run's directory: what stands in it, and who may write there.
 
 use crate::environment::{Environment, utc};
-use crate::overlay::{Document, Setting};
 use crate::log::Log;
+use crate::overlay::{Document, Setting};
 use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
@@ -31,7 +31,9 @@ pub struct RunDir {
     path: PathBuf,
     /// Held open: the system frees the lock with the process, however that ends.
     _lock: File,
+    /// Whether its status says how it ended.
     settled: bool,
+    step: u64,
 }
 
 /// What stands in a run's directory.
@@ -51,7 +53,7 @@ pub enum Found {
 pub struct Status {
     /// What it does.
     pub state: State,
-    /// Steps done and saved.
+    /// Steps done when this was written.
     pub step: u64,
     /// The exit code, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +101,7 @@ impl RunDir {
             Err(TryLockError::Error(error)) => return Err(sokd_core::Error::io(&name)(error).into()),
         }
         file::sweep(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock, settled: true })
+        Ok(Self { path: path.to_owned(), _lock: lock, settled: true, step: 0 })
     }
 
     /// Where it is.
@@ -157,7 +159,8 @@ impl RunDir {
     pub fn describe(&self, resolved: &Resolved, here: Environment) -> Result<Environment> {
         let before = std::fs::read(self.join("env.json")).ok();
         let before: Option<Environment> = before.and_then(|text| serde_json::from_slice(&text).ok());
-        let environment = Environment { started: before.map_or(here.started, |before| before.started), ..here };
+        let environment =
+            Environment { started: before.map_or(here.started, |before| before.started), ..here };
         self.write_json("env.json", &environment)?;
         if !self.join("config.toml").exists() {
             let origins: serde_json::Map<String, serde_json::Value> =
@@ -184,7 +187,15 @@ impl RunDir {
         let written = utc(SystemTime::now());
         self.write_json("status.json", &Status { state, step, exit_code, problem, written })?;
         self.settled = state != State::Running;
+        self.step = step;
         Ok(())
+    }
+
+    /// Writes down what ended the run, as far as the system lets it: a disk too full for a checkpoint is too full for
+    /// this too, and the first word counts.
+    pub fn fail(&mut self, error: &Error) {
+        self.log().say(&format!("fails: {error}")).ok();
+        self.stand(State::Failed, self.step, Some((error.exit(), error.to_string()))).ok();
     }
 
     /// A file of the run, whole or not at all.
@@ -213,7 +224,7 @@ impl Drop for RunDir {
     fn drop(&mut self) {
         if !self.settled {
             let problem = "the program broke off: a bug".to_owned();
-            self.stand(State::Failed, 0, Some((Exit::Failed, problem))).ok();
+            self.stand(State::Failed, self.step, Some((Exit::Failed, problem))).ok();
         }
     }
 }

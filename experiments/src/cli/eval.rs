@@ -18,16 +18,16 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd eval resnet20_a --weights resnet20-12fca82f.th --data cifar10 --json
-  sokd eval resnet56 --weights hub://owner/repository@revision/model.safetensors --data cifar100 --min 72
+  sokd eval resnet56 --weights hub://owner/name@main/model.safetensors --data cifar100 --min 72
   sokd eval resnet8x4 --weights run:runs/latest --data cifar100 --logits logits.npy")]
 pub struct Eval {
-    /// Which network: a name, or a table such as `{ type = \"cifar-resnet\", depth = 20 }`.
+    /// Which network: a name, or a table such as `{ type = "cifar-resnet", depth = 20 }`.
     #[arg(value_parser = model, add = names(&[Kind::Models]))]
     model: Model,
     /// A file, `hub://owner/repository@revision/file`, or `run:<run directory>`.
     #[arg(long)]
     weights: String,
-    /// Which images: a name, or a table such as `{ type = \"image-folder\", path = \"...\" }`.
+    /// Which images: a name, or a table such as `{ type = "image-folder", path = "..." }`.
     #[arg(long, value_parser = data, add = names(&[Kind::Datasets]))]
     data: DataSpec,
     /// Which part of them.
@@ -128,7 +128,10 @@ impl Eval {
 impl std::fmt::Display for Judgement {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { model, data, split, correct, total, top1, top5, loss, ece, seconds, .. } = self;
-        writeln!(out, "{model} on {data} ({split}): {correct} of {total} right, top-1 {top1:.2} %, top-5 {top5:.2} %")?;
+        writeln!(
+            out,
+            "{model} on {data} ({split}): {correct} of {total} right, top-1 {top1:.2} %, top-5 {top5:.2} %"
+        )?;
         write!(out, "cross-entropy {loss:.4}, calibration error {ece:.4}, {seconds:.1} s")
     }
 }

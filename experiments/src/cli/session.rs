@@ -1,23 +1,28 @@
+use crate::kept::Kept;
 use crate::progress::Stage;
 use crate::{Error, Misfit, Result};
 use clap::Args;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
+
+/// What the help calls them.
+const EVERYWHERE: &str = "Options of every command";
 
 /// What every verb understands.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Common {
     /// Threads of the kernels; all cores by default. Results are the same for any number.
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// `cpu`, `cuda:0`, `metal`.
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "DEVICE", default_value = "cpu")]
     device: String,
     /// Says more: -v what happens, -vv how.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Says less: no progress, only results and errors.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, conflicts_with = "verbose")]
     quiet: bool,
 }
 
@@ -30,6 +35,8 @@ pub struct Session {
     pub device_name: String,
     /// Where progress is shown.
     pub stage: Stage,
+    /// What its runs share.
+    pub kept: Arc<Kept>,
     /// Whether only results and errors are shown.
     pub quiet: bool,
 }
@@ -57,7 +64,13 @@ impl Session {
         // A second session in one process, as in tests, keeps the first one's log.
         log.without_time().try_init().ok();
         let device = device(&common.device)?;
-        Ok(Self { device, device_name: common.device.clone(), stage: Stage::new(common.quiet), quiet: common.quiet })
+        Ok(Self {
+            device,
+            device_name: common.device.clone(),
+            stage: Stage::new(common.quiet),
+            kept: Arc::default(),
+            quiet: common.quiet,
+        })
     }
 }
 

@@ -32,7 +32,7 @@ impl Train {
     pub fn run(&self, session: &Session) -> Result<()> {
         let resolved = self.which.resolve()?;
         if self.dry_run {
-            let parts = crate::assemble::assemble(&resolved.recipe, &session.device)?;
+            let parts = crate::assemble::assemble(&resolved.recipe, session)?;
             return print(parts.describe());
         }
         let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));

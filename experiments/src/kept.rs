@@ -1,0 +1,64 @@
+//! What the runs of one process share, so that a table reads its images and asks its teachers once.
+
+use crate::summary::Taught;
+use sokd_core::{Dataset, Result};
+use sokd_data::{DataSpec, Locations};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a teacher says of the test images, and how often it is right.
+#[derive(Debug)]
+pub struct Said {
+    /// Its guess for each image, in order.
+    pub guesses: Vec<u32>,
+    /// Who it is, and how good.
+    pub taught: Taught,
+}
+
+/// What was read and asked before.
+#[derive(Default)]
+pub struct Kept {
+    images: Mutex<Vec<(DataSpec, Arc<dyn Dataset>)>>,
+    said: Mutex<Vec<(String, Arc<Said>)>>,
+}
+
+impl Kept {
+    /// A data set, read or drawn when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`DataSpec::open`].
+    pub fn open(&self, spec: &DataSpec) -> Result<Arc<dyn Dataset>> {
+        let mut images = held(&self.images);
+        if let Some((_, dataset)) = images.iter().find(|(known, _)| known == spec) {
+            return Ok(Arc::clone(dataset));
+        }
+        let dataset = spec.open(&Locations::from_env())?;
+        images.push((spec.clone(), Arc::clone(&dataset)));
+        Ok(dataset)
+    }
+
+    /// What a teacher says, asked when it is first wanted. `key` tells teachers, their weights and their images apart.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub fn ask(&self, key: &str, ask: impl FnOnce() -> crate::Result<Said>) -> crate::Result<Arc<Said>> {
+        let mut said = held(&self.said);
+        if let Some((_, known)) = said.iter().find(|(known, _)| known == key) {
+            return Ok(Arc::clone(known));
+        }
+        let answer = Arc::new(ask()?);
+        said.push((key.to_owned(), Arc::clone(&answer)));
+        Ok(answer)
+    }
+}
+
+/// What a thread that panicked left is whole: entries are added last.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<String> = held(&self.images).iter().map(|(spec, _)| spec.name()).collect();
+        out.debug_struct("Kept").field("images", &names).finish_non_exhaustive()
+    }
+}
