@@ -4,7 +4,7 @@ mod small;
 
 use candle::{DType, Device, Tensor, Var};
 use small::{Broken, Images, Small, phase, term};
-use sokd_core::{Backbone, Batches, Error, Key, Mode, Result, Step};
+use sokd_core::{Batches, Error, Key, Mode, Result, Step};
 use sokd_nn::{Moment, Params};
 use sokd_train::{
     Distiller, Hand, Observer, Outcome, Progress, Schedule, StepReport, Stop, Tally, evaluate, fit, metrics,
