@@ -15,9 +15,10 @@ const WRAPPERS: [&str; 9] =
 /// The network that a file holds, or the one of its networks that `key` names.
 pub(super) fn decode(bytes: &[u8], key: Option<&str>) -> Result<Checkpoint, Fault> {
     let (groups, foreign) = match bytes {
+        // First of all: the eight bytes before it are a length, which may begin as any other format does.
+        [_, _, _, _, _, _, _, _, b'{', ..] => (vec![safe(bytes)?], Vec::new()),
         [b'P', b'K', 3, 4, ..] => pickled(&torch::zip(bytes)?, bytes.len())?,
         [0x80, ..] => pickled(&torch::legacy(bytes)?, bytes.len())?,
-        [_, _, _, _, _, _, _, _, b'{', ..] => (vec![safe(bytes)?], Vec::new()),
         _ => return Err(neither(bytes)),
     };
     let Group { path, views } = group::choose(groups, key)?;

@@ -19,8 +19,13 @@ const TENSORS: [(&str, &str); 3] = [
 ];
 const PARAMETERS: [(&str, &str); 2] =
     [("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state")];
-/// What is a dictionary to us.
-const KNOWN: [(&str, &str); 2] = [("collections", "OrderedDict"), ("collections", "defaultdict")];
+/// Python's own containers.
+const CONTAINERS: [(&str, &str); 4] = [
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("__builtin__", "set"),
+    ("builtins", "set"),
+];
 
 /// What a file holds: the objects, and the numbers of their tensors, by the name of the storage.
 pub(super) struct Saved<'f> {
@@ -190,8 +195,9 @@ impl<'f> Saved<'f> {
             Node::Call(call) => self.graph.class(call.class),
             _ => None,
         });
-        called
-            .filter(|class| !TENSORS.contains(class) && !PARAMETERS.contains(class) && !KNOWN.contains(class))
+        called.filter(|class| {
+            !TENSORS.contains(class) && !PARAMETERS.contains(class) && !CONTAINERS.contains(class)
+        })
     }
 
     /// The view that such arguments describe.
