@@ -7,15 +7,9 @@ pub enum Error {
     /// A setting that does not fit.
     #[error("{0}")]
     Misfit(Box<Misfit>),
-    /// A part failed. Its message is whole, so it is no source besides.
-    #[error("{0}")]
+    /// A part failed. Its message is whole, so it is no source besides; its remedy is [`Error::remedy`].
+    #[error("{}", apart(.0).0)]
     Part(sokd_core::Error),
-    /// A run directory that holds a finished run of another recipe, or of this one.
-    #[error("{} holds a finished run", dir.display())]
-    Finished {
-        /// The run directory.
-        dir: PathBuf,
-    },
     /// A run directory whose checkpoint belongs to another recipe.
     #[error("{} holds a run of another recipe: {difference}", dir.display())]
     OtherRecipe {
@@ -58,7 +52,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         use sokd_core::Error as Part;
         match self {
-            Self::Misfit(_) | Self::Finished { .. } | Self::OtherRecipe { .. } => Exit::Usage,
+            Self::Misfit(_) | Self::OtherRecipe { .. } => Exit::Usage,
             Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
             Self::Unmet(_) => Exit::Unmet,
             Self::Cells { first, .. } => first.exit(),
@@ -85,9 +79,6 @@ impl Error {
         Some(match self {
             Self::Misfit(misfit) => return misfit.help.clone(),
             Self::Cells { first, .. } => return first.remedy(),
-            Self::Finished { .. } => {
-                "`sokd report` shows it; --force runs it again from the start and replaces it".into()
-            }
             Self::OtherRecipe { .. } => {
                 "choose another --run-dir, or --force to replace what is there".into()
             }
@@ -107,8 +98,18 @@ impl Error {
                 "the last checkpoint before it is kept; a lower learning rate, warm-up or clipping may help"
                     .into()
             }
+            Self::Part(error) => return apart(error).1,
             _ => return None,
         })
+    }
+}
+
+/// The libraries' messages end in their remedy; here it stands apart.
+fn apart(error: &sokd_core::Error) -> (String, Option<String>) {
+    let text = error.to_string();
+    match text.split_once("\n  remedy: ") {
+        Some((problem, remedy)) => (problem.to_owned(), Some(remedy.to_owned())),
+        None => (text, None),
     }
 }
 

@@ -1,7 +1,9 @@
 use crate::Result;
+use miette::MietteHandlerOpts;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use textwrap::{WordSeparator, WordSplitter};
 
 /// A line, or several, on the standard output. A reader who has seen enough (`sokd list | head`) is no error.
 pub fn print(text: impl AsRef<str>) -> Result<()> {
@@ -27,5 +29,11 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// An error and its remedy on the standard error. A closed one is no reason to break off.
 pub fn complain(error: crate::Error) {
+    // Lines end at spaces only, so that a path can be copied. A hook that is set already is this one.
+    miette::set_hook(Box::new(|_| {
+        let options = MietteHandlerOpts::new().break_words(false).word_splitter(WordSplitter::NoHyphenation);
+        Box::new(options.word_separator(WordSeparator::AsciiSpace).build())
+    }))
+    .ok();
     writeln!(std::io::stderr(), "{:?}", miette::Report::new(error)).ok();
 }
