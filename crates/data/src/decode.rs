@@ -33,6 +33,11 @@ pub(crate) fn picture_of(content: &Content, size: [usize; 2]) -> Result<Vec<u8>>
     Ok(found.pixels)
 }
 
+/// How many threads can really run at a time.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Images decoded at a time: enough to keep all cores busy, few enough not to hold everything twice.
 const AT_A_TIME: usize = 2048;
 
@@ -42,7 +47,7 @@ pub(crate) fn fill<T: Sync>(
     items: &[T],
     pixels: impl Fn(&T) -> Result<Vec<u8>> + Sync,
 ) -> Result<()> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores();
     for some in items.chunks(AT_A_TIME) {
         let decoded: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
             let decode = |share| {

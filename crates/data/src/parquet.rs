@@ -16,7 +16,7 @@ const LABELS: [&str; 2] = ["fine_label", "label"];
 
 /// Appends the rows of one parquet file as the Hub writes them: PNG in a column of `struct{bytes, path}`, labels in
 /// another. Columns are found by name, never by place or type.
-pub(crate) fn read(shelf: &mut Shelf, name: &str, manifest: &Manifest, images: &mut Images) -> Result<()> {
+pub(crate) fn read(shelf: &Shelf, name: &str, manifest: &Manifest, images: &mut Images) -> Result<()> {
     let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
     let remedy = manifest.remedy();
     let wrong = |problem: String| Error::file(&path, None, problem, &remedy);

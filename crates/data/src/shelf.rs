@@ -3,6 +3,7 @@ use sokd_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 /// The files of one release by name: those of a folder, or of the archive that they come in.
 ///
@@ -18,7 +19,7 @@ pub(crate) struct Shelf {
 #[derive(Debug)]
 enum Kept {
     OnDisk(PathBuf),
-    Read(Vec<u8>),
+    Read(Content),
 }
 
 impl Shelf {
@@ -59,7 +60,7 @@ impl Shelf {
             if let (true, Some(short)) = (member.header().entry_type().is_file(), short) {
                 let mut bytes = Vec::new();
                 member.read_to_end(&mut bytes).map_err(|error| torn(&place.join(&name), &error))?;
-                files.insert(short.to_owned(), Kept::Read(bytes));
+                files.insert(short.to_owned(), Kept::Read(Content::new(&place.join(short), bytes, remedy)));
             }
         }
         // The checksum stands behind the last member: only a reader that goes to the end sees it.
@@ -85,6 +86,34 @@ impl Shelf {
         }
     }
 
+    /// Reads files at the same time, for those that must be unpacked take long; they stay on the shelf.
+    pub fn load(&mut self, names: &[&str]) -> Result<()> {
+        let (files, remedy) = (&self.files, &self.remedy);
+        let read: Vec<(&str, Result<Content>)> = std::thread::scope(|scope| {
+            let started = names.iter().filter_map(|&name| match files.get(name)? {
+                Kept::OnDisk(path) => Some((name, scope.spawn(move || Content::read(path, remedy)))),
+                Kept::Read(_) => None,
+            });
+            let started: Vec<_> = started.collect();
+            let joined = |(name, reader): (_, ScopedJoinHandle<'_, _>)| {
+                (name, reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            };
+            started.into_iter().map(joined).collect()
+        });
+        for (name, content) in read {
+            self.files.insert(name.to_owned(), Kept::Read(content?));
+        }
+        Ok(())
+    }
+
+    /// The content of a file that was read.
+    pub fn read(&self, name: &str) -> Option<&Content> {
+        match self.files.get(name)? {
+            Kept::Read(content) => Some(content),
+            Kept::OnDisk(_) => None,
+        }
+    }
+
     /// Takes a file's content off the shelf.
     ///
     /// # Errors
@@ -92,7 +121,7 @@ impl Shelf {
     pub fn take(&mut self, name: &str) -> Result<Content> {
         match self.files.remove(name) {
             Some(Kept::OnDisk(path)) => Content::read(&path, &self.remedy),
-            Some(Kept::Read(bytes)) => Ok(Content::new(&self.place.join(name), bytes, &self.remedy)),
+            Some(Kept::Read(content)) => Ok(content),
             None => Err(Error::Missing {
                 path: self.place.join(name),
                 what: "a file of the release".into(),

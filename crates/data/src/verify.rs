@@ -1,10 +1,9 @@
 use crate::DataSpec;
-use crate::content::unpacked_name;
 use crate::locations::Locations;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::{Entry, Form, Manifest};
 use md5::Md5;
 use sha2::{Digest, Sha256};
-use sokd_core::{Error, Result};
+use sokd_core::{Dataset, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// What [`verify`] found.
@@ -65,38 +64,53 @@ pub fn verify(name: &str, locations: &Locations) -> Result<Report> {
         let problem = format!("no digests are on record for `{name}`; they are for {}", known.join(", "));
         return Err(Error::setting("data verify", problem));
     };
-    let shelf = manifest.shelf(None, locations)?;
+    let mut shelf = manifest.shelf(None, locations)?;
     let mut checks = Vec::new();
     if shelf.place.is_file() {
-        checks.extend(check(manifest, &shelf.place)?);
-    } else {
-        for entry in &manifest.files {
-            if let Some(path) = shelf.on_disk(entry.stem()) {
-                checks.extend(check(manifest, path)?);
-            }
-        }
+        let official = manifest.files.iter().find(|entry| is_called(&shelf.place, entry));
+        checks.extend(official.map(|entry| check_file(entry, &shelf.place)).transpose()?);
+    }
+    let on_disk = |entry: &&Entry| shelf.on_disk(entry.stem()).is_some();
+    let entries: Vec<&Entry> = manifest.files.iter().filter(on_disk).collect();
+    // A manifest that names a packed file means its bytes; one that names what is inside means that.
+    let inside = |entry: &&&Entry| {
+        entry.name == entry.stem() && !shelf.on_disk(entry.stem()).is_some_and(|path| is_called(path, entry))
+    };
+    let packed: Vec<&str> = entries.iter().filter(inside).map(|entry| entry.stem()).collect();
+    shelf.load(&packed)?;
+    for entry in entries {
+        checks.push(match (shelf.read(entry.stem()), shelf.on_disk(entry.stem())) {
+            (Some(content), _) => check(entry, &content.path, &content.bytes),
+            (None, Some(path)) => check_file(entry, path)?,
+            (None, None) => continue,
+        });
     }
     let place = shelf.place.clone();
-    drop(shelf);
-    let info = spec.open(locations)?.info().clone();
+    let info = match manifest.form(&shelf) {
+        Some(Form::Idx) => spec.open(locations)?.info().clone(),
+        // What was unpacked for its digest is not unpacked again.
+        _ => crate::cifar::read(manifest, shelf, None)?.info().clone(),
+    };
     Ok(Report { name: name.to_owned(), place, checks, train: info.train, test: info.test })
 }
 
-/// The check of one file; none where the manifest does not know its name.
-fn check(manifest: &Manifest, path: &Path) -> Result<Option<Check>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let entry = |name: &str| manifest.files.iter().find(|entry| entry.name == name);
-    // A manifest that names the packed file means its bytes; one that names what is inside means that.
-    let (entry, bytes) = if let Some(entry) = entry(&name) {
-        (entry, std::fs::read(path).map_err(Error::io(path))?)
-    } else if let Some(entry) = entry(unpacked_name(&name)) {
-        (entry, crate::content::Content::read(path, &manifest.remedy())?.bytes)
-    } else {
-        return Ok(None);
-    };
-    let sha256 = hex(&Sha256::digest(&bytes));
-    let verdict = verdict(entry, &sha256, &bytes);
-    Ok(Some(Check { path: path.to_owned(), sha256, verdict }))
+fn is_called(path: &Path, entry: &Entry) -> bool {
+    path.file_name().is_some_and(|name| name == entry.name.as_str())
+}
+
+fn check_file(entry: &Entry, path: &Path) -> Result<Check> {
+    let mut check = check(entry, path, &std::fs::read(path).map_err(Error::io(path))?);
+    if !is_called(path, entry) {
+        // On record is the packed file, and this is what came out of it.
+        check.verdict = Verdict::Unknown;
+    }
+    Ok(check)
+}
+
+fn check(entry: &Entry, path: &Path, bytes: &[u8]) -> Check {
+    let sha256 = hex(&Sha256::digest(bytes));
+    let verdict = verdict(entry, &sha256, bytes);
+    Check { path: path.to_owned(), sha256, verdict }
 }
 
 fn verdict(entry: &Entry, sha256: &str, bytes: &[u8]) -> Verdict {

@@ -3,6 +3,7 @@
 mod binary;
 mod pickle;
 
+use crate::decode::cores;
 use crate::manifest::{ForUse, Form, Manifest};
 use crate::shelf::Shelf;
 use crate::{Images, Locations, Memory, Source, parquet};
@@ -68,20 +69,24 @@ impl Cifar {
 }
 
 /// A CIFAR set from the files of a shelf, with the first of its training images or all that are there.
-fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) -> Result<Memory> {
+pub(crate) fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) -> Result<Memory> {
     let form = manifest.form(&shelf).ok_or_else(|| manifest.incomplete(&shelf))?;
-    let mut part = |part: ForUse| -> Result<Images> {
-        let mut images = Images::of_size(manifest.size);
-        for (name, expected) in manifest.parts(&shelf, form, part) {
+    let parts = |part| manifest.parts(&shelf, form, part).into_iter().map(move |file| (part, file));
+    let files: Vec<_> = parts(ForUse::Train).chain(parts(ForUse::Test)).collect();
+    let (mut train, mut test) = (Images::of_size(manifest.size), Images::of_size(manifest.size));
+    for some in files.chunks(cores()) {
+        if form != Form::Parquet {
+            shelf.load(&some.iter().map(|(_, (name, _))| name.as_str()).collect::<Vec<_>>())?;
+        }
+        for (part, (name, expected)) in some {
+            let images = if *part == ForUse::Train { &mut train } else { &mut test };
             match form {
-                Form::Parquet => parquet::read(&mut shelf, &name, manifest, &mut images)?,
-                Form::Pickle => pickle::read(&shelf.take(&name)?, manifest, &mut images)?,
-                _ => binary::read(&shelf.take(&name)?, expected, manifest, &mut images)?,
+                Form::Parquet => parquet::read(&shelf, name, manifest, images)?,
+                Form::Pickle => pickle::read(&shelf.take(name)?, manifest, images)?,
+                _ => binary::read(&shelf.take(name)?, *expected, manifest, images)?,
             }
         }
-        Ok(images)
-    };
-    let (mut train, test) = (part(ForUse::Train)?, part(ForUse::Test)?);
+    }
     if let Some(first) = first {
         if first > train.len() {
             let problem = format!("{first} training images are asked for, and {} are there", train.len());

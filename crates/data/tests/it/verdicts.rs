@@ -20,6 +20,30 @@ fn a_file_that_is_not_the_official_one_is_wrong_and_not_unreadable() {
 }
 
 #[test]
+fn a_record_of_a_packed_file_says_nothing_of_what_was_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("mnist");
+    std::fs::create_dir(&place).unwrap();
+    for part in ["train", "t10k"] {
+        let (images, labels) =
+            ([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 99], [0, 0, 8, 1, 0, 0, 0, 1, 7]);
+        std::fs::write(place.join(format!("{part}-images-idx3-ubyte")), images).unwrap();
+        std::fs::write(place.join(format!("{part}-labels-idx1-ubyte.gz")), gzip(&labels)).unwrap();
+    }
+    let report = verify("mnist", &Locations::new([dir.path()])).unwrap();
+    let verdicts: Vec<bool> = report.checks.iter().map(|check| check.verdict == Verdict::Unknown).collect();
+    assert_eq!((verdicts.as_slice(), report.train), (&[true, false, true, false][..], 1));
+    assert!(!report.is_right());
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    std::io::copy(&mut flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()), &mut packed)
+        .unwrap();
+    packed
+}
+
+#[test]
 fn what_has_no_record_says_so() {
     let error = verify("shapes", &Locations::default()).unwrap_err().to_string();
     assert!(error.contains("they are for cifar10, cifar100, fashion-mnist, mnist"), "{error}");
