@@ -114,14 +114,12 @@ impl Backbone for Net {
         &self.info
     }
 
-    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let _ = mode;
+    fn stem(&self, images: &Tensor, _: Mode) -> Result<Tensor> {
         self.stem.forward(&normalize(images, self.info.pixels.mean, self.info.pixels.std)?)
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let blocks = self.stages[index].iter();
-        let map = blocks.into_iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
+        let map = self.stages[index].iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
         Ok(Stage { map, preact: None })
     }
 
