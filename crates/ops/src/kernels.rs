@@ -10,9 +10,12 @@ mod pack;
 mod pass;
 mod rows;
 mod shares;
+mod sum;
 mod tile;
 mod together;
 mod weights;
+
+pub(crate) use sum::sum;
 
 #[cfg(test)]
 mod tests;
