@@ -5,6 +5,7 @@
     reason = "vector instructions reach only what is inlined into a function that has them"
 )]
 
+mod add;
 mod backend;
 mod composed;
 mod conv;
@@ -23,6 +24,7 @@ mod simd;
 mod threads;
 mod update;
 
+pub use add::add;
 pub use backend::{Backend, backend, with_backend};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;
