@@ -52,7 +52,15 @@ impl Error {
     pub fn exit(&self) -> Exit {
         use sokd_core::Error as Part;
         match self {
-            Self::Misfit(_) | Self::OtherRecipe { .. } => Exit::Usage,
+            Self::Misfit(_)
+            | Self::OtherRecipe { .. }
+            | Self::Part(
+                Part::Setting { .. }
+                | Part::NoTeacher(_)
+                | Part::NoStudent(_)
+                | Part::NoData(_)
+                | Part::NoStage { .. },
+            ) => Exit::Usage,
             Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
             Self::Unmet(_) => Exit::Unmet,
             Self::Cells { first, .. } => first.exit(),
@@ -62,13 +70,6 @@ impl Error {
             Self::Part(Part::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 Exit::NoInput
             }
-            Self::Part(
-                Part::Setting { .. }
-                | Part::NoTeacher(_)
-                | Part::NoStudent(_)
-                | Part::NoData(_)
-                | Part::NoStage { .. },
-            ) => Exit::Usage,
             Self::Part(_) => Exit::Failed,
         }
     }
@@ -99,7 +100,7 @@ impl Error {
                     .into()
             }
             Self::Part(error) => return apart(error).1,
-            _ => return None,
+            Self::Unmet(_) => return None,
         })
     }
 }

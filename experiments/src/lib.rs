@@ -22,6 +22,7 @@ mod run;
 pub mod rundir;
 pub mod shipped;
 pub mod signals;
+pub mod stopwatch;
 mod student;
 mod summary;
 pub mod table;

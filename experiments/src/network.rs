@@ -3,7 +3,6 @@
 use crate::pixels::{self, Pixels};
 use crate::{Model, Result, hub, rundir};
 use candle::Device;
-use sha2::{Digest, Sha256};
 use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
 use sokd_data::Locations;
 use sokd_models::weights;
@@ -35,7 +34,13 @@ impl Frozen {
     /// # Errors
     /// A file that is missing, torn or another than its digest says, weights of another network, and weights for
     /// other classes than the data has.
-    pub fn load(model: &Model, weights: Weights<'_>, data: &DatasetInfo, key: Key, device: &Device) -> Result<Self> {
+    pub fn load(
+        model: &Model,
+        weights: Weights<'_>,
+        data: &DatasetInfo,
+        key: Key,
+        device: &Device,
+    ) -> Result<Self> {
         let params = Params::new(key);
         let build = |pixels| {
             let data = DatasetInfo { pixels, ..data.clone() };
@@ -47,7 +52,7 @@ impl Frozen {
         }
         let path = find(weights.from)?;
         let net = build(pixels::expected(weights.pixels, Some(&path), model, data))?;
-        let sha256 = digest(&path)?;
+        let sha256 = sokd_hub::sha256(&path)?;
         if let Some(expected) = weights.sha256.filter(|expected| !expected.eq_ignore_ascii_case(&sha256)) {
             let problem = format!("its SHA-256 is {sha256}, and {expected} was asked for");
             return Err(Error::file(&path, None, problem, "fetch the right file, or correct `sha256`").into());
@@ -61,12 +66,19 @@ impl Frozen {
 ///
 /// # Errors
 /// As [`weights::load`]; weights for other classes than the data has are called so.
-pub fn fill(params: &Params, prefix: &str, path: &Path, net: &dyn Backbone, data: &DatasetInfo) -> Result<()> {
+pub fn fill(
+    params: &Params,
+    prefix: &str,
+    path: &Path,
+    net: &dyn Backbone,
+    data: &DatasetInfo,
+) -> Result<()> {
     let Err(error) = weights::load(params, prefix, path) else { return Ok(()) };
     let info = net.info();
     let strangers = || {
         let tensors = weights::read(path).ok()?.tensors;
-        let classifier = tensors.values().find(|tensor| tensor.rank() == 2 && tensor.dims()[1] == info.features)?;
+        let classifier =
+            tensors.values().find(|tensor| tensor.rank() == 2 && tensor.dims()[1] == info.features)?;
         Some(classifier.dims()[0]).filter(|classes| *classes != info.classes)
     };
     if matches!(error, Error::Unfit { .. })
@@ -74,7 +86,11 @@ pub fn fill(params: &Params, prefix: &str, path: &Path, net: &dyn Backbone, data
     {
         let (known, wanted) = (info.classes, &data.name);
         let problem = format!("these weights tell {classes} classes apart, and {wanted} has {known}");
-        return Err(Error::setting(path.display().to_string(), format!("{problem}: take others, or other data")).into());
+        return Err(Error::setting(
+            path.display().to_string(),
+            format!("{problem}: take others, or other data"),
+        )
+        .into());
     }
     Err(error.into())
 }
@@ -100,10 +116,4 @@ pub fn find(weights: &str) -> Result<PathBuf> {
         return Ok(path);
     }
     Ok(Locations::from_env().teacher(Path::new(weights))?)
-}
-
-/// The SHA-256 of a file, in hexadecimal digits.
-fn digest(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -1,10 +1,11 @@
 //! How far a run is: a bar where someone looks on, a line now and then where not.
 
+use crate::stopwatch::Stopwatch;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sokd_core::Result;
 use sokd_train::{EpochReport, Observer, Progress, StepReport};
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Without a terminal, a line at most so often.
 const SELDOM: Duration = Duration::from_secs(30);
@@ -75,7 +76,7 @@ impl Stage {
             Some(share) => self.bars.insert_before(&share.whole, bar),
             None => self.bars.add(bar),
         };
-        let now = Instant::now();
+        let now = Stopwatch::start();
         Watch {
             stage: self.clone(),
             label: label.to_owned(),
@@ -105,8 +106,8 @@ pub struct Watch {
     images: u64,
     loss: f64,
     top1: Option<f64>,
-    begun: Instant,
-    said: Instant,
+    begun: Stopwatch,
+    said: Stopwatch,
 }
 
 impl Watch {
@@ -117,7 +118,7 @@ impl Watch {
     }
 
     fn show(&mut self, epoch: usize) {
-        let elapsed = self.begun.elapsed().as_secs_f64();
+        let elapsed = self.begun.seconds();
         let done = self.bar.position().saturating_sub(self.from);
         let left = self.bar.length().unwrap_or(0).saturating_sub(self.bar.position());
         let eta = elapsed / done.max(1) as f64 * left as f64;
@@ -135,7 +136,7 @@ impl Watch {
         } else {
             self.stage.say(&format!("{}: {text}", self.label));
         }
-        self.said = Instant::now();
+        self.said = Stopwatch::start();
     }
 }
 
@@ -143,7 +144,7 @@ impl Observer for Watch {
     fn begin(&mut self, at: &Progress) -> Result<()> {
         self.from = at.steps;
         self.bar.set_position(at.steps);
-        self.begun = Instant::now();
+        self.begun = Stopwatch::start();
         Ok(())
     }
 

@@ -165,6 +165,9 @@ pub struct EmaSpec {
 
 impl Recipe {
     /// The digest of everything it says: the identity of the run.
+    ///
+    /// # Panics
+    /// Never: a recipe has only text keys.
     pub fn id(&self) -> String {
         // Serialised rather than as written: a default filled in and a default left out are the same run.
         let json = serde_json::to_vec(self).expect("a recipe has only text keys and finite numbers");

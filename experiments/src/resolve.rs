@@ -185,7 +185,8 @@ fn find(name: &str, asked: Option<&Setting>) -> Result<Arc<Document>> {
         let mut misfit = Misfit::new(format!("no recipe or preset is called `{name}`"));
         misfit.place = asked.map(|setting| setting.at.clone());
         let near = closest(name, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
-        misfit.help = Some(near.unwrap_or_else(|| "`sokd list recipes` and `sokd list presets` name them all".into()));
+        misfit.help =
+            Some(near.unwrap_or_else(|| "`sokd list recipes` and `sokd list presets` name them all".into()));
         Error::from(misfit)
     };
     if let Some(preset) = name.strip_prefix("sokd:") {
@@ -200,7 +201,7 @@ fn find(name: &str, asked: Option<&Setting>) -> Result<Arc<Document>> {
     }
     let folder = asked.and_then(|setting| setting.at.document.folder.as_deref());
     let path = folder.map_or_else(|| Path::new(name).to_owned(), |folder| folder.join(name));
-    if path.is_file() || name.ends_with(".toml") {
+    if path.is_file() || path.extension().is_some_and(|extension| extension == "toml") {
         return Document::file(&path).map_err(|error| match (error, asked) {
             (Error::Part(missing), Some(setting)) => {
                 Misfit::new(missing.to_string()).at(setting.at.clone()).into()

@@ -5,6 +5,7 @@ use crate::cli::Session;
 use crate::environment::Environment;
 use crate::kept::{Kept, Said};
 use crate::rundir::{Found, RunDir, State};
+use crate::stopwatch::Stopwatch;
 use crate::summary::Summary;
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
 use sokd_core::{Key, Split};
@@ -16,10 +17,10 @@ use sokd_train::{
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Long epochs are saved in between, so that a killed run loses at most so much.
-const SAVE: Duration = Duration::from_secs(300);
+const SAVE: Duration = Duration::from_mins(5);
 
 /// How a run is run; nothing in it changes what comes out.
 #[derive(Clone, Debug)]
@@ -122,7 +123,7 @@ fn train(
         Box::new(JsonLines::new(&metrics, None)),
         Box::new(dir.log()),
         Box::new(stage.watch(&options.label, steps, recipe.epochs)),
-        Box::new(Saver { stop: stop.clone(), saved: Instant::now() }),
+        Box::new(Saver { stop: stop.clone(), saved: Stopwatch::start() }),
     ];
     let progress = match fit(&mut training, from, Some(&checkpoints), stop, &mut watch)? {
         Outcome::Finished(progress) => progress,
@@ -183,20 +184,20 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept) -> Result<Option<Arc
 /// Asks for a checkpoint now and then.
 struct Saver {
     stop: Stop,
-    saved: Instant,
+    saved: Stopwatch,
 }
 
 impl Observer for Saver {
     fn step(&mut self, _: &StepReport<'_>) -> sokd_core::Result<()> {
         if self.saved.elapsed() >= SAVE {
             self.stop.save.store(true, Ordering::Relaxed);
-            self.saved = Instant::now();
+            self.saved = Stopwatch::start();
         }
         Ok(())
     }
 
     fn epoch(&mut self, _: &EpochReport) -> sokd_core::Result<()> {
-        self.saved = Instant::now();
+        self.saved = Stopwatch::start();
         Ok(())
     }
 }

@@ -165,8 +165,7 @@ impl RunDir {
         if !self.join("config.toml").exists() {
             let origins: serde_json::Map<String, serde_json::Value> =
                 resolved.origins()?.into_iter().map(|(path, _, origin)| (path, origin.into())).collect();
-            let overrides: String = resolved.overrides.iter().map(|text| format!("{text}\n")).collect();
-            self.write("overrides.txt", overrides)?;
+            self.write("overrides.txt", resolved.overrides.join("\n"))?;
             self.write_json("origin.json", &origins)?;
             self.write("config.toml", resolved.toml()?)?;
         }

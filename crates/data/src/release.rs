@@ -8,6 +8,14 @@ use sokd_core::{Error, Result};
 use std::path::{Path, PathBuf};
 
 impl Manifest {
+    /// The folder or archive that it would be read from.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with the folders tried.
+    pub fn place(&self, locations: &Locations) -> Result<PathBuf> {
+        Ok(self.shelf(None, locations)?.place)
+    }
+
     /// Its files: at `path` if one is given, else in the first of `locations` that has them.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// SHA-256 of a file, in hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
+pub fn sha256(path: &Path) -> Result<String> {
     of(Sha256::new(), path)
 }
 

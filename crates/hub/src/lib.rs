@@ -8,5 +8,6 @@ mod fetch;
 mod mock;
 
 pub use address::Address;
+pub use digest::sha256;
 pub use download::download;
 pub use fetch::fetch;

@@ -23,7 +23,7 @@ enum Verb {
     Fetch {
         /// Which.
         name: String,
-        /// Where to, in place of the first folder of SOKD_DATA_DIR, or the cache.
+        /// Where to, in place of the first folder of `SOKD_DATA_DIR`, or the cache.
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
     },
@@ -62,7 +62,8 @@ fn named(name: &str) -> Result<DataSpec> {
 
 fn unknown(name: &str, known: &[&str]) -> Error {
     let near = crate::misfit::closest(name, known.iter().copied());
-    let help = near.map_or_else(|| format!("there are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+    let help = near
+        .map_or_else(|| format!("there are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
     Misfit::new(format!("no data set is called `{name}`")).help(help).into()
 }
 
@@ -90,9 +91,7 @@ fn check(name: &str, json: bool) -> Result<()> {
         Verdict::Wrong { expected } => format!("WRONG, expected {expected}"),
     };
     if json {
-        let file = |check: &sokd_data::Check| {
-            json!({ "path": check.path, "sha256": check.sha256, "verdict": verdict(&check.verdict) })
-        };
+        let file = |check: &sokd_data::Check| json!({ "path": check.path, "sha256": check.sha256, "verdict": verdict(&check.verdict) });
         print_json(&json!({
             "name": report.name,
             "place": report.place,
@@ -106,12 +105,17 @@ fn check(name: &str, json: bool) -> Result<()> {
             print(format!("{}  {}  {}", check.sha256, check.path.display(), verdict(&check.verdict)))?;
         }
         let place = report.place.display();
-        print(format!("{name} in {place}: {} training and {} test images can be read", report.train, report.test))?;
+        print(format!(
+            "{name} in {place}: {} training and {} test images can be read",
+            report.train, report.test
+        ))?;
     }
     if report.is_right() {
         return Ok(());
     }
-    Err(Error::Unmet(format!("{name} is not what its makers published; fetch it again: sokd data fetch {name}")))
+    Err(Error::Unmet(format!(
+        "{name} is not what its makers published; fetch it again: sokd data fetch {name}"
+    )))
 }
 
 /// What a split holds.
@@ -173,6 +177,7 @@ fn measure(dataset: &dyn Dataset, split: Split, name: &'static str) -> Result<Me
         pixels += values.len() / 3;
     }
     let mean = sum.map(|sum| sum / pixels as f64);
-    let std = std::array::from_fn(|channel| (squares[channel] / pixels as f64 - mean[channel].powi(2)).sqrt());
+    let std =
+        std::array::from_fn(|channel| (squares[channel] / pixels as f64 - mean[channel].powi(2)).sqrt());
     Ok(Measured { split: name, images, by_class, mean, std })
 }

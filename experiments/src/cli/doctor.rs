@@ -3,7 +3,7 @@ use crate::environment::Environment;
 use crate::{Result, rundir};
 use clap::Args;
 use serde::Serialize;
-use sokd_data::{DataSpec, Locations};
+use sokd_data::{Locations, Manifest};
 use std::path::PathBuf;
 
 /// Says what this program finds on this machine: devices, threads, folders, data.
@@ -23,7 +23,7 @@ struct Findings {
     runs: PathBuf,
     runs_writable: bool,
     data_folders: Vec<PathBuf>,
-    data: Vec<(String, bool)>,
+    data: Vec<(String, Option<PathBuf>)>,
     variables: Vec<(String, String)>,
 }
 
@@ -65,10 +65,7 @@ impl Findings {
         let absolute = std::path::absolute(&runs).unwrap_or_else(|_| runs.clone());
         let exists = absolute.ancestors().find(|folder| folder.is_dir());
         let runs_writable = exists.is_some_and(|folder| tempfile::tempfile_in(folder).is_ok());
-        let found = |name: &&str| {
-            let present = DataSpec::named(name).is_some_and(|spec| spec.open(&locations).is_ok());
-            ((*name).to_owned(), present)
-        };
+        let found = |manifest: &Manifest| (manifest.name.clone(), manifest.place(&locations).ok());
         let set = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
         Self {
             environment: Environment::here(&session.device_name),
@@ -76,7 +73,7 @@ impl Findings {
             runs,
             runs_writable,
             data_folders: locations.folders().to_vec(),
-            data: DataSpec::known().iter().map(found).collect(),
+            data: Manifest::all().iter().map(found).collect(),
             variables: VARIABLES.iter().filter_map(set).collect(),
         }
     }
@@ -91,9 +88,11 @@ impl std::fmt::Display for Findings {
         writeln!(out, "devices     {}", self.devices.join(", "))?;
         let writable = if self.runs_writable { "" } else { "   CANNOT BE WRITTEN: set SOKD_RUNS_DIR" };
         writeln!(out, "runs        {}{writable}", self.runs.display())?;
-        for (name, present) in &self.data {
-            let state = if *present { "here" } else { "not here: sokd data fetch" };
-            writeln!(out, "data        {name:14} {state}")?;
+        for (name, place) in &self.data {
+            match place {
+                Some(place) => writeln!(out, "data        {name}: {}", place.display())?,
+                None => writeln!(out, "data        {name}: not here; sokd data fetch {name}")?,
+            }
         }
         for folder in &self.data_folders {
             writeln!(out, "looks in    {}", folder.display())?;

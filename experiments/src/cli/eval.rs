@@ -3,13 +3,13 @@ use super::entries::Kind;
 use super::{Session, print};
 use crate::network::{Frozen, Weights};
 use crate::pixels::Pixels;
+use crate::stopwatch::Stopwatch;
 use crate::{Error, Misfit, Model, Result, logits};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sokd_core::{Key, Split};
 use sokd_data::{DataSpec, Locations, Sequential};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Judges a network with weights from a file on a data set.
 ///
@@ -93,9 +93,9 @@ impl Eval {
             Part::Test => (Split::Test, "test"),
         };
         let images = Sequential::new(dataset.clone(), split, self.batch as usize)?;
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let seen = logits::judge(network.net.as_ref(), &images, self.logits.as_deref())?;
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = watch.seconds();
         let cost = sokd_models::cost(&self.model.spec()?, info)?;
         let judgement = Judgement {
             model: self.model.label(),
