@@ -1,11 +1,16 @@
 use candle::{DType, Tensor};
 use sokd_core::Result;
 
-/// The largest difference between two tensors of the same shape.
+/// The largest difference between two tensors.
+///
+/// # Panics
+/// When their shapes differ.
 pub fn gap(a: &Tensor, b: &Tensor) -> Result<f64> {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (a.to_dtype(DType::F64)?, b.to_dtype(DType::F64)?);
-    Ok((a - b)?.sqr()?.flatten_all()?.max(0)?.sqrt()?.to_scalar()?)
+    let differences = (a - b)?.flatten_all()?.to_vec1::<f64>()?;
+    // Not `max`, which would pass over what is not a number.
+    Ok(differences.into_iter().map(f64::abs).fold(0.0, |most, one| if one <= most { most } else { one }))
 }
 
 /// Whether two tensors are equal, bit for bit.

@@ -15,7 +15,7 @@ fn tracked() -> Option<Vec<PathBuf>> {
     let files = names.split_terminator('\0').map(PathBuf::from).filter(|path| root().join(path).is_file());
     let files: Vec<_> = files.collect();
     if files.is_empty() {
-        println!("skipped, because this is not a git checkout");
+        eprintln!("skipped, because this is not a git checkout");
         return None;
     }
     Some(files)
@@ -41,7 +41,7 @@ fn every_source_is_formatted() {
         .current_dir(root())
         .output();
     let Ok(answer) = rustfmt else {
-        println!("skipped, because there is no rustfmt");
+        eprintln!("skipped, because there is no rustfmt");
         return;
     };
     let unformatted: BTreeSet<_> =

@@ -71,3 +71,29 @@ fn spread(map: &Tensor) -> Result<Tensor> {
     let plane = plane.reshape((batch, 2 * height, 2 * width, channels))?;
     Ok(plane.pad_with_zeros(1, 0, 1)?.pad_with_zeros(2, 0, 1)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle::Device;
+
+    #[test]
+    fn zeros_stand_around_every_pixel() -> Result<()> {
+        let map = Tensor::new(&[[[[1f32, 10.0], [2.0, 20.0]]]], &Device::Cpu)?;
+        let first = spread(&map)?.squeeze(0)?.narrow(2, 0, 1)?.squeeze(2)?;
+        let expected = [[0.0; 5], [0.0, 1.0, 0.0, 2.0, 0.0], [0.0; 5]];
+        assert_eq!(first.to_vec2::<f32>()?, expected);
+        Ok(())
+    }
+
+    #[test]
+    fn a_window_fits_or_says_why_not() -> Result<()> {
+        assert_eq!(window(4, 4, None)?.0, 1);
+        assert_eq!(window(2, 4, None)?.0, 3);
+        assert_eq!(window(4, 2, None)?.0, 4);
+        assert!(matches!(window(1, 4, None), Err(Error::NoData(_))));
+        let problem = window(8, 2, None).expect_err("no adapter quadruples a map").to_string();
+        assert!(problem.contains("choose another stage"), "{problem}");
+        Ok(())
+    }
+}

@@ -44,12 +44,13 @@ impl DistillLoss for At {
 
 impl At {
     /// One stage: `(batch, height, width, channels)`, two of them that share only the batch → `(batch,)`.
-    fn compare(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    fn compare(self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         let ((_, height, width, _), (_, rows, columns, _)) = (student.dims4()?, teacher.dims4()?);
         let size = [height.min(rows), width.min(columns)];
-        let attention = |map: &Tensor| match map.dims()[1..3] == size {
-            true => attention_map(map, self.power),
-            false => attention_map(&ops::adaptive_avg_pool2d(map, size)?, self.power),
+        let attention = |map: &Tensor| {
+            let fits = map.dims()[1..3] == size;
+            let map = if fits { map.clone() } else { ops::adaptive_avg_pool2d(map, size)? };
+            attention_map(&map, self.power)
         };
         mse(&attention(student)?, &attention(teacher)?)
     }

@@ -19,7 +19,7 @@ pub fn soften(logits: &Tensor, temperature: f64) -> Result<Tensor> {
     if temperature.is_nan() || temperature <= 0.0 {
         return Err(Error::setting("temperature", format!("{temperature} is not above 0")));
     }
-    Ok(log_softmax(&(precise(logits)? / temperature)?)?)
+    log_softmax(&(precise(logits)? / temperature)?)
 }
 
 /// KL(p ‖ q) in nats, of distributions given as log-probabilities. Differentiable in both.
@@ -94,7 +94,7 @@ pub fn unit(vectors: &Tensor) -> Result<Tensor> {
 /// `map`: `(batch, height, width, channels)` → `(batch, height · width)`.
 ///
 /// # Source
-/// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), section 3.1, F^p_sum, normalised as in equation (2).
+/// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), section 3.1, `F^p_sum`, normalised as in equation (2).
 pub fn attention_map(map: &Tensor, power: u32) -> Result<Tensor> {
     map.dims4()?;
     let activity = map.powf(f64::from(power))?.mean(D::Minus1)?;
@@ -128,4 +128,62 @@ fn alike(what: &'static str, student: &Tensor, teacher: &Tensor) -> Result<()> {
         return Ok(());
     }
     Err(Error::Shape { what, expected: format!("{:?}", student.dims()), got: teacher.dims().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(logits: [f64; 3]) -> Result<Tensor> {
+        Ok(Tensor::new(&[logits], &Device::Cpu)?)
+    }
+
+    fn close(value: &Tensor, expected: &[f64]) -> Result<()> {
+        let value = value.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        assert_eq!(value.len(), expected.len());
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-7;
+        assert!(value.iter().zip(expected).all(near), "{value:?} instead of {expected:?}");
+        Ok(())
+    }
+
+    /// By hand: p = (1/2, 1/4, 1/4), q even.
+    #[test]
+    fn the_divergence_is_cross_entropy_less_entropy() -> Result<()> {
+        let ln2 = std::f64::consts::LN_2;
+        let p = soften(&row([2.0 * ln2, ln2, ln2])?, 1.0)?;
+        let even = soften(&row([7.0; 3])?, 1.0)?;
+        close(&entropy(&p)?, &[1.5 * ln2])?;
+        close(&kl(&p, &even)?, &[3f64.ln() - 1.5 * ln2])?;
+        close(&kl(&p, &p)?, &[0.0])
+    }
+
+    /// By hand, from the definition: 0.9 of the label's surprise and 0.1 of everyone's.
+    #[test]
+    fn smoothing_shares_the_label_among_all() -> Result<()> {
+        let ln2 = std::f64::consts::LN_2;
+        let q = soften(&row([2.0 * ln2, ln2, ln2])?, 1.0)?;
+        let labels = Tensor::new(&[0u32], &Device::Cpu)?;
+        close(&cross_entropy(&q, &labels, 0.0)?, &[ln2])?;
+        close(&cross_entropy(&q, &labels, 0.1)?, &[(0.9 + 0.1 * 5.0 / 3.0) * ln2])
+    }
+
+    #[test]
+    fn a_dead_map_has_no_direction_and_a_faint_one_keeps_its_own() -> Result<()> {
+        let vectors = Tensor::new(&[[0f32; 3], [3e-9, 0.0, 4e-9], [3.0, 0.0, -4.0]], &Device::Cpu)?;
+        let unit = unit(&vectors)?;
+        close(&unit.flatten_all()?, &[0.0, 0.0, 0.0, 0.6, 0.0, 0.8, 0.6, 0.0, -0.8])
+    }
+
+    #[test]
+    fn settings_that_mean_nothing_are_refused() -> Result<()> {
+        let logits = row([1.0, 2.0, 3.0])?;
+        for temperature in [0.0, -1.0, f64::NAN] {
+            assert!(matches!(soften(&logits, temperature), Err(Error::Setting { .. })), "{temperature}");
+        }
+        let labels = Tensor::new(&[0u32], &Device::Cpu)?;
+        assert!(matches!(cross_entropy(&logits, &labels, 1.1), Err(Error::Setting { .. })));
+        let two = logits.narrow(1, 0, 2)?;
+        assert!(matches!(kl(&logits, &two), Err(Error::Shape { .. })));
+        Ok(())
+    }
 }
