@@ -37,7 +37,8 @@ impl Environment {
         // Where the program was built, which is where its sources are as long as it runs on that machine: the folder
         // that it is started in may be another repository.
         let git = |arguments: &[&str]| {
-            let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output();
+            let output =
+                Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output();
             let output = output.ok().filter(|output| output.status.success())?;
             Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };

@@ -22,7 +22,8 @@ pub fn download(entry: &Entry, path: &Path, session: &Session) -> Result<()> {
     let (Some(url), Some(sha256)) = (&entry.url, &entry.sha256) else {
         return Err(Misfit::new(format!("no address and digest of {} are on record", entry.name)).into());
     };
-    let style = ProgressStyle::with_template("{prefix} {bar:20.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec}");
+    let style =
+        ProgressStyle::with_template("{prefix} {bar:20.cyan/dim} {bytes}/{total_bytes} {bytes_per_sec}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─");
     let bar = ProgressBar::new(entry.bytes.unwrap_or(0)).with_style(style).with_prefix(entry.name.clone());
     let bar = session.stage.bars.add(bar);

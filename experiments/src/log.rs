@@ -21,7 +21,13 @@ impl Log {
 
     /// One line.
     pub fn say(&self, text: &str) -> Result<()> {
-        let write = || writeln!(File::options().create(true).append(true).open(&self.0)?, "{} {text}", utc(SystemTime::now()));
+        let write = || {
+            writeln!(
+                File::options().create(true).append(true).open(&self.0)?,
+                "{} {text}",
+                utc(SystemTime::now())
+            )
+        };
         write().map_err(Error::io(&self.0))
     }
 }
@@ -35,7 +41,8 @@ impl Observer for Log {
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
-        let mut line = format!("epoch {} of {} over after step {}:", report.epoch + 1, report.epochs, report.steps);
+        let mut line =
+            format!("epoch {} of {} over after step {}:", report.epoch + 1, report.epochs, report.steps);
         // Writing into a String cannot fail.
         for (name, phase) in &report.phases {
             write!(line, " {name} loss {:.4}, lr {:.2e};", phase.loss, phase.lr).ok();

@@ -87,7 +87,8 @@ fn safetensors(logits: &Tensor, labels: &Tensor, path: &Path) -> Result<Vec<u8>>
     let values = floats(logits)?;
     let classes = labels.to_vec1::<u32>().map_err(Error::from)?;
     let classes: Vec<u8> = classes.into_iter().flat_map(u32::to_le_bytes).collect();
-    let refused = |error: safetensors::SafeTensorError| Error::file(path, None, error.to_string(), "report this bug");
+    let refused =
+        |error: safetensors::SafeTensorError| Error::file(path, None, error.to_string(), "report this bug");
     let views = [
         ("labels", TensorView::new(Dtype::U32, labels.dims().to_vec(), &classes).map_err(refused)?),
         ("logits", TensorView::new(Dtype::F32, logits.dims().to_vec(), &values).map_err(refused)?),
@@ -117,10 +118,14 @@ mod tests {
     fn candle_reads_the_numbers_back() -> Result<()> {
         let dir = tempfile::tempdir().map_err(Error::io(Path::new("a folder for the test")))?;
         let path = dir.path().join("logits.npy");
-        let tensor = Tensor::new(&[[1f32, -2.5, 3.0], [0.0, 1e-8, 7.0]], &Device::Cpu).map_err(Error::from)?;
+        let tensor =
+            Tensor::new(&[[1f32, -2.5, 3.0], [0.0, 1e-8, 7.0]], &Device::Cpu).map_err(Error::from)?;
         file::write(&path, &npy(&tensor)?)?;
         let back = Tensor::read_npy(&path).map_err(Error::from)?;
-        assert_eq!(back.to_vec2::<f32>().map_err(Error::from)?, tensor.to_vec2::<f32>().map_err(Error::from)?);
+        assert_eq!(
+            back.to_vec2::<f32>().map_err(Error::from)?,
+            tensor.to_vec2::<f32>().map_err(Error::from)?
+        );
         Ok(())
     }
 

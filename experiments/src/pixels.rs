@@ -83,7 +83,12 @@ impl<'de> Deserialize<'de> for Pixels {
 
 /// What a network with these weights expects: as told, else as noted beside the weights, else as the family's published
 /// weights want it, else the data's own statistics.
-pub fn expected(told: Option<&Pixels>, weights: Option<&Path>, model: &Model, data: &DatasetInfo) -> PixelNorm {
+pub fn expected(
+    told: Option<&Pixels>,
+    weights: Option<&Path>,
+    model: &Model,
+    data: &DatasetInfo,
+) -> PixelNorm {
     told.and_then(|pixels| pixels.norm().ok())
         .or_else(|| weights.and_then(noted))
         .or_else(|| match model {

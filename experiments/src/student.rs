@@ -53,7 +53,8 @@ fn card(resolved: &Resolved, seen: &DatasetInfo, progress: &Progress) -> String 
     let taught = recipe.teacher.as_ref().map_or_else(String::new, |teacher| {
         format!(", taught by {} with the weights `{}`", teacher.model.label(), teacher.weights)
     });
-    let terms: Vec<String> = recipe.objective.iter().map(|(name, term)| format!("{name}: {}", term.loss.name())).collect();
+    let terms: Vec<String> =
+        recipe.objective.iter().map(|(name, term)| format!("{name}: {}", term.loss.name())).collect();
     let test = progress.latest.get("test");
     let scores = test.map_or_else(String::new, |test| {
         format!(

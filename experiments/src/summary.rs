@@ -203,5 +203,9 @@ fn epochs(recipe: &Recipe, lines: &[Map<String, Value>]) -> Vec<Epoch> {
         let train_loss = number(line, &loss).unwrap_or(f64::NAN);
         Some(Epoch { epoch: number(line, "epoch")? as usize, train_loss, seconds, test: scores(line) })
     };
-    lines.iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch")).filter_map(epoch).collect()
+    lines
+        .iter()
+        .filter(|line| line.get("event").is_some_and(|event| event == "epoch"))
+        .filter_map(epoch)
+        .collect()
 }

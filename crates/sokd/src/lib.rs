@@ -12,8 +12,8 @@ pub use sokd_train as train;
 /// The names that nearly every script needs.
 pub mod prelude {
     pub use sokd_core::{
-        Backbone, Batch, Batches, Build, BuildCx, Dataset, DistillLoss, Key, Mode, Pair, Refined, Refiner, Result,
-        Side, Split, Step, Terms,
+        Backbone, Batch, Batches, Build, BuildCx, Dataset, DistillLoss, Key, Mode, Pair, Refined, Refiner,
+        Result, Side, Split, Step, Terms,
     };
     pub use sokd_nn::Params;
 }

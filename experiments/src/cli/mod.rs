@@ -1,7 +1,7 @@
 //! The command line: one verb a file, each a struct of its arguments with a `run`.
 
-mod entries;
 mod complete;
+mod entries;
 mod out;
 mod session;
 mod which;
