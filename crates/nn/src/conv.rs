@@ -27,7 +27,7 @@ impl Conv2d {
         bias: Option<Init>,
         vb: VarBuilder<'_>,
     ) -> Result<Self> {
-        if conv.groups == 0 || from % conv.groups != 0 || to % conv.groups != 0 {
+        if conv.groups == 0 || !from.is_multiple_of(conv.groups) || !to.is_multiple_of(conv.groups) {
             let problem = format!("{} groups cannot share {from} channels in and {to} out", conv.groups);
             return Err(Error::setting(vb.prefix(), problem));
         }

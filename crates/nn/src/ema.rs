@@ -1,5 +1,5 @@
 use crate::Params;
-use candle::Tensor;
+use candle::{Tensor, Var};
 use sokd_core::{Error, Result};
 use sokd_ops::axpby_;
 use std::collections::BTreeMap;
@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 /// # Source
 /// Tarvainen and Valpola, 2017 (arXiv:1703.01780), section 2; buffers are averaged too, as timm's `ModelEmaV2` does.
 pub struct Ema {
-    of: Params,
     average: Params,
     prefix: String,
     decay: f64,
+    /// Each average and the weight that it follows.
+    pairs: Vec<(Var, Var)>,
 }
 
 impl Ema {
-    /// Starts as what `params` holds under `prefix` now.
+    /// Starts as what `params` holds under `prefix` now, and follows just that.
     ///
     /// # Errors
     /// [`Error::Setting`] when `decay`, what stays of the average in a step, does not lie in [0, 1).
@@ -25,17 +26,14 @@ impl Ema {
             return Err(Error::setting("decay", format!("{decay} does not lie in [0, 1)")));
         }
         let average = params.twin(prefix)?;
-        Ok(Self { of: params.clone(), average, prefix: prefix.to_owned(), decay })
+        let pairs = average.under(prefix).into_values().zip(params.under(prefix).into_values()).collect();
+        Ok(Self { average, prefix: prefix.to_owned(), decay, pairs })
     }
 
     /// Takes in the weights as they are now.
     pub fn update(&self) -> Result<()> {
-        let weights = self.of.under(&self.prefix);
-        for (name, average) in self.average.under(&self.prefix) {
-            let weight = weights.get(&name).ok_or_else(|| Error::setting(&name, "is averaged and gone"))?;
-            axpby_(&average, 1.0 - self.decay, weight, self.decay)?;
-        }
-        Ok(())
+        let follow = |(average, weight): &(Var, Var)| axpby_(average, 1.0 - self.decay, weight, self.decay);
+        self.pairs.iter().try_for_each(follow)
     }
 
     /// The averages under the weights' own names: a network on their [`Params::frozen`] is the averaged one.

@@ -24,7 +24,7 @@ pub fn fit(
     watch: &mut [Box<dyn Observer>],
 ) -> Result<Outcome> {
     run.check()?;
-    let clock = Clock { before: at.seconds, began: Instant::now() };
+    let clock = Clock::new(at.seconds);
     let train = run.train;
     let mut search = run.search.map(|batches| Endless::new(batches, at.searched));
     watch.iter_mut().try_for_each(|observer| observer.begin(&at))?;
@@ -91,6 +91,11 @@ struct Clock {
 }
 
 impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "time is counted as a cost; nothing is decided by it")]
+    fn new(before: f64) -> Self {
+        Self { before, began: Instant::now() }
+    }
+
     fn seconds(&self) -> f64 {
         self.before + self.began.elapsed().as_secs_f64()
     }

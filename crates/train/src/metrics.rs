@@ -63,7 +63,7 @@ impl Observer for JsonLines {
 
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
         let Some(every) = self.every else { return Ok(()) };
-        if report.at.index % every.max(1) != 0 {
+        if !report.at.index.is_multiple_of(every.max(1)) {
             return Ok(());
         }
         let mut line = begun("step", report.at.epoch, report.at.index + 1);

@@ -30,7 +30,7 @@ pub struct Phase {
 impl Phase {
     /// Whether it acts in a step.
     pub fn due(&self, at: &Step) -> bool {
-        at.index % self.every == 0 && self.epochs.contains(&at.epoch)
+        at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)
     }
 }
 

@@ -63,7 +63,7 @@ impl Tally {
     pub fn guard(&self, phase: &str, at: &Step) -> Result<()> {
         let Some(sums) = self.phases.get(phase) else { return Ok(()) };
         let Some(loss) = sums.get(LOSS) else { return Ok(()) };
-        if !loss.value.device().is_cpu() && at.index % LOOK != 0 {
+        if !loss.value.device().is_cpu() && !at.index.is_multiple_of(LOOK) {
             return Ok(());
         }
         if number(&loss.value)?.is_finite() {

@@ -25,7 +25,7 @@ impl Observer for Fate {
         match self.0 {
             Event::Stop(step) if report.at.index >= step => self.1.now.store(true, Ordering::Relaxed),
             Event::SaveThenCrash(step, _) if report.at.index == step => {
-                self.1.save.store(true, Ordering::Relaxed)
+                self.1.save.store(true, Ordering::Relaxed);
             }
             Event::SaveThenCrash(_, crash) if report.at.index == crash => {
                 return Err(Error::setting("power", "someone pulled the plug"));

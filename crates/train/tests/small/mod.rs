@@ -23,7 +23,7 @@ pub struct Small {
 }
 
 impl Small {
-    pub fn new(vb: VarBuilder<'_>) -> Result<Self> {
+    pub fn new(vb: &VarBuilder<'_>) -> Result<Self> {
         let conv = |from, name: &str, stride| {
             let draw = init::kaiming_normal_fan_out(3, 4);
             let conv = Conv2d::new(from, 4, 3, Conv::same(3, stride), draw, None, vb.pp(name))?;
@@ -194,9 +194,9 @@ impl Images {
     /// average; examinations on both splits.
     pub fn run(&self) -> Result<Training<'_>> {
         let teacher = Params::new(Key::new(2));
-        let taught = |net: &Params| Small::new(net.frozen(&Device::Cpu).pp("teacher"));
+        let taught = |net: &Params| Small::new(&net.frozen(&Device::Cpu).pp("teacher"));
         let params = Params::new(Key::new(1));
-        let student = Small::new(params.builder(&Device::Cpu).pp("student"))?;
+        let student = Small::new(&params.builder(&Device::Cpu).pp("student"))?;
         let ema = Ema::new(&params, "student", 0.8)?;
 
         let mut learn = phase("student", &params, "student", r#"{ "type": "sgd", "nesterov": true }"#)?;
@@ -208,7 +208,7 @@ impl Images {
         look.every = 3;
         look.toward = Some([("task".to_owned(), 1.0)].into());
 
-        let frozen = |params: &Params| Small::new(params.frozen(&Device::Cpu).pp("student"));
+        let frozen = |params: &Params| Small::new(&params.frozen(&Device::Cpu).pp("student"));
         let exam = |name: &str, split, net, images| -> Result<Exam<'_>> {
             let teacher = Some(predictions(&taught(&teacher)?, images)?);
             Ok(Exam { name: name.to_owned(), split, net: Box::new(net), batches: images, teacher, every: 1 })
