@@ -1,4 +1,9 @@
 //! The loops behind the operations, on plain slices: channels last, single precision.
+#![allow(
+    clippy::needless_range_loop,
+    clippy::int_plus_one,
+    reason = "tiles are walked by pixel and vector, as they lie in registers; `x + 1 <= y` is one of a row of tile sizes"
+)]
 
 pub(crate) mod backward;
 pub(crate) mod buffer;

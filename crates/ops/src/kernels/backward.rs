@@ -71,7 +71,9 @@ pub(crate) fn backward(
         // SAFETY: each piece of work has its own part.
         let mut part =
             of_kernel.then(|| unsafe { std::slice::from_raw_parts_mut(parts_at.at(chunk * len), len) });
-        part.iter_mut().for_each(|part| part.fill(0.0));
+        if let Some(part) = &mut part {
+            part.fill(0.0);
+        }
         for image in stretch(geometry.batch, chunks, chunk) {
             let row = |row: usize, out: &mut [f32]| incoming.fill(image * geometry.output[0] + row, out);
             let gradient = Bordered::new(geometry.output, geometry.to, margin, row);

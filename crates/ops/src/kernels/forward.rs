@@ -60,7 +60,6 @@ pub(crate) fn forward(
     }
     let pass = Pass::new(simd, geometry, Direction::Forward, kernel);
     let moments = par_map(geometry.batch, |image| {
-        let finish = finish;
         let map =
             Bordered::of(&x[image * from_len..][..from_len], geometry.input, geometry.from, pass.margin());
         let mut sums = Scratch::zeros(if counted { 2 * to } else { 0 });

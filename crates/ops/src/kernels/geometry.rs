@@ -58,7 +58,8 @@ impl Geometry {
         }
         let pixels = self.input[0] * self.input[1];
         // As many images as make rows in which tiles fit well, and parts of the batch for all threads.
-        let images = (1..=self.batch).find(|images| self.batch % images == 0 && images * pixels >= 128);
+        let images =
+            (1..=self.batch).find(|images| self.batch.is_multiple_of(*images) && images * pixels >= 128);
         let images = images.unwrap_or(self.batch);
         let size = [1, images * pixels];
         Self { batch: self.batch / images, input: size, output: size, ..self }

@@ -15,9 +15,9 @@ const RUN: usize = 256;
 
 /// Per channel of a map: the sum of what it is above `pivot`, and of its square.
 pub(crate) fn moments(simd: Simd, x: &[f32], pivot: &[f32]) -> Moments {
-    sums(pivot.len(), x.len(), |range, sums| {
+    sums(pivot.len(), x.len(), |range, totals| {
         let (gradient, x, gated) = (&x[range.clone()], &x[range], std::ptr::null_mut());
-        simd.run(Sums::<false> { gradient, gate: None, x, pivot, gated, sums });
+        simd.run(Sums::<false> { gradient, gate: None, x, pivot, gated, totals });
     })
 }
 
@@ -30,10 +30,10 @@ pub(crate) fn gradient_sums(
     x: &[f32],
     pivot: &[f32],
 ) -> Moments {
-    sums(pivot.len(), x.len(), |range, sums| {
+    sums(pivot.len(), x.len(), |range, totals| {
         let gate = gate.map(|gate| &gate[range.clone()]);
         let (gradient, x, gated) = (&gradient[range.clone()], &x[range], std::ptr::null_mut());
-        simd.run(Sums::<true> { gradient, gate, x, pivot, gated, sums });
+        simd.run(Sums::<true> { gradient, gate, x, pivot, gated, totals });
     })
 }
 
@@ -47,11 +47,11 @@ pub(crate) fn gated_gradient_sums(
 ) -> (Vec<f32>, Moments) {
     let mut gated = Fresh::new(gradient.len());
     let gated_at = gated.as_mut_ptr();
-    let sums = sums(pivot.len(), x.len(), |range, sums| {
+    let sums = sums(pivot.len(), x.len(), |range, totals| {
         let (gradient, gate) = (&gradient[range.clone()], Some(&gate[range.clone()]));
         // SAFETY: the ranges do not overlap.
         let gated = unsafe { gated_at.at(range.start) };
-        simd.run(Sums::<true> { gradient, gate, x: &x[range], pivot, gated, sums });
+        simd.run(Sums::<true> { gradient, gate, x: &x[range], pivot, gated, totals });
     });
     // SAFETY: the ranges cover all pixels.
     (unsafe { gated.written() }, sums)
@@ -90,7 +90,7 @@ struct Sums<'a, const PRODUCT: bool> {
     pivot: &'a [f32],
     /// Where the gated gradient goes, if anywhere.
     gated: *mut f32,
-    sums: &'a mut [[f64; 2]],
+    totals: &'a mut [[f64; 2]],
 }
 
 impl<const PRODUCT: bool> Kernel for Sums<'_, PRODUCT> {
@@ -122,9 +122,9 @@ impl<const PRODUCT: bool> Sums<'_, PRODUCT> {
     #[inline(always)]
     fn gather(&mut self, found: &[f32], wide: usize) {
         for channel in 0..wide {
-            let sums = &mut self.sums[channel % self.pivot.len()];
-            sums[0] += f64::from(found[channel]);
-            sums[1] += f64::from(found[wide + channel]);
+            let totals = &mut self.totals[channel % self.pivot.len()];
+            totals[0] += f64::from(found[channel]);
+            totals[1] += f64::from(found[wide + channel]);
         }
     }
 

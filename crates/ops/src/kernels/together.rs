@@ -176,7 +176,6 @@ pub(crate) fn convolve(
         .collect();
     let counted = !finish.pivot.is_null();
     let moments = par_map(groups * blocks.len() * parts, |piece| {
-        let finish = finish;
         let (part, block, group) =
             (piece % parts, blocks[piece / parts % blocks.len()], piece / parts / blocks.len());
         let mut moments = vec![[0.0; 2]; if counted { block.channels } else { 0 }];
