@@ -3,10 +3,12 @@ use crate::content::Content;
 use crate::decode::{fill, picture_of};
 use crate::manifest::Manifest;
 use crate::shelf::Shelf;
+use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::Type;
 use sokd_core::{Error, Result};
+use std::panic::catch_unwind;
 use std::path::Path;
 
 /// What the Hub calls the column of pictures.
@@ -19,11 +21,29 @@ const LABELS: [&str; 2] = ["fine_label", "label"];
 pub(crate) fn read(shelf: &Shelf, name: &str, manifest: &Manifest, images: &mut Images) -> Result<()> {
     let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
     let remedy = manifest.remedy();
-    let wrong = |problem: String| Error::file(&path, None, problem, &remedy);
-    let broken =
-        |error: ::parquet::errors::ParquetError| wrong(format!("cannot be read as parquet: {error}"));
+    // The library checks some lengths of a broken file by assertions only.
+    let rows = catch_unwind(|| rows(&path, &remedy)).unwrap_or_else(|_| {
+        Err(Error::file(&path, None, "cannot be read as parquet: its lengths contradict each other", &remedy))
+    })?;
+    for (_, label) in &rows {
+        match u32::try_from(*label) {
+            Ok(label) if (label as usize) < manifest.classes.len() => images.labels.push(label),
+            _ => {
+                let problem =
+                    format!("label {label}: {} has {} classes", manifest.title, manifest.classes.len());
+                return Err(Error::file(&path, None, problem, &remedy));
+            }
+        }
+    }
+    let size = images.size;
+    fill(images, &rows, |(png, _)| picture_of(png, size))
+}
 
-    let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
+/// The pictures, still as PNG, and their labels.
+fn rows(path: &Path, remedy: &str) -> Result<Vec<(Content, i64)>> {
+    let wrong = |problem: String| Error::file(path, None, problem, remedy);
+    let broken = |error: ParquetError| wrong(format!("cannot be read as parquet: {error}"));
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema();
     let column = |names: &[&str]| {
@@ -36,26 +56,14 @@ pub(crate) fn read(shelf: &Shelf, name: &str, manifest: &Manifest, images: &mut 
     };
     let fields = vec![column(&PICTURES)?, column(&LABELS)?];
     let only = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(broken)?;
-
     let mut rows = Vec::new();
     for (index, row) in reader.get_row_iter(Some(only)).map_err(broken)?.enumerate() {
-        let row = row.map_err(broken)?;
-        let Some((png, label)) = picture_and_label(&row) else {
+        let Some((png, label)) = picture_and_label(&row.map_err(broken)?) else {
             return Err(wrong(format!("row {index} is no struct of bytes beside a number")));
         };
-        if !(0..manifest.classes.len() as i64).contains(&label) {
-            let problem = format!(
-                "label {label} in row {index}: {} has {} classes",
-                manifest.title,
-                manifest.classes.len()
-            );
-            return Err(wrong(problem));
-        }
-        images.labels.push(label as u32);
-        rows.push(Content::new(&path.join(format!("row {index}")), png, &remedy));
+        rows.push((Content::new(&path.join(format!("row {index}")), png, remedy), label));
     }
-    let size = images.size;
-    fill(images, &rows, |row| picture_of(row, size))
+    Ok(rows)
 }
 
 fn picture_and_label(row: &Row) -> Option<(Vec<u8>, i64)> {
