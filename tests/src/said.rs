@@ -12,23 +12,22 @@ pub struct Said {
 }
 
 impl Said {
-    /// A network whose stages gave `maps`, from images of `side` pixels.
-    pub fn new(logits: Tensor, maps: Vec<Tensor>, side: usize) -> Result<Self> {
+    /// A network that gave `maps`, the stem's first, from images of `side` pixels.
+    pub fn new(logits: Tensor, pooled: Tensor, mut maps: Vec<Tensor>, side: usize) -> Result<Self> {
         let of = |map: &Tensor| -> Result<StageInfo> {
             let (_, height, _, channels) = map.dims4()?;
             Ok(StageInfo { channels, stride: side / height })
         };
-        let (batch, classes) = logits.dims2()?;
-        let empty = Tensor::zeros((batch, 1, 1, 1), logits.dtype(), &Device::Cpu)?;
+        let stem = maps.remove(0);
         let info = BackboneInfo {
-            stem: of(&empty)?,
+            stem: of(&stem)?,
             stages: maps.iter().map(of).collect::<Result<_>>()?,
-            features: 1,
-            classes,
-            pixels: data(classes, [side; 2]).pixels,
+            features: pooled.dim(1)?,
+            classes: logits.dim(1)?,
+            pixels: data(1, [side; 2]).pixels,
         };
         let stages = maps.into_iter().map(|map| Stage { map, preact: None }).collect();
-        Ok(Self { info, out: Forward { pooled: empty.flatten_from(1)?, stem: empty, stages, logits } })
+        Ok(Self { info, out: Forward { stem, stages, pooled, logits } })
     }
 }
 
