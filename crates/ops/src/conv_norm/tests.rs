@@ -31,8 +31,7 @@ fn all(
     let channels = &shapes.2[3..];
     let (weight, bias) = (var("weight", channels), var("bias", channels));
     let (mean, variance) = (noise("mean", channels), noise("var", channels).exp().unwrap());
-    let norm =
-        Norm { weight: &weight, bias: &bias, mean: &mean, var: &variance, eps: 1e-5, momentum: 0.1 };
+    let norm = Norm { weight: &weight, bias: &bias, mean: &mean, var: &variance, eps: 1e-5, momentum: 0.1 };
     let y = with_backend(backend, || run(&x, &kernel, &norm, &residual)).unwrap();
     let loss = (&y * noise("gradient", shapes.2)).unwrap().sum_all().unwrap();
     let gradients = loss.backward().unwrap();
@@ -78,10 +77,14 @@ fn conv_norm_is_its_composed_form_in_every_mode() {
                 let x = as_channels(x)?;
                 batch_norm(&x, norm, None, relu, mode)?.add(residual).map_err(Into::into)
             });
-            compare(&format!("norm alone, {mode:?}, relu {relu}, residual"), shapes, |x, _, norm, residual| {
-                let x = as_channels(x)?;
-                batch_norm(&x, norm, Some(residual), relu, mode)
-            });
+            compare(
+                &format!("norm alone, {mode:?}, relu {relu}, residual"),
+                shapes,
+                |x, _, norm, residual| {
+                    let x = as_channels(x)?;
+                    batch_norm(&x, norm, Some(residual), relu, mode)
+                },
+            );
         }
     }
 }
@@ -91,23 +94,27 @@ fn inference_is_its_composed_form() {
     let shapes: (&[usize], &[usize], &[usize]) = (&[3, 7, 6, 5], &[3, 3, 5, 9], &[3, 7, 6, 9]);
     for relu in [false, true] {
         for with_residual in [false, true] {
-            compare(&format!("relu {relu}, residual {with_residual}"), shapes, |x, kernel, norm, residual| {
-                let (weight, bias) = (norm.weight.detach(), norm.bias.detach());
-                let norm = Norm { weight: &weight, bias: &bias, ..*norm };
-                let residual = with_residual.then(|| residual.detach());
-                let y = conv_norm(
-                    &x.detach(),
-                    &kernel.detach(),
-                    Conv::same(3, 1),
-                    &norm,
-                    residual.as_ref(),
-                    relu,
-                    Mode::Eval,
-                )?;
-                assert!(!y.track_op());
-                // Something to differentiate.
-                Ok((y + x.sum_all()?.broadcast_as(shapes.2)?)?)
-            });
+            compare(
+                &format!("relu {relu}, residual {with_residual}"),
+                shapes,
+                |x, kernel, norm, residual| {
+                    let (weight, bias) = (norm.weight.detach(), norm.bias.detach());
+                    let norm = Norm { weight: &weight, bias: &bias, ..*norm };
+                    let residual = with_residual.then(|| residual.detach());
+                    let y = conv_norm(
+                        &x.detach(),
+                        &kernel.detach(),
+                        Conv::same(3, 1),
+                        &norm,
+                        residual.as_ref(),
+                        relu,
+                        Mode::Eval,
+                    )?;
+                    assert!(!y.track_op());
+                    // Something to differentiate.
+                    Ok((y + x.sum_all()?.broadcast_as(shapes.2)?)?)
+                },
+            );
         }
     }
 }
