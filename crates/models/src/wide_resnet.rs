@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
-use sokd_ops::{Conv, global_avg_pool, normalize};
+use sokd_ops::{Conv, add, global_avg_pool, normalize};
 
 /// A stem of one bare convolution and three stages of pre-activation blocks; no dropout.
 ///
@@ -56,11 +56,11 @@ impl Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let active = self.norm.forward(x, None, true, mode)?;
         let y = self.outer.forward(&self.inner.forward(&active, None, true, mode)?)?;
-        Ok(match &self.shortcut {
+        match &self.shortcut {
             // Where channels change, the shortcut starts behind the activation.
-            Some(shortcut) => (shortcut.forward(&active)? + y)?,
-            None => (x + y)?,
-        })
+            Some(shortcut) => add(&shortcut.forward(&active)?, &y),
+            None => add(x, &y),
+        }
     }
 }
 
