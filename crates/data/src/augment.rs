@@ -36,17 +36,13 @@ impl Augment {
         }
         let (count, height, width, channels) = batch.images.dims4()?;
         let (storage, layout) = batch.images.storage_and_layout();
-        let whole = match (&*storage, layout.contiguous_offsets()) {
-            (Storage::Cpu(CpuStorage::F32(pixels)), Some((from, to))) => &pixels[from..to],
-            _ => {
-                let expected = "contiguous f32 on the CPU".into();
-                return Err(Error::Shape {
-                    what: "images to augment",
-                    expected,
-                    got: layout.dims().to_vec(),
-                });
-            }
+        let (Storage::Cpu(CpuStorage::F32(pixels)), Some((from, to))) =
+            (&*storage, layout.contiguous_offsets())
+        else {
+            let expected = "contiguous f32 on the CPU".into();
+            return Err(Error::Shape { what: "images to augment", expected, got: layout.dims().to_vec() });
         };
+        let whole = &pixels[from..to];
         let row_length = width * channels;
         let mut out = vec![0.0; whole.len()];
         let images = whole.chunks_exact(height * row_length).zip(out.chunks_exact_mut(height * row_length));

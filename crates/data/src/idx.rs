@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`. Grey becomes three equal channels.
 ///
 /// # Source
-/// LeCun, Cortes and Burges, "The MNIST database of handwritten digits": the format is described at its end.
+/// Y. `LeCun`, C. Cortes and C. Burges, "The MNIST database of handwritten digits": the format is described at its end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Idx {

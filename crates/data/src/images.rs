@@ -88,7 +88,6 @@ mod tests {
         let images =
             Images { size: [1, 2], pixels: vec![0, 255, 51, 255, 255, 153], labels: vec![0], areas: None };
         let norm = images.statistics();
-        assert_eq!(norm.mean, [0.5, 1.0, 0.4]);
-        assert_eq!(norm.std, [0.5, 1.0, 0.2]);
+        assert_eq!(norm, PixelNorm { mean: [0.5, 1.0, 0.4], std: [0.5, 1.0, 0.2] });
     }
 }

@@ -29,7 +29,11 @@ fn of(mut digest: impl Digest, path: &Path) -> Result<String> {
 
 /// As digests are printed.
 pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[digit as usize]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn download(url: &str, path: &Path, sha256: &str, watch: &mut dyn FnMut(u64)
     let client = reqwest::blocking::Client::builder()
         .user_agent(concat!("sokd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(30))
-        .tcp_user_timeout(Duration::from_secs(60))
+        .tcp_user_timeout(Duration::from_mins(1))
         // A large archive may take hours on a slow line.
         .timeout(None)
         .build()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long to wait for another process that fetches the same file.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A file of the Hub, from the cache if it is there.
 ///
@@ -33,6 +33,7 @@ fn fetch_by(client: &HFClientSync, address: &Address, offline: bool) -> Result<P
         let remedy = "unset HF_HUB_OFFLINE, or fetch it once where there is a network".to_owned();
         return Err(Error::Unreachable { url: hub(address), problem: problem.into(), remedy });
     }
+    #[expect(clippy::disallowed_methods, reason = "it only bounds how long we wait for a sibling's lock")]
     let begun = Instant::now();
     let path = loop {
         match ask(false) {

@@ -15,13 +15,16 @@ fn save(image: &RgbImage, path: &Path) {
     image.save(path).unwrap();
 }
 
-fn open(folder: ImageFolder) -> sokd_core::Result<Memory> {
+fn open(folder: &ImageFolder) -> sokd_core::Result<Memory> {
     folder.read(&Locations::default())
 }
 
 #[track_caller]
 fn refused(path: &Path) -> String {
-    open(ImageFolder { path: path.to_owned(), ..ImageFolder::default() }).err().expect("an error").to_string()
+    open(&ImageFolder { path: path.to_owned(), ..ImageFolder::default() })
+        .err()
+        .expect("an error")
+        .to_string()
 }
 
 #[test]
@@ -36,7 +39,7 @@ fn a_tree_of_parts_is_read_in_order() {
         GrayImage::from_pixel(5, 3, image::Luma([77])).save(dir.path().join("train/dog/grey.png")).unwrap();
         std::fs::write(dir.path().join("train/dog/notes.txt"), "no image").unwrap();
         std::fs::write(dir.path().join("train/dog/._hidden.png"), "no image").unwrap();
-        let data = open(ImageFolder { path: dir.path().to_owned(), ..ImageFolder::default() }).unwrap();
+        let data = open(&ImageFolder { path: dir.path().to_owned(), ..ImageFolder::default() }).unwrap();
         assert_eq!(data.info().classes, ["cat", "dog"]);
         assert_eq!((data.info().train, data.info().test, data.info().size), (4, 1, [3, 5]));
         let labels: Vec<u32> = data.read(Split::Train, &[0, 1, 2, 3]).unwrap().labels.to_vec1().unwrap();
@@ -58,7 +61,7 @@ fn a_flat_tree_sets_a_part_of_each_class_aside() {
     }
     let open = |seed, search| {
         let path = dir.path().to_owned();
-        open(ImageFolder { path, search, test_share: 0.3, seed, limit: Some(8) }).unwrap()
+        open(&ImageFolder { path, search, test_share: 0.3, seed, limit: Some(8) }).unwrap()
     };
     let (data, again, other) = (open(1, 3), open(1, 3), open(2, 3));
     assert_eq!((data.info().train, data.info().search, data.info().test), (8 + 6, 3, 9));
@@ -94,7 +97,7 @@ fn what_cannot_work_is_named() {
         );
     }
     std::fs::write(dir.path().join("train/b/1.png"), whole).unwrap();
-    assert!(open(ImageFolder { path: dir.path().to_owned(), ..ImageFolder::default() }).is_ok());
+    assert!(open(&ImageFolder { path: dir.path().to_owned(), ..ImageFolder::default() }).is_ok());
     std::fs::create_dir(dir.path().join("train/empty")).unwrap();
     assert!(refused(dir.path()).contains("it holds no PNG or JPEG"));
     assert!(refused(Path::new("no/such/folder")).contains("no/such/folder is missing"));

@@ -53,7 +53,9 @@ fn cifar100() {
     let data = read("cifar100", &locations);
     assert_eq!((data.info().train, data.info().test, data.info().classes.len()), (50_000, 10_000, 100));
     let mut counts = [0; 100];
-    labels(&data, Split::Train).into_iter().for_each(|label| counts[label as usize] += 1);
+    for label in labels(&data, Split::Train) {
+        counts[label as usize] += 1;
+    }
     assert_eq!(counts, [500; 100]);
     assert_eq!(
         (pixel(&data, Split::Train, 0, [5, 7]), pixel(&data, Split::Train, 49_999, [5, 7])),
