@@ -10,10 +10,27 @@ macro_rules! texts {
 }
 
 /// Name and text of each recipe.
-pub const RECIPES: &[(&str, &str)] = texts!("recipes": "cifar10-first", "cifar10-resnet56-resnet20", "cifar100-alone", "cifar100-resnet32x4", "cifar100-resnet32x4-resnet8x4", "cifar100-resnet56", "cifar100-resnet56-resnet20", "cifar100-vgg13", "cifar100-vgg13-vgg8", "cifar100-wrn_40_2", "cifar100-wrn_40_2-wrn_16_2", "shapes-alone", "shapes-teacher", "teachers/cifar10-resnet20_a", "teachers/cifar10-resnet56_a");
+pub const RECIPES: &[(&str, &str)] = texts!("recipes":
+    "cifar10-first",
+    "cifar10-resnet56-resnet20",
+    "cifar100-alone",
+    "cifar100-resnet32x4",
+    "cifar100-resnet32x4-resnet8x4",
+    "cifar100-resnet56",
+    "cifar100-resnet56-resnet20",
+    "cifar100-vgg13",
+    "cifar100-vgg13-vgg8",
+    "cifar100-wrn_40_2",
+    "cifar100-wrn_40_2-wrn_16_2",
+    "shapes-alone",
+    "shapes-teacher",
+    "teachers/cifar10-resnet20_a",
+    "teachers/cifar10-resnet56_a",
+);
 
 /// Name and text of each table.
-pub const TABLES: &[(&str, &str)] = texts!("tables": "demo", "cifar10-first", "cifar100-pairs");
+pub const TABLES: &[(&str, &str)] =
+    texts!("tables": "demo", "cifar10-first", "cifar10-teachers", "cifar100-pairs");
 
 /// The recipe of that name.
 pub fn recipe(name: &str) -> Option<&'static str> {

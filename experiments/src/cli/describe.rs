@@ -1,7 +1,7 @@
 use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
 use crate::misfit::closest;
-use crate::table::{Choice, Table};
+use crate::table::{Cell, Choice, Table};
 use crate::{Misfit, Result, shipped, table};
 use clap::Args;
 use serde_json::{Value, json};
@@ -153,7 +153,7 @@ fn readable(text: &str) -> String {
     text.replace("# Source\n", "Source: ").replace("[`", "`").replace("`]", "`").trim().to_owned()
 }
 
-/// The values that the tables which come with sokd cite for arms with this loss.
+/// The values that the tables which come with sokd cite for arms with this loss, source by source.
 fn published(loss: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for name in table::names() {
@@ -163,20 +163,24 @@ fn published(loss: &str) -> Result<Vec<String>> {
             continue;
         }
         let choice = Choice { tier: "full".to_owned(), seeds: Some(vec![0]), ..Choice::default() };
-        for cell in table.cells(&choice)? {
-            let recipe = &cell.resolved.recipe;
-            if !recipe.objective.values().any(|term| term.loss.name() == loss && recipe.teacher.is_some()) {
-                continue;
-            }
+        let cells = table.cells(&choice)?;
+        let with_loss =
+            |cell: &&Cell| cell.resolved.recipe.objective.values().any(|term| term.loss.name() == loss);
+        // Every arm asks for cross-entropy; its own values are those of the student alone.
+        let cells = cells
+            .iter()
+            .filter(with_loss)
+            .filter(|cell| loss != "cross-entropy" || cell.resolved.recipe.teacher.is_none());
+        let mut source = String::new();
+        for cell in cells {
             for value in values.iter().filter(|value| value.row == cell.row && value.column == cell.column) {
-                lines.push(format!(
-                    "{:24} {:.2} ({}; {}) {}  table {name}",
-                    value.column,
-                    value.top1,
-                    value.score.name(),
-                    value.protocol,
-                    value.source
-                ));
+                let said =
+                    format!("{}: {}; {} (table {name})", value.source, value.score.name(), value.protocol);
+                if said != source {
+                    lines.push(said.clone());
+                    source = said;
+                }
+                lines.push(format!("  {:.2}  {}", value.top1, value.column));
             }
         }
     }

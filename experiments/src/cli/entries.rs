@@ -124,10 +124,11 @@ pub fn description(parts: &[Value], name: &str) -> String {
 pub fn first_line(text: &str) -> String {
     let paragraph =
         text.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-    match paragraph.split_once(": ") {
-        Some((start, _)) if paragraph.len() > 100 => format!("{start}."),
-        _ => paragraph,
-    }
+    paragraph
+        .split_once(". ")
+        .map_or(paragraph.as_str(), |(sentence, _)| sentence)
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 /// The comment that a TOML text begins with, up to its first full stop.

@@ -120,7 +120,7 @@ impl Report {
             for (_, after) in &shown {
                 let change = after.get(label).copied().unwrap_or(f64::NAN) - before;
                 let hue = if change < 0.0 { "bad" } else { "good" };
-                let strength = (change.abs() / 25.0).min(1.0) * 0.55;
+                let strength = (change.abs() / 40.0).min(1.0) * 0.6;
                 let change = format!("{change:+.1}").replace('-', "−");
                 write!(out, "<td style=\"background:rgb(var(--{hue}) / {strength:.2})\">{change}</td>")?;
             }
@@ -255,7 +255,10 @@ fn figures(out: &mut String, arms: &[Arm<'_>]) -> fmt::Result {
         curves(&|epoch| Some(epoch.test?.top1)),
         "top-1 (%)",
     );
-    frame("Cross-entropy on the test set.", curves(&|epoch| Some(epoch.test?.loss)), "nats");
+    let mut test = curves(&|epoch| Some(epoch.test?.loss));
+    let cut = plot::lower(&mut test)
+        .map_or(String::new(), |top| format!(" What is above {top:.1} is drawn at {top:.1}."));
+    frame(&format!("Cross-entropy on the test set.{cut}"), test, "nats");
     let losses = "What each arm minimised: different sums, not to be compared with each other.";
     frame(losses, curves(&|epoch| Some(epoch.train_loss)), "training loss");
     let gains: Vec<(&Arm<'_>, Sample)> =

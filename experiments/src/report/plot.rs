@@ -17,6 +17,25 @@ pub struct Curve {
     pub points: Vec<(f64, f64, f64)>,
 }
 
+/// Brings curves that leap far above their usual height down to a ceiling, which is given back: a single leap would
+/// press all the rest against the floor.
+pub fn lower(curves: &mut [Curve]) -> Option<f64> {
+    let usual = |curve: &Curve| {
+        let mut heights: Vec<f64> = curve.points.iter().map(|point| point.1).collect();
+        heights.sort_by(f64::total_cmp);
+        heights.get(heights.len() / 2).copied().unwrap_or(0.0)
+    };
+    let ceiling = 2.0 * curves.iter().map(usual).fold(0.0, f64::max);
+    let above = |point: &&mut (f64, f64, f64)| point.1 + point.2 > ceiling;
+    let mut lowered = false;
+    for point in curves.iter_mut().flat_map(|curve| curve.points.iter_mut()).filter(above) {
+        point.1 = point.1.min(ceiling);
+        point.2 = point.2.min(ceiling - point.1);
+        lowered = true;
+    }
+    lowered.then_some(ceiling)
+}
+
 /// The page's name of a series colour. The first is the baseline's grey.
 pub fn colour(series: usize) -> String {
     format!("var(--series-{})", series % 8)
@@ -116,5 +135,23 @@ fn fluid(svg: &str) -> String {
             )
         }
         _ => svg.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leap_is_brought_down_and_nothing_else() {
+        let curve = |heights: [f64; 5]| Curve {
+            colour: 0,
+            points: (1..).zip(heights).map(|(epoch, height)| (f64::from(epoch), height, 0.5)).collect(),
+        };
+        let mut curves = [curve([3.0, 25.0, 2.0, 1.5, 1.0]), curve([2.0, 2.0, 2.0, 2.0, 2.0])];
+        assert_eq!(lower(&mut curves), Some(4.0));
+        assert_eq!(curves[0].points[1], (2.0, 4.0, 0.0));
+        assert_eq!(curves[0].points[0], (1.0, 3.0, 0.5));
+        assert_eq!(lower(&mut curves), None, "what is low enough stays");
     }
 }
