@@ -185,7 +185,7 @@ mod tests {
     /// 30 images seen twice and 20 looked at twice: 60 · (3 · student + teacher) + 40 · student.
     #[test]
     fn a_taught_run_costs_its_teacher_too() {
-        let overrides = ["epochs=2", "data.train=30", "data.test=20"].map(str::to_owned);
+        let overrides = ["epochs=2", "data.train=30", "data.test=20", "evaluate.every=1"].map(str::to_owned);
         let price = |rows: &str| {
             let choice = Choice {
                 tier: "full".into(),
