@@ -13,7 +13,7 @@ use candle::{Device, Tensor};
 use sokd_core::{Batch, Build, BuildCx, DatasetInfo, Key, Mode, PixelNorm, Step};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd};
-use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Tally, TermOf, step};
+use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, step};
 use std::io::BufRead;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ fn main() -> Outcome<()> {
     sokd_ops::set_threads(threads.parse()?)?;
 
     let (distiller, mut phases) = student(model)?;
-    let hand = Hand { train: batch()?, search: None };
+    let hand = Hand { train: Shown::new(batch()?), search: None };
     let mut index = 0;
     for line in std::io::stdin().lock().lines() {
         let steps: usize = line?.trim().parse()?;
@@ -43,7 +43,7 @@ fn main() -> Outcome<()> {
         let (mut cpu, mut wall) = (Vec::new(), Vec::new());
         for _ in 0..steps {
             let (before, clock) = (cpu_ms(), Instant::now());
-            let at = Step { epoch: 0, index, key: Key::new(0) };
+            let at = Step { index, ..Step::first(Key::new(0)) };
             let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
             step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
             index += 1;
@@ -79,7 +79,7 @@ fn student(model: &str) -> Outcome<(Distiller, Vec<Phase>)> {
         mode: Mode::Train,
         every: 1,
         epochs: 0..1,
-        update: Box::new(Descend),
+        update: Box::new(Descend {}),
         clip: None,
         optimizer: OptimSpec::Sgd(sgd).build(params.group("student"))?,
         lr: LrSchedule::default(),

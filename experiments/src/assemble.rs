@@ -13,7 +13,7 @@ use sokd_core::{
 };
 use sokd_data::{Loader, Sequential};
 use sokd_nn::Params;
-use sokd_train::{Descend, Distiller, Phase, TermOf};
+use sokd_train::{Distiller, Phase, Shown, TermOf};
 use std::sync::Arc;
 
 /// Everything that a run works with.
@@ -165,7 +165,7 @@ fn objective(
 fn probe(distiller: &Distiller, dataset: &dyn Dataset, key: Key) -> Result<()> {
     let rows: Vec<u32> = (0..dataset.info().train.min(2) as u32).collect();
     let batch = dataset.read(Split::Train, &rows)?;
-    distiller.terms(&batch, Mode::Probe, &None, &Step { epoch: 0, index: 0, key })?;
+    distiller.terms(&Shown::new(batch), Mode::Probe, &None, &Step::first(key))?;
     Ok(())
 }
 
@@ -186,7 +186,7 @@ fn phase(name: &str, spec: &PhaseSpec, epochs: usize, params: &Params) -> Result
         mode: if learns { Mode::Train } else { Mode::Probe },
         every: spec.every,
         epochs: from..to,
-        update: Box::new(Descend),
+        update: spec.update.as_ref().start(params)?,
         clip: spec.clip,
         optimizer: spec.optim.build(moves)?,
         lr: spec.lr.clone(),

@@ -7,7 +7,7 @@ use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
-use sokd_train::Schedule;
+use sokd_train::{Schedule, UpdateSpec};
 use std::collections::BTreeMap;
 
 use crate::model::Model;
@@ -127,9 +127,13 @@ pub struct PhaseSpec {
     /// Acts from the first of these epochs, and not any more from the second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<[usize; 2]>,
-    /// Weights for some terms in place of the objective's own; terms not named count nothing.
+    /// Weights for some terms in place of the objective's own, by name: a whole term (`distill`), or a part of what
+    /// it says (`distill/aug`). Terms not named count nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub toward: Option<BTreeMap<String, f64>>,
+    /// How the objective becomes a direction.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub update: UpdateSpec,
     /// Which images it sees.
     #[serde(default)]
     pub split: LearnSplit,
@@ -137,6 +141,10 @@ pub struct PhaseSpec {
 
 fn one() -> u64 {
     1
+}
+
+fn usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How often and how the student is judged.
@@ -202,7 +210,8 @@ impl Recipe {
                 return fault(&format!("phase.{name}.every"), "counted from 1, which means every step");
             }
             let terms = phase.toward.iter().flat_map(BTreeMap::keys);
-            if let Some(term) = terms.into_iter().find(|term| !self.objective.contains_key(*term)) {
+            let unknown = |key: &&String| !self.objective.contains_key(key.split('/').next().unwrap_or(key));
+            if let Some(term) = terms.into_iter().find(unknown) {
                 return fault(
                     &format!("phase.{name}.toward.{term}"),
                     "the objective has no term of that name",

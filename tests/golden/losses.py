@@ -68,7 +68,7 @@ def dkd_in_logarithms(pair, alpha=1.0, beta=8.0, temperature=4.0):
 
 def fitnet(pair, stage):
     student, teacher, weights = pair["student"]["maps"][stage], pair["teacher"]["maps"][stage], pair["weights"]
-    at = f"adapter.fitnet.{stage}"
+    at = f"adapter.hint.{stage}"
     ours, theirs, kernel = student.shape[2], teacher.shape[2], weights[f"{at}.conv.weight"]
     if ours == 2 * theirs:
         out = F.conv2d(student, kernel, stride=2, padding=1)
@@ -123,9 +123,9 @@ def adapter(kernel, student, teacher, image):
     """One FitNet case: kernel side, (channels, side) of both maps."""
     (from_, ours), (to, theirs) = student, teacher
     weights = {
-        "adapter.fitnet.0.conv.weight": {"shape": [to, from_, kernel, kernel], "scale": 0.5},
-        "adapter.fitnet.0.bn.weight": {"shape": [to], "scale": 0.5, "shift": 1.0},
-        "adapter.fitnet.0.bn.bias": {"shape": [to], "scale": 0.3},
+        "adapter.hint.0.conv.weight": {"shape": [to, from_, kernel, kernel], "scale": 0.5},
+        "adapter.hint.0.bn.weight": {"shape": [to], "scale": 0.5, "shift": 1.0},
+        "adapter.hint.0.bn.bias": {"shape": [to], "scale": 0.3},
     }
     name = f"fitnet, {from_}x{ours}x{ours} to {to}x{theirs}x{theirs}"
     shapes = [[2, from_, ours, ours]], [[2, to, theirs, theirs]]

@@ -4,6 +4,7 @@ use sokd_core::{
     StageInfo, Step,
 };
 use sokd_models::{ModelSpec, resnet::Resnet};
+use std::collections::BTreeMap;
 
 /// A network that says the same whatever it is shown: what losses are compared on when their inputs are given.
 pub struct Said {
@@ -62,6 +63,7 @@ pub fn pair<'a>(
         student: Side::new(student, Mode::Train, &images)?,
         teacher: Some(Side::new(teacher, Mode::Eval, &images)?),
         images,
+        adapted: BTreeMap::new(),
     })
 }
 
@@ -88,5 +90,5 @@ pub fn networks() -> Vec<ModelSpec> {
 /// The first step of a run.
 #[must_use]
 pub fn first() -> Step {
-    Step { epoch: 0, index: 0, key: Key::new(0) }
+    Step::first(Key::new(0))
 }

@@ -1,5 +1,8 @@
 use crate::{Backbone, Error, Forward, Key, Mode, Result, Terms};
 use candle::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where training stands, for whatever is scheduled or random.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +13,16 @@ pub struct Step {
     pub index: u64,
     /// The randomness of this step.
     pub key: Key,
+    /// Whether a gradient for the policies of plug-ins is wanted: it can cost more than the pass itself, so a pass
+    /// that moves other weights goes without.
+    pub steers: bool,
+}
+
+impl Step {
+    /// The first step of a run.
+    pub fn first(key: Key) -> Self {
+        Self { epoch: 0, index: 0, key, steers: false }
+    }
 }
 
 /// One network, how it ran, and what it said about the batch.
@@ -35,10 +48,29 @@ impl<'a> Side<'a> {
         Ok(Self { out, ..self })
     }
 
+    /// Stage `stage`'s map, read as `feature` says.
+    pub fn feature(&self, stage: usize, feature: Feature) -> Result<Tensor> {
+        match feature {
+            Feature::Map => Ok(self.out.stage(stage)?.map.clone()),
+            Feature::Preact => self.preact(stage),
+        }
+    }
+
     /// Stage `stage`'s map before its last non-linearity.
     pub fn preact(&self, stage: usize) -> Result<Tensor> {
         self.net.preact(stage, self.out.stage(stage)?, self.mode.quiet())
     }
+}
+
+/// Which reading of a stage a method wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feature {
+    /// As the next stage reads it, behind the last non-linearity.
+    #[default]
+    Map,
+    /// Before the last non-linearity.
+    Preact,
 }
 
 /// What a loss compares.
@@ -57,6 +89,9 @@ pub struct Pair<'a> {
     pub student: Side<'a>,
     /// Who is learned from.
     pub teacher: Option<Side<'a>>,
+    /// The student's maps in the teacher's shape, by the name of the adapter that brought them there: a plug-in and
+    /// its host that share an adapter run it once.
+    pub adapted: BTreeMap<String, Tensor>,
 }
 
 impl<'a> Pair<'a> {
@@ -72,6 +107,7 @@ impl<'a> Pair<'a> {
             student: again(self.student)?,
             teacher: self.teacher.map(again).transpose()?,
             images,
+            adapted: BTreeMap::new(),
             ..self
         })
     }
@@ -95,6 +131,23 @@ pub struct Refined {
     pub refiner: Box<dyn Refiner>,
     /// Who compares.
     pub loss: Box<dyn DistillLoss>,
+}
+
+/// A loss that counts for more or less beside the prices of the plug-ins in front of it.
+pub struct Weighted {
+    /// What it counts for. At 0 it is not asked.
+    pub weight: f64,
+    /// Who compares.
+    pub loss: Box<dyn DistillLoss>,
+}
+
+impl DistillLoss for Weighted {
+    fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
+        if self.weight == 0.0 {
+            return Ok(Terms::default());
+        }
+        Ok(self.loss.terms(pair, at)?.scaled(self.weight))
+    }
 }
 
 impl DistillLoss for Refined {

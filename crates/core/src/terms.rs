@@ -1,12 +1,13 @@
 use crate::Result;
 use candle::Tensor;
+use std::collections::BTreeMap;
 
 /// One named part of an objective.
 #[derive(Clone, Debug)]
 pub struct Term {
     /// How logs call it: `distill/target`.
     pub name: String,
-    /// What it counts for in the sum.
+    /// What it counts for in the sum. A term of weight 0 is a reading: logged, and asked of nobody.
     pub weight: f64,
     /// One value per example, `(batch,)`, or one for the batch, `()`, where the method is about the batch.
     pub value: Tensor,
@@ -14,7 +15,10 @@ pub struct Term {
 
 /// The terms of an objective, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
-pub struct Terms(Vec<Term>);
+pub struct Terms {
+    terms: Vec<Term>,
+    scores: Vec<Tensor>,
+}
 
 impl Terms {
     /// A single term of weight 1.
@@ -25,15 +29,59 @@ impl Terms {
     /// One term more.
     #[must_use]
     pub fn with(mut self, name: &str, weight: f64, value: Tensor) -> Self {
-        self.0.push(Term { name: name.to_owned(), weight, value });
+        self.terms.push(Term { name: name.to_owned(), weight, value });
+        self
+    }
+
+    /// One reading more: a number for the log, cut off from the graph.
+    #[must_use]
+    pub fn reading(self, name: &str, value: &Tensor) -> Self {
+        self.with(name, 0.0, value.detach())
+    }
+
+    /// The log-probability, `()`, of a draw that no gradient passes through: who learns to draw is rewarded by it.
+    #[must_use]
+    pub fn score(mut self, log_probability: Tensor) -> Self {
+        self.scores.push(log_probability);
+        self
+    }
+
+    /// The log-probabilities of all draws.
+    pub fn scores(&self) -> &[Tensor] {
+        &self.scores
+    }
+
+    /// Weights by name in place of their own: a name is a term's or the first segments of several. What is not named
+    /// counts nothing.
+    #[must_use]
+    pub fn toward(mut self, weights: &BTreeMap<String, f64>) -> Self {
+        for term in &mut self.terms {
+            let named = |(name, weight): (&String, &f64)| {
+                let below = term.name.strip_prefix(name.as_str())?;
+                match below.is_empty() {
+                    // A term by its whole name counts for what is said, whatever it counted for.
+                    true => Some(*weight),
+                    false => below.starts_with('/').then_some(weight * term.weight),
+                }
+            };
+            term.weight = weights.iter().rev().find_map(named).unwrap_or(0.0);
+        }
         self
     }
 
     /// Prefixes every name and scales every weight: `distill` over `kd` gives `distill/kd`.
     #[must_use]
     pub fn under(mut self, prefix: &str, weight: f64) -> Self {
-        for term in &mut self.0 {
+        for term in &mut self.terms {
             term.name = format!("{prefix}/{}", term.name);
+        }
+        self.scaled(weight)
+    }
+
+    /// Scales every weight.
+    #[must_use]
+    pub fn scaled(mut self, weight: f64) -> Self {
+        for term in &mut self.terms {
             term.weight *= weight;
         }
         self
@@ -41,13 +89,14 @@ impl Terms {
 
     /// These terms, then the other's.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        self.terms.extend(other.terms);
+        self.scores.extend(other.scores);
     }
 
-    /// The scalar to differentiate: `Σ weight · mean over the batch`; `None` without terms.
+    /// The scalar to differentiate: `Σ weight · mean over the batch`; `None` where no term counts.
     pub fn total(&self) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
-        for term in &self.0 {
+        for term in self.terms.iter().filter(|term| term.weight != 0.0) {
             let part = (term.value.mean_all()? * term.weight)?;
             total = Some(match total {
                 None => part,
@@ -59,12 +108,12 @@ impl Terms {
 
     /// The terms in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Term> {
-        self.0.iter()
+        self.terms.iter()
     }
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.terms.is_empty()
     }
 }
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod adapter;
 pub mod functional;
 
 use sokd_core::DistillLoss;

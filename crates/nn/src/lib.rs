@@ -5,6 +5,7 @@
 )]
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "what should be exact is compared exactly"))]
 
+mod adapter;
 mod clip;
 mod conv;
 mod ema;
@@ -16,6 +17,7 @@ pub mod optim;
 mod params;
 pub mod schedule;
 
+pub use adapter::{Adapter, Hint};
 pub use clip::clip_grad_norm;
 pub use conv::Conv2d;
 pub use ema::Ema;

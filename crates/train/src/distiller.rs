@@ -1,5 +1,8 @@
 use crate::Schedule;
-use sokd_core::{Backbone, Batch, DistillLoss, Error, LearnSplit, Mode, Pair, Result, Side, Step, Terms};
+use sokd_core::{
+    Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Mode, Pair, Result, Side, Step, Terms,
+};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 /// One named part of the objective.
@@ -22,44 +25,79 @@ pub struct Distiller {
     pub terms: Vec<TermOf>,
 }
 
-/// Weights for some terms in place of the objective's own; terms not named count nothing.
+/// Weights for some terms in place of the objective's own, by name: a whole term (`distill`), or a part of what it
+/// says (`distill/aug`). Terms not named count nothing.
 pub type Toward = Option<BTreeMap<String, f64>>;
 
 impl Distiller {
     /// Shows a batch to both networks and asks every term that counts.
-    pub fn terms(&self, batch: &Batch, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
+    pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
+        let batch = &shown.batch;
         let student = Side::new(self.student.as_ref(), mode, &batch.images)?;
-        let teacher =
-            self.teacher.as_deref().map(|net| Side::new(net, Mode::Eval, &batch.images)).transpose()?;
+        let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
         let pair = Pair {
             images: batch.images.clone(),
             labels: batch.labels.clone(),
             rows: batch.rows.clone(),
             student,
-            teacher: teacher.map(|side| Side { out: side.out.detach(), ..side }),
+            teacher,
+            adapted: BTreeMap::new(),
         };
         let mut all = Terms::default();
         for TermOf { name, weight, loss } in &self.terms {
             let weight = match toward {
                 None => weight.at(at),
-                Some(toward) => toward.get(name).copied().unwrap_or(0.0),
+                Some(toward) => f64::from(u8::from(toward.keys().any(|key| speaks(name, key)))),
             };
             if weight != 0.0 {
                 let at = Step { key: at.key.fold(name), ..*at };
                 all.extend(loss.terms(&pair, &at)?.under(name, weight));
             }
         }
-        Ok(all)
+        Ok(match toward {
+            None => all,
+            Some(toward) => all.toward(toward),
+        })
+    }
+}
+
+/// Whether `key` names the term or a part of what it says.
+pub(crate) fn speaks(term: &str, key: &str) -> bool {
+    key.split('/').next() == Some(term)
+}
+
+/// A batch, and what the teacher said about it: asked once, whoever wants to know.
+pub struct Shown {
+    /// The images and their labels.
+    pub batch: Batch,
+    teacher: OnceCell<Forward>,
+}
+
+impl Shown {
+    /// Nobody was asked yet.
+    pub fn new(batch: Batch) -> Self {
+        Self { batch, teacher: OnceCell::new() }
+    }
+
+    /// The teacher and its word, which no graph tracks.
+    fn teacher<'a>(&self, net: &'a dyn Backbone) -> Result<Side<'a>> {
+        let out = match self.teacher.get() {
+            Some(out) => out.clone(),
+            None => {
+                let said = net.forward(&self.batch.images, Mode::Eval)?.detach();
+                self.teacher.get_or_init(|| said).clone()
+            }
+        };
+        Ok(Side { net, mode: Mode::Eval, out })
     }
 }
 
 /// One batch of each split that a phase may ask for in a step.
-#[derive(Clone, Debug)]
 pub struct Hand {
     /// What students learn from.
-    pub train: Batch,
+    pub train: Shown,
     /// Held out of training, where a phase that is due learns from it.
-    pub search: Option<Batch>,
+    pub search: Option<Shown>,
 }
 
 impl Hand {
@@ -67,7 +105,7 @@ impl Hand {
     ///
     /// # Errors
     /// [`Error::Setting`] when nothing was drawn from it.
-    pub fn of(&self, split: LearnSplit) -> Result<&Batch> {
+    pub fn of(&self, split: LearnSplit) -> Result<&Shown> {
         match split {
             LearnSplit::Train => Ok(&self.train),
             LearnSplit::Search => self.search.as_ref().ok_or_else(no_search),
@@ -76,7 +114,7 @@ impl Hand {
 
     /// Images in the hand.
     pub fn images(&self) -> Result<usize> {
-        let of = |batch: &Batch| batch.labels.dim(0);
+        let of = |shown: &Shown| shown.batch.labels.dim(0);
         Ok(of(&self.train)? + self.search.as_ref().map(of).transpose()?.unwrap_or(0))
     }
 }

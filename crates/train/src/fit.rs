@@ -1,5 +1,5 @@
 use crate::endless::Endless;
-use crate::{Checkpoints, Hand, Observer, Progress, Stop, Sums, Tally, Training, step};
+use crate::{Checkpoints, Hand, Observer, Progress, Shown, Stop, Sums, Tally, Training, step};
 use sokd_core::{Result, Step};
 use std::time::Instant;
 
@@ -33,9 +33,9 @@ pub fn fit(
         let mut tally = Tally::new(&at.sums)?;
         let left = run.steps_in(at.epoch) - at.step;
         for batch in train.epoch(at.epoch, at.step).take(left) {
-            let now = Step { epoch: at.epoch, index: at.steps, key: run.key };
+            let now = Step { epoch: at.epoch, index: at.steps, ..Step::first(run.key) };
             let held_out = search.as_mut().filter(|_| run.searches(&now)).map(Endless::next).transpose()?;
-            let hand = Hand { train: batch?, search: held_out };
+            let hand = Hand { train: Shown::new(batch?), search: held_out.map(Shown::new) };
             let moment = run.moment(&at);
 
             step(&run.distiller, &mut run.phases, &hand, (now, moment), &mut tally, watch)?;

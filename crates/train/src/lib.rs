@@ -19,7 +19,7 @@ mod training;
 mod update;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Found, Tensors};
-pub use distiller::{Distiller, Hand, TermOf, Toward};
+pub use distiller::{Distiller, Hand, Shown, TermOf, Toward};
 pub use evaluate::{Evaluation, evaluate, predictions};
 pub use exam::{Best, Exam};
 pub use fit::{Outcome, fit};
@@ -31,4 +31,4 @@ pub use schedule::{Ramp, Schedule};
 pub use stop::Stop;
 pub use tally::{Sums, Tally};
 pub use training::Training;
-pub use update::{Descend, Update};
+pub use update::{Course, Descend, Through, Unroll, Update, UpdateSpec};

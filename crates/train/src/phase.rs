@@ -47,9 +47,10 @@ pub fn step(
     watch: &mut [Box<dyn Observer>],
 ) -> Result<()> {
     for phase in phases.iter_mut().filter(|phase| phase.due(&at)) {
-        let at = Step { key: at.key.fold_in(at.index).fold(&phase.name), ..at };
+        let steers = phase.mode == Mode::Probe;
+        let at = Step { key: at.key.fold_in(at.index).fold(&phase.name), steers, ..at };
         let (terms, mut grads) = phase.update.grads(distiller, phase, hand, &at)?;
-        let images = hand.of(phase.split)?.labels.dim(0)?;
+        let images = hand.of(phase.split)?.batch.labels.dim(0)?;
         tally.add(&phase.name, images, &terms)?;
         tally.guard(&phase.name, &at)?;
         if let Some(max) = phase.clip {

@@ -86,7 +86,7 @@ mod tests {
 
     fn weight(text: &str, epoch: usize) -> f64 {
         let schedule: Schedule = serde_json::from_str(text).expect("a schedule");
-        schedule.at(&Step { epoch, index: 0, key: Key::new(0) })
+        schedule.at(&Step { epoch, ..Step::first(Key::new(0)) })
     }
 
     #[test]

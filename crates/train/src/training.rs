@@ -1,3 +1,4 @@
+use crate::distiller::speaks;
 use crate::{
     Checkpoint, Distiller, EpochReport, Evaluation, Exam, Phase, PhaseReport, Progress, Stop, Tensors,
 };
@@ -40,8 +41,9 @@ impl Training<'_> {
         }
         for phase in &self.phases {
             let names = phase.toward.iter().flat_map(BTreeMap::keys);
-            if let Some(name) =
-                names.into_iter().find(|name| self.distiller.terms.iter().all(|t| t.name != **name))
+            if let Some(name) = names
+                .into_iter()
+                .find(|name| !self.distiller.terms.iter().any(|term| speaks(&term.name, name)))
             {
                 return Err(Error::setting(
                     format!("{}.toward.{name}", phase.name),

@@ -7,8 +7,8 @@ use small::{Broken, Images, Small, phase, term};
 use sokd_core::{Batches, Error, Key, Mode, Result, Step};
 use sokd_nn::{Moment, Params};
 use sokd_train::{
-    Distiller, Hand, Observer, Outcome, Progress, Schedule, StepReport, Stop, Tally, evaluate, fit, metrics,
-    predictions, step,
+    Distiller, Hand, Observer, Outcome, Progress, Schedule, Shown, StepReport, Stop, Tally, evaluate, fit,
+    metrics, predictions, step,
 };
 use std::sync::{Arc, Mutex};
 
@@ -61,9 +61,9 @@ fn a_phase_moves_its_own_weights_and_a_look_teaches_no_statistics() -> Result<()
         terms: vec![term("task", Schedule::default(), small::Task)],
     };
     let before = numbers(&params, "")?;
-    let at = Step { epoch: 0, index: 0, key: Key::new(0) };
+    let at = Step::first(Key::new(0));
     let now = Moment { epoch: 0, step: 0, steps: 4, epochs: 1 };
-    let hand = Hand { train: batch, search: None };
+    let hand = Hand { train: Shown::new(batch), search: None };
     step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
     assert_eq!(numbers(&params, "")?, before);
 

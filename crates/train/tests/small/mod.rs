@@ -159,7 +159,7 @@ pub fn phase(name: &str, params: &Params, group: &str, optim: &str) -> Result<Ph
         mode: Mode::Train,
         every: 1,
         epochs: 0..usize::MAX,
-        update: Box::new(Descend),
+        update: Box::new(Descend {}),
         clip: None,
         optimizer: optim.build(params.group(group))?,
         lr: LrSchedule::default(),

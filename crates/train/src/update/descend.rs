@@ -1,22 +1,21 @@
+use super::{Course, Update};
 use crate::{Distiller, Hand, Phase};
 use candle::backprop::GradStore;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sokd_core::{Result, Step, Terms};
-
-/// How a phase turns its objective into a direction for its weights.
-pub trait Update: Send {
-    /// The terms as they stand, and a gradient for each weight that should move.
-    fn grads(
-        &self,
-        distiller: &Distiller,
-        phase: &Phase,
-        hand: &Hand,
-        at: &Step,
-    ) -> Result<(Terms, GradStore)>;
-}
+use sokd_nn::Params;
 
 /// Down the gradient of the phase's own objective.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Descend;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Descend {}
+
+impl Course for Descend {
+    fn start(&self, _: &Params) -> Result<Box<dyn Update>> {
+        Ok(Box::new(*self))
+    }
+}
 
 impl Update for Descend {
     fn grads(

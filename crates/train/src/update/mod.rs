@@ -1,0 +1,46 @@
+//! How a phase turns its objective into a direction for its weights.
+
+mod descend;
+mod unroll;
+
+use crate::{Distiller, Hand, Phase};
+use candle::backprop::GradStore;
+pub use descend::Descend;
+use sokd_core::{Result, Step, Terms};
+use sokd_nn::Params;
+pub use unroll::{Through, Unroll};
+
+/// How a phase turns its objective into a direction for its weights.
+pub trait Update: Send {
+    /// The terms as they stand, and a gradient for each weight that should move.
+    fn grads(
+        &self,
+        distiller: &Distiller,
+        phase: &Phase,
+        hand: &Hand,
+        at: &Step,
+    ) -> Result<(Terms, GradStore)>;
+}
+
+/// An update before it knows the weights of the run.
+pub trait Course {
+    /// The update over these weights.
+    ///
+    /// # Errors
+    /// [`sokd_core::Error::Setting`] when it does not fit them.
+    fn start(&self, params: &Params) -> Result<Box<dyn Update>>;
+}
+
+sokd_core::catalog! {
+    /// An update that a recipe may name.
+    pub enum UpdateSpec: AsRef<dyn Course> {
+        Descend(Descend),
+        Unroll(Unroll),
+    }
+}
+
+impl Default for UpdateSpec {
+    fn default() -> Self {
+        Self::Descend(Descend {})
+    }
+}

@@ -1,0 +1,207 @@
+//! Bilevel search with an imagined step (DARTS).
+
+use super::{Course, Update};
+use crate::{Distiller, Hand, Phase};
+use candle::{Tensor, Var, backprop::GradStore};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Error, Result, Step, Terms};
+use sokd_nn::Params;
+
+/// Down the gradient of what the phase wants *after* the step that the student would take next.
+///
+/// With θ the inner weights, χ those that the phase moves, `inner` the recipe's own objective on a training batch and
+/// `outer` what the phase goes toward, it is the gradient over χ of `outer(θ − lookahead · ∇inner(θ, χ), χ)`: a direct part
+/// at the imagined weights, and an implicit part through the imagined step, taken as the difference of two first-order
+/// gradients. Four passes over the student; nothing of it moves the student or its running statistics, and every pass sees
+/// the same draws. Where a plug-in reports scores in place of a gradient, they are rewarded by the same two parts.
+///
+/// # Source
+/// Liu et al., 2019 (DARTS, arXiv:1806.09055), equations (7) and (8), as DADA (Li et al., 2020) uses them. The lookahead is a
+/// constant 0.01 and the radius 0.01 in SoKD's development code, with a weight decay of 1e-4 in the imagined step; it
+/// takes the implicit part alone. DADA imagines a step of the student's present learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Unroll {
+    /// The groups of weights that take the imagined step.
+    pub inner: Vec<String>,
+    /// The learning rate of the imagined step.
+    pub lookahead: f64,
+    /// The weight decay of the imagined step.
+    pub weight_decay: f64,
+    /// How far the two passes of the implicit part stand from the student, in units of its weights' norm.
+    pub radius: f64,
+    /// Which parts count.
+    pub through: Through,
+}
+
+/// How the outer objective reaches the weights of the phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Through {
+    /// At the imagined weights.
+    Direct,
+    /// Through the imagined step.
+    Implicit,
+    /// Both: the whole derivative.
+    #[default]
+    Both,
+}
+
+impl Default for Unroll {
+    fn default() -> Self {
+        Self {
+            inner: vec!["student".into(), "adapter".into()],
+            lookahead: 0.01,
+            weight_decay: 1e-4,
+            radius: 0.01,
+            through: Through::Both,
+        }
+    }
+}
+
+impl Course for Unroll {
+    fn start(&self, params: &Params) -> Result<Box<dyn Update>> {
+        let fault = |name: &str, problem: &str| Err(Error::setting(format!("update.{name}"), problem));
+        let inner: Vec<Var> =
+            self.inner.iter().flat_map(|group| params.group(group)).map(|(_, var)| var).collect();
+        if inner.is_empty() {
+            return fault("inner", "no weight is in these groups");
+        }
+        if self.radius.is_nan() || self.radius <= 0.0 {
+            return fault("radius", "a difference needs two places: above 0");
+        }
+        if self.lookahead.is_nan() || self.lookahead < 0.0 {
+            return fault("lookahead", "a learning rate is at least 0");
+        }
+        Ok(Box::new(Unrolled { spec: self.clone(), inner }))
+    }
+}
+
+/// An [`Unroll`] that knows its weights.
+struct Unrolled {
+    spec: Unroll,
+    inner: Vec<Var>,
+}
+
+/// What one pass of the inner objective says, a little off the student's weights.
+struct Beside {
+    loss: f64,
+    grads: GradStore,
+}
+
+impl Update for Unrolled {
+    fn grads(
+        &self,
+        distiller: &Distiller,
+        phase: &Phase,
+        hand: &Hand,
+        at: &Step,
+    ) -> Result<(Terms, GradStore)> {
+        let here: Vec<Tensor> =
+            self.inner.iter().map(|var| Ok(var.as_detached_tensor().copy()?)).collect::<Result<_>>()?;
+        let found = self.search(distiller, phase, hand, at, &here);
+        // Also after an error: the student goes on from where it was, to the bit.
+        self.stand(&here)?;
+        found
+    }
+}
+
+impl Unrolled {
+    fn search(
+        &self,
+        distiller: &Distiller,
+        phase: &Phase,
+        hand: &Hand,
+        at: &Step,
+        here: &[Tensor],
+    ) -> Result<(Terms, GradStore)> {
+        let Unroll { lookahead, weight_decay, through, .. } = self.spec;
+        let inner = |steers: bool| -> Result<Beside> {
+            let terms = distiller.terms(&hand.train, phase.mode, &None, &Step { steers, ..*at })?;
+            beside(&terms)
+        };
+
+        let step = inner(false)?.grads;
+        for (var, weights) in self.inner.iter().zip(here) {
+            if let Some(grad) = step.get(var) {
+                var.set(&(weights - ((grad + (weights * weight_decay)?)? * lookahead)?)?)?;
+            }
+        }
+        let ahead = Step { steers: through != Through::Implicit, ..*at };
+        let terms = distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, &ahead)?;
+        let Beside { loss, grads: outer } = beside(&terms)?;
+
+        let mut reward = if through == Through::Implicit { 0.0 } else { loss };
+        let mut scores = terms.scores().to_vec();
+        let mut sides = None;
+        if through != Through::Direct && lookahead > 0.0 {
+            let norm = self.norm(&outer)?;
+            if norm > 0.0 {
+                let radius = self.spec.radius / norm;
+                self.lean(here, &outer, radius)?;
+                let up = distiller.terms(&hand.train, phase.mode, &None, &Step { steers: true, ..*at })?;
+                scores = up.scores().to_vec();
+                let up = beside(&up)?;
+                self.lean(here, &outer, -radius)?;
+                let down = inner(true)?;
+                let scale = -lookahead / (2.0 * radius);
+                reward += scale * (up.loss - down.loss);
+                sides = Some((up.grads, down.grads, scale));
+            }
+        }
+
+        let rewarded =
+            scores.iter().map(|score| (score * reward)?.backward()).collect::<Result<Vec<_>, _>>()?;
+        let mut grads = GradStore::default();
+        for (_, var) in phase.optimizer.vars() {
+            let mut parts = Vec::new();
+            if through != Through::Implicit {
+                parts.extend(outer.get(var).cloned());
+            }
+            if let Some((up, down, scale)) = &sides
+                && let (Some(up), Some(down)) = (up.get(var), down.get(var))
+            {
+                parts.push(((up - down)? * *scale)?);
+            }
+            parts.extend(rewarded.iter().filter_map(|grads| grads.get(var).cloned()));
+            let sum = parts.into_iter().map(Ok).reduce(|sum, part| &sum? + &part?).transpose()?;
+            if let Some(sum) = sum {
+                grads.insert(var, sum);
+            }
+        }
+        Ok((terms, grads))
+    }
+
+    /// The norm of the inner weights' gradient.
+    fn norm(&self, grads: &GradStore) -> Result<f64> {
+        let squares = self.inner.iter().filter_map(|var| grads.get(var));
+        let mut sum = 0.0;
+        for grad in squares {
+            sum += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        }
+        Ok(sum.sqrt())
+    }
+
+    /// Moves the student `distance` along a gradient, from where it was.
+    fn lean(&self, here: &[Tensor], grads: &GradStore, distance: f64) -> Result<()> {
+        for (var, weights) in self.inner.iter().zip(here) {
+            match grads.get(var) {
+                Some(grad) => var.set(&(weights + (grad * distance)?)?)?,
+                None => var.set(weights)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn stand(&self, here: &[Tensor]) -> Result<()> {
+        self.inner.iter().zip(here).try_for_each(|(var, weights)| Ok(var.set(weights)?))
+    }
+}
+
+fn beside(terms: &Terms) -> Result<Beside> {
+    Ok(match terms.total()? {
+        Some(total) => Beside { loss: f64::from(total.to_scalar::<f32>()?), grads: total.backward()? },
+        None => Beside { loss: 0.0, grads: GradStore::default() },
+    })
+}
