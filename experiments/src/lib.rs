@@ -32,7 +32,9 @@ pub use exit::Exit;
 pub use misfit::{Misfit, typed};
 pub use model::Model;
 pub use pixels::Pixels;
-pub use recipe::{EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, StudentSpec, TeacherSpec, TermSpec};
+pub use recipe::{
+    EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, RefinerSpec, StudentSpec, TeacherSpec, TermSpec,
+};
 pub use resolve::{Layers, Resolved};
 pub use run::{Options, run};
 pub use summary::{Best, Epoch, Network, Scores, Summary, Taught};

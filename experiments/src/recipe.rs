@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Result};
+use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Refined, Refiner, Result, Weighted};
 use sokd_data::{Augment, DataSpec};
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
@@ -99,12 +99,29 @@ pub struct TermSpec {
     pub weight: Schedule,
     /// The comparison.
     pub loss: LossSpec,
+    /// Plug-ins in front of it: the first one listed sees the pair first.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub refine: Vec<RefinerSpec>,
+    /// What the comparison itself counts for beside the prices that its plug-ins ask.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub host: f64,
 }
 
 impl Build<dyn DistillLoss> for TermSpec {
-    /// Refiners, once there are any, wrap the loss here ([`sokd_core::Refined`]), the first one listed outermost.
+    /// The first plug-in listed is the outermost.
     fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn DistillLoss>> {
-        self.loss.build(cx)
+        let host: Box<dyn DistillLoss> = Box::new(Weighted { weight: self.host, loss: self.loss.build(cx)? });
+        self.refine.iter().rev().try_fold(host, |loss, refiner| {
+            Ok(Box::new(Refined { refiner: refiner.build(cx)?, loss }) as Box<dyn DistillLoss>)
+        })
+    }
+}
+
+sokd_core::catalog! {
+    /// A plug-in that a recipe may put in front of a loss.
+    pub enum RefinerSpec: dyn Refiner {
+        Dafa(sokd_dafa::Dafa),
+        Dam(sokd_dam::Dam),
     }
 }
 
@@ -141,6 +158,19 @@ pub struct PhaseSpec {
 
 fn one() -> u64 {
     1
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::float_cmp,
+    reason = "serde asks by reference; 1 is exact"
+)]
+fn is_whole(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 fn usual<T: Default + PartialEq>(value: &T) -> bool {

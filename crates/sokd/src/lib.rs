@@ -2,6 +2,8 @@
 
 pub use sokd_baselines as baselines;
 pub use sokd_core as core;
+pub use sokd_dafa as dafa;
+pub use sokd_dam as dam;
 pub use sokd_data as data;
 pub use sokd_losses as losses;
 pub use sokd_models as models;

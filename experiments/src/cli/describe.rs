@@ -1,5 +1,6 @@
 use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
+use crate::RefinerSpec;
 use crate::misfit::closest;
 use crate::table::{Cell, Choice, Table};
 use crate::{Misfit, Result, shipped, table};
@@ -10,7 +11,7 @@ use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 use std::fmt::Write;
 
-/// Tells what is known of a network, loss, data set, preset, recipe or table.
+/// Tells what is known of a network, loss, plug-in, data set, preset, recipe or table.
 ///
 /// Paper and formula, every setting with its default, and the pairs for which values are published.
 #[derive(Debug, Args)]
@@ -75,6 +76,7 @@ impl Known {
                 known.learn(&parts::<LossSpec>(), &name);
                 known.published = published(&name)?;
             }
+            Kind::Plugins => known.learn(&parts::<RefinerSpec>(), &name),
             Kind::Datasets => {
                 let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
                 known.learn(&parts::<DataSpec>(), &spec);

@@ -1,5 +1,6 @@
 //! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
 
+use crate::RefinerSpec;
 use crate::table::Table;
 use crate::{shipped, table};
 use clap::ValueEnum;
@@ -18,6 +19,8 @@ pub enum Kind {
     Models,
     /// Comparisons of student and teacher.
     Losses,
+    /// What rewrites a pair before a loss compares it.
+    Plugins,
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -30,14 +33,22 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 6] =
-        [Self::Models, Self::Losses, Self::Datasets, Self::Presets, Self::Recipes, Self::Tables];
+    pub const ALL: [Self; 7] = [
+        Self::Models,
+        Self::Losses,
+        Self::Plugins,
+        Self::Datasets,
+        Self::Presets,
+        Self::Recipes,
+        Self::Tables,
+    ];
 
     /// As headings have it.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Models => "models",
             Self::Losses => "losses",
+            Self::Plugins => "plugins",
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -68,6 +79,11 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
         Kind::Losses => {
             let parts = parts::<LossSpec>();
             LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
+        }
+        Kind::Plugins => {
+            let parts = parts::<RefinerSpec>();
+            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
+            RefinerSpec::names().iter().map(what).collect()
         }
         Kind::Datasets => {
             let parts = parts::<DataSpec>();
