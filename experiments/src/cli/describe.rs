@@ -143,6 +143,7 @@ fn singular(kind: Kind) -> &'static str {
     match kind {
         Kind::Models => "a network",
         Kind::Losses => "a loss",
+        Kind::Plugins => "a plug-in: `refine = [{ type = \"...\" }]` puts it in front of a loss",
         Kind::Datasets => "a data set",
         Kind::Presets => "a preset: `extends = [\"...\"]` lays it under a recipe",
         Kind::Recipes => "a recipe: `sokd train`",
