@@ -66,13 +66,7 @@ pub fn cross_entropy(log_q: &Tensor, labels: &Tensor, smoothing: f64) -> Result<
 /// # Shapes
 /// `a`, `b`: `(batch, ..)` → `(batch,)`.
 pub fn mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    alike("the two maps that a squared difference compares", a, b)?;
-    let mut mean = (a - b)?.sqr()?;
-    // Axis by axis: a single sum over a map's 16 thousand values would lose two digits in f32.
-    while mean.rank() > 1 {
-        mean = mean.mean(D::Minus1)?;
-    }
-    Ok(mean)
+    ops::square_distance(a, b)
 }
 
 /// Vectors scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no NaN.
@@ -97,7 +91,10 @@ pub fn unit(vectors: &Tensor) -> Result<Tensor> {
 /// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), section 3.1, `F^p_sum`, normalised as in equation (2).
 pub fn attention_map(map: &Tensor, power: u32) -> Result<Tensor> {
     map.dims4()?;
-    let activity = map.powf(f64::from(power))?.mean(D::Minus1)?;
+    let activity = match power {
+        2 => ops::energy(map)?,
+        _ => map.powf(f64::from(power))?.mean(D::Minus1)?,
+    };
     unit(&activity.flatten_from(1)?)
 }
 
