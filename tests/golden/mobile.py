@@ -104,6 +104,11 @@ class Down(nn.Module):
         return shuffle(F.relu(preact), 2), preact
 
 
+def together(kept, y):
+    """What a block would show before its ReLU, not dealt out."""
+    return torch.cat([kept, y], 1)
+
+
 class Halves(nn.Module):
     """Its other blocks: one hand keeps what it has."""
 
@@ -115,7 +120,7 @@ class Halves(nn.Module):
     def forward(self, x):
         kept, y = x.chunk(2, 1)
         y = normed(self, 3, normed(self, 2, F.relu(normed(self, 1, y))))
-        return shuffle(torch.cat([kept, F.relu(y)], 1), 2), torch.cat([kept, y], 1)
+        return shuffle(torch.cat([kept, F.relu(y)], 1), 2), together(kept, y)
 
 
 class ShuffleV1(nn.Module):
