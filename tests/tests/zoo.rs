@@ -2,7 +2,7 @@
 
 use candle::{DType, Device, Tensor};
 use serde::Deserialize;
-use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Forward, Key, Mode, Result};
+use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Error, Forward, Key, Mode, Result};
 use sokd_losses::functional::{cross_entropy, soften};
 use sokd_models::{ModelSpec, resnet::Resnet};
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
@@ -264,6 +264,23 @@ fn so_do_the_kernels() -> Result<()> {
     recorded.run.iter().try_for_each(|(name, run)| runs(name, run, DType::F32, loose(run)))
 }
 
+#[test]
+fn channels_that_do_not_part_are_refused() {
+    let tables = [
+        serde_json::json!({ "type": "mobilenet-v2", "width": 0.05 }),
+        serde_json::json!({ "type": "mobilenet-v2", "expand": 0 }),
+        serde_json::json!({ "type": "shufflenet-v1", "groups": 7 }),
+        serde_json::json!({ "type": "shufflenet-v1", "groups": 0 }),
+        serde_json::json!({ "type": "shufflenet-v1", "widths": [24, 24, 480, 960] }),
+        serde_json::json!({ "type": "shufflenet-v2", "widths": [24, 117, 232, 464, 1024] }),
+    ];
+    for table in tables {
+        let spec: ModelSpec = serde_json::from_value(table.clone()).expect("a network's settings");
+        let built = build(&spec, &data(10, [32, 32]), DType::F32);
+        assert!(matches!(built, Err(Error::Setting { .. })), "{table}");
+    }
+}
+
 /// Multiplications as the field counts them.
 #[test]
 fn costs_are_the_known_ones() -> Result<()> {
@@ -281,5 +298,10 @@ fn costs_are_the_known_ones() -> Result<()> {
     assert_eq!(macs("resnet20_a")?, thin);
     assert_eq!(macs("resnet20")?, thin + 256 * 16 * 32 + 64 * 32 * 64);
     assert_eq!(thin / 100_000, 405);
+    // Counted in PyTorch: a convolution's outputs times the size of what each multiplies with.
+    for (name, counted) in [("MobileNetV2", 6_408_448), ("ShuffleV1", 38_605_056), ("ShuffleV2", 44_412_288)]
+    {
+        assert_eq!(macs(name)?, counted, "{name}");
+    }
     Ok(())
 }

@@ -80,17 +80,12 @@ impl Block {
 
     /// Both halves. The ReLU is the caller's choice, but a half that is kept stays as it is.
     fn halves(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<[Tensor; 2]> {
-        Ok(match &self.left {
-            Some([depthwise, last]) => {
-                let left = last.forward(&depthwise.forward(x, None, false, mode)?, None, relu, mode)?;
-                [left, self.right.forward(x, relu, mode)?]
-            }
-            None => {
-                let (kept, rest) =
-                    (channel_range(x, 0..self.half)?, channel_range(x, self.half..2 * self.half)?);
-                [kept, self.right.forward(&rest, relu, mode)?]
-            }
-        })
+        if let Some([depthwise, last]) = &self.left {
+            let left = last.forward(&depthwise.forward(x, None, false, mode)?, None, relu, mode)?;
+            return Ok([left, self.right.forward(x, relu, mode)?]);
+        }
+        let rest = channel_range(x, self.half..2 * self.half)?;
+        Ok([channel_range(x, 0..self.half)?, self.right.forward(&rest, relu, mode)?])
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
