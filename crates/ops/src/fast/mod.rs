@@ -2,6 +2,7 @@
 //! [`composed`](crate::composed). The loops of convolution and batch norm are longer, and stand in `kernels`.
 
 mod compare;
+mod channels;
 mod grid;
 mod linear;
 mod max_pool;
@@ -12,6 +13,7 @@ mod rows;
 mod update;
 
 pub(crate) use compare::{energy, square_distance};
+pub(crate) use channels::{channel_concat, channel_range};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;
