@@ -1,0 +1,193 @@
+//! The methods that SoKD is plugged into and that remember or fuse, CRD and ReviewKD: values, gradients and memories
+//! against the peers' formulas, recorded from PyTorch in double precision.
+
+use candle::{DType, Device, Tensor, Var};
+use serde::Deserialize;
+use sokd_core::{Backbone as _, Build as _, BuildCx, DatasetInfo, DistillLoss, Key, Mode, Result};
+use sokd_losses::{LossSpec, crd::nce};
+use sokd_nn::{Params, to_torch};
+use sokd_tests::{Said, Wave, data, first, golden, near, pair, same};
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Recorded {
+    contrasts: Vec<Contrast>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Contrast {
+    name: String,
+    anchors: Wave,
+    bank: Wave,
+    picks: Vec<Vec<u32>>,
+    temperature: f64,
+    known: Option<f64>,
+    values: Vec<f64>,
+    normaliser: f64,
+    gradient: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    loss: LossSpec,
+    image: usize,
+    images: usize,
+    batches: Vec<Vec<u32>>,
+    student: Views,
+    teacher: Views,
+    weights: BTreeMap<String, Wave>,
+    steps: Vec<Step>,
+    after: BTreeMap<String, Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    total: f64,
+    float32: String,
+    gradients: BTreeMap<String, Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Views {
+    pooled: Wave,
+    maps: Vec<Wave>,
+}
+
+type Leaves = BTreeMap<String, Var>;
+
+impl Views {
+    /// The network that said so, and what it said, by the name that the recording gives it.
+    fn network(&self, who: &str, side: usize, leaves: &mut Leaves) -> Result<Said> {
+        let mut leaf = |name: String, value: Tensor| -> Result<_> {
+            let var = Var::from_tensor(&value)?;
+            leaves.insert(name, var.clone());
+            Ok(var.into_inner())
+        };
+        let batch = self.pooled.shape[0];
+        let mut maps = vec![Tensor::zeros((batch, 1, 1, 1), DType::F32, &Device::Cpu)?];
+        for (index, map) in self.maps.iter().enumerate() {
+            let name = format!("{who}.maps.{index}");
+            maps.push(leaf(name.clone(), map.draw(&name)?.permute((0, 2, 3, 1))?.contiguous()?)?);
+        }
+        let name = format!("{who}.pooled");
+        let pooled = leaf(name.clone(), self.pooled.draw(&name)?)?;
+        Said::new(Tensor::zeros((batch, 2), DType::F32, &Device::Cpu)?, pooled, maps, side)
+    }
+}
+
+/// A case on its networks, with the weights that it begins with.
+struct Run<'a> {
+    case: &'a Case,
+    leaves: Leaves,
+    student: Said,
+    teacher: Said,
+    params: Params,
+    loss: Box<dyn DistillLoss>,
+}
+
+impl<'a> Run<'a> {
+    fn new(case: &'a Case) -> Result<Self> {
+        let mut leaves = Leaves::new();
+        let student = case.student.network("student", case.image, &mut leaves)?;
+        let teacher = case.teacher.network("teacher", case.image, &mut leaves)?;
+        let params = Params::new(Key::new(0));
+        let data = DatasetInfo { train: case.images, ..data(case.images, [case.image; 2]) };
+        let loss = case.loss.build(&BuildCx {
+            vars: params.builder(&Device::Cpu),
+            data: Some(&data),
+            student: Some(student.info()),
+            teacher: Some(teacher.info()),
+        })?;
+        let drawn = case.weights.iter().map(|(name, wave)| Ok((name.clone(), wave.draw(name)?)));
+        let mut weights = params.tensors("")?;
+        weights.extend(drawn.collect::<Result<BTreeMap<_, _>>>()?);
+        params.load("", &weights)?;
+        leaves.extend(params.group("adapter"));
+        Ok(Self { case, leaves, student, teacher, params, loss })
+    }
+
+    /// The loss of a batch, each of whose images is of a class of its own.
+    fn total(&self, rows: &[u32], mode: Mode) -> Result<Tensor> {
+        let side = self.case.image;
+        let images = Tensor::zeros((rows.len(), side, side, 3), DType::F32, &Device::Cpu)?;
+        let mut pair = pair(&self.student, &self.teacher, images, rows)?;
+        pair.rows = Tensor::new(rows, &Device::Cpu)?;
+        pair.student.mode = mode;
+        Ok(self.loss.terms(&pair, &first())?.total()?.expect("a loss has terms"))
+    }
+
+    fn check(&self, step: &Step, rows: &[u32]) -> Result<()> {
+        let name = &self.case.name;
+        let total = self.total(rows, Mode::Train)?;
+        near(name, &total, &[step.total], 1e-5)?;
+        let (ours, theirs) =
+            (f64::from(total.to_scalar::<f32>()?), step.float32.parse::<f64>().expect("a number"));
+        let allowed = (theirs - step.total).abs().max(3e-7 * step.total);
+        assert!((ours - step.total).abs() <= allowed, "{name}: the peers' own float32 is nearer");
+        let grads = total.backward()?;
+        for (leaf, recorded) in &step.gradients {
+            let got =
+                grads.get(&self.leaves[leaf]).unwrap_or_else(|| panic!("{name}: {leaf} has no gradient"));
+            let got = if leaf.starts_with("adapter") { to_torch(got)? } else { got.clone() };
+            near(&format!("{name}: gradient of {leaf}"), &got, recorded, 1e-5)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn contrasts_with_given_picks_are_the_peers() -> Result<()> {
+    for case in golden::<Recorded>("hosts").contrasts {
+        let anchors = Var::from_tensor(&case.anchors.draw("anchors")?)?;
+        let (bank, picks) = (case.bank.draw("bank")?, Tensor::new(case.picks, &Device::Cpu)?);
+        let (values, normaliser) = nce::contrast(&anchors, &bank, &picks, case.temperature, case.known)?;
+        assert!((normaliser / case.normaliser - 1.0).abs() < 1e-6, "{}: {normaliser}", case.name);
+        near(&case.name, &values, &case.values, 1e-6)?;
+        let grads = values.sum_all()?.backward()?;
+        near(&case.name, grads.get(&anchors).expect("anchors learn"), &case.gradient, 1e-5)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn hosts_gradients_and_memories_are_the_peers() -> Result<()> {
+    for case in &golden::<Recorded>("hosts").cases {
+        let run = Run::new(case)?;
+        for (step, rows) in case.steps.iter().zip(&case.batches) {
+            run.check(step, rows)?;
+        }
+        let remembered = run.params.tensors("")?;
+        for (name, recorded) in &case.after {
+            near(&format!("{}: {name}", case.name), &remembered[name], recorded, 1e-6)?;
+        }
+    }
+    Ok(())
+}
+
+/// What CRD remembers is among the weights: saved and loaded, it goes on to the same bits. A look teaches it nothing.
+#[test]
+fn memories_resume_and_looks_teach_nothing() -> Result<()> {
+    for case in golden::<Recorded>("hosts").cases.iter().filter(|case| case.batches.len() > 1) {
+        let (straight, resumed) = (Run::new(case)?, Run::new(case)?);
+        let [one, two, ..] = &case.batches[..] else { unreachable!("filtered") };
+        straight.total(one, Mode::Train)?;
+        let saved = straight.params.tensors("")?;
+        let looked = straight.total(two, Mode::Probe)?;
+        for (name, value) in straight.params.tensors("")? {
+            assert!(same(&value, &saved[&name])?, "{name} after a look");
+        }
+        let ahead = straight.total(two, Mode::Train)?;
+        resumed.params.load("", &saved)?;
+        assert!(same(&ahead, &resumed.total(two, Mode::Train)?)?);
+        let (a, b) = (straight.params.tensors("")?, resumed.params.tensors("")?);
+        let moved = a.iter().filter(|(name, value)| !same(value, &saved[*name]).unwrap_or(false)).count();
+        assert_eq!(moved, 3, "both memories and the labels");
+        for (name, value) in a {
+            assert!(same(&value, &b[&name])?, "{name} after a resume");
+        }
+        drop(looked);
+    }
+    Ok(())
+}
