@@ -4,9 +4,13 @@
 use candle::{DType, Device, Tensor, Var};
 use serde::Deserialize;
 use sokd_core::{Backbone as _, Build as _, BuildCx, DatasetInfo, DistillLoss, Key, Mode, Result};
-use sokd_losses::{LossSpec, crd::nce};
+use sokd_losses::{
+    LossSpec,
+    crd::{Crd, nce},
+    review::ReviewKd,
+};
 use sokd_nn::{Params, to_torch};
-use sokd_tests::{Said, Wave, data, first, golden, near, pair, same};
+use sokd_tests::{Said, Wave, data, first, golden, near, networks, pair, same, wave};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
@@ -188,6 +192,43 @@ fn memories_resume_and_looks_teach_nothing() -> Result<()> {
             assert!(same(&value, &b[&name])?, "{name} after a resume");
         }
         drop(looked);
+    }
+    Ok(())
+}
+
+/// The peers' own run on the pairs whose shapes their settings list. Maps are of 24×16 pixels at most, and batch norms
+/// see three images.
+#[test]
+fn hosts_run_between_any_two_networks_of_the_zoo() -> Result<()> {
+    let (about, labels) = (data(5, [24, 16]), [4, 0, 3]);
+    let images = (wave("images", &[3, 24, 16, 3], 0.5)? + 0.5)?;
+    let weights = Params::new(Key::new(1)).frozen(&Device::Cpu);
+    let nets = networks().into_iter().enumerate().map(|(index, spec)| {
+        let vars = weights.pp(format!("student.{index}"));
+        Ok((format!("{spec:?}"), spec.build(&BuildCx::alone(vars, &about))?))
+    });
+    let nets = nets.collect::<Result<Vec<_>>>()?;
+    let hosts = [LossSpec::Crd(Crd::default()), LossSpec::ReviewKd(ReviewKd::default())];
+    for ((who, student), (whom, teacher)) in
+        nets.iter().flat_map(|one| nets.iter().map(move |two| (one, two)))
+    {
+        let pair = pair(student.as_ref(), teacher.as_ref(), images.clone(), &labels)?;
+        for host in &hosts {
+            let what = format!("{} from {whom} to {who}", host.name());
+            let params = Params::new(Key::new(0));
+            let cx = BuildCx {
+                student: Some(student.info()),
+                teacher: Some(teacher.info()),
+                ..BuildCx::alone(params.builder(&Device::Cpu), &about)
+            };
+            let total = host.build(&cx)?.terms(&pair, &first())?.total()?.expect("a loss has terms");
+            let grads = total.backward()?;
+            for (name, var) in params.group("adapter") {
+                let grad = grads.get(&var).unwrap_or_else(|| panic!("{what}: {name} has no gradient"));
+                let size = grad.sqr()?.sum_all()?.to_scalar::<f32>()?;
+                assert!(size.is_finite(), "{what}: {name} {size}");
+            }
+        }
     }
     Ok(())
 }

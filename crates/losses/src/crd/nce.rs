@@ -1,21 +1,21 @@
 //! Noise-contrastive estimation against a memory that does not learn by gradients.
 
 use crate::functional::precise;
-use candle::{D, Tensor, Var};
+use candle::{D, Tensor};
 use sokd_core::Result;
 
 /// Added to denominators, as RepDistiller does.
 const EPS: f64 = 1e-7;
 
-/// Products that are computed before the next: two megabytes of them, so that what follows finds them in a cache.
-const PIECE: usize = 1 << 19;
+/// Floats of the largest tensor that is made at a time: 64 anchors before the 50,000 images of CIFAR are one piece.
+const PIECE: usize = 1 << 22;
 
 /// How surprising it is, in nats, that the first pick of each anchor is its own and the others are not; and the
 /// normaliser that `known` is, or else that these anchors give.
 ///
-/// The gradient reaches the anchors alone. It is taken here and now, a few examples at a time: what lies between an
-/// anchor and its value, thousands of products each, need not stay in memory until the backward pass, and the bank may
-/// change at once.
+/// The gradient reaches the anchors alone. It is a sum of rows of the bank, and is taken here and now: thousands of
+/// products of each anchor need not stay in memory until the backward pass, the bank may change at once, and its own
+/// gradient, which candle would compute too, is not.
 ///
 /// # Shapes
 /// `anchors`: `(batch, width)`; `bank`: `(rows, width)`; `picks`: `(batch, 1 + negatives)`, `u32` rows of the bank, the
@@ -28,30 +28,34 @@ pub fn contrast(
     known: Option<f64>,
 ) -> Result<(Tensor, f64)> {
     let ((batch, width), (rows, picked)) = (anchors.dims2()?, (bank.dim(0)?, picks.dim(1)?));
-    let bank = bank.detach();
     let floats = if dense(rows, picked) { rows } else { picked * width };
     let each = (PIECE / floats).clamp(1, batch.max(1));
-    let pieces = || (0..batch).step_by(each).map(|from| (from, each.min(batch - from)));
+    let (fixed, bank) = (anchors.detach(), &bank.detach());
+    let pieces = (0..batch).step_by(each).map(|from| {
+        let count = each.min(batch - from);
+        let picks = picks.narrow(0, from, count)?.contiguous()?;
+        Ok(Piece { anchors: fixed.narrow(0, from, count)?, bank, picks })
+    });
+    let pieces = pieces.collect::<Result<Vec<_>>>()?;
     let normaliser = match known {
         Some(known) => known,
         None => {
             let mut sum = 0.0;
-            for (from, count) in pieces() {
-                let anchors = anchors.narrow(0, from, count)?.detach();
-                let affinities = affinities(&anchors, &bank, &picks.narrow(0, from, count)?, temperature)?;
-                sum += precise(&affinities.exp()?.sum_all()?)?.to_vec0::<f64>()?;
+            for piece in &pieces {
+                sum += precise(&piece.affinities(temperature)?.exp()?.sum_all()?)?.to_vec0::<f64>()?;
             }
             sum / picks.elem_count() as f64 * rows as f64
         }
     };
-    let mut values = Vec::new();
-    for (from, count) in pieces() {
-        let picks = picks.narrow(0, from, count)?;
-        values.push(at_once(&anchors.narrow(0, from, count)?, |anchors| {
-            surprise(&affinities(anchors, &bank, &picks, temperature)?, normaliser, rows)
-        })?);
+    let (mut values, mut slopes) = (Vec::new(), Vec::new());
+    for piece in &pieces {
+        let (value, slope) = surprise(&piece.affinities(temperature)?, normaliser, rows)?;
+        values.push(value.to_dtype(anchors.dtype())?);
+        slopes.push((piece.back(&slope.to_dtype(anchors.dtype())?)? / temperature)?);
     }
-    Ok((Tensor::cat(&values, 0)?, normaliser))
+    // What is added to the values is 0, and has their slope.
+    let along = (anchors * Tensor::cat(&slopes, 0)?)?.sum(D::Minus1)?;
+    Ok(((Tensor::cat(&values, 0)? + (&along - along.detach())?)?, normaliser))
 }
 
 /// Whether products with all rows cost less than a copy of the picked ones.
@@ -59,103 +63,121 @@ fn dense(rows: usize, picked: usize) -> bool {
     rows <= 16 * picked
 }
 
-/// The products of anchors and the rows picked for them, over the temperature, in `f64` where the device has it.
-fn affinities(anchors: &Tensor, bank: &Tensor, picks: &Tensor, temperature: f64) -> Result<Tensor> {
-    let ((batch, width), (_, each)) = (anchors.dims2()?, picks.dims2()?);
-    let products = if dense(bank.dim(0)?, each) {
-        anchors.matmul(&bank.t()?)?.gather(&picks.contiguous()?, 1)?
-    } else {
-        let picked = bank.index_select(&picks.flatten_all()?, 0)?.reshape((batch, each, width))?;
-        picked.matmul(&anchors.unsqueeze(2)?)?.squeeze(2)?
-    };
-    Ok((precise(&products)? / temperature)?)
+/// Some anchors and what was picked for them, on no graph.
+struct Piece<'a> {
+    anchors: Tensor,
+    bank: &'a Tensor,
+    picks: Tensor,
+}
+
+impl Piece<'_> {
+    /// The products of anchors and picked rows, over the temperature, in `f64` where the device has it.
+    fn affinities(&self, temperature: f64) -> Result<Tensor> {
+        let products = if self.dense()? {
+            self.anchors.matmul(&self.bank.t()?)?.gather(&self.picks, 1)?
+        } else {
+            self.picked()?.matmul(&self.anchors.unsqueeze(2)?)?.squeeze(2)?
+        };
+        Ok((precise(&products)? / temperature)?)
+    }
+
+    /// The gradient of the anchors from the slopes of the products, those of the positives less by 1.
+    #[expect(clippy::disallowed_methods, reason = "no gradient passes through this scattering")]
+    fn back(&self, slopes: &Tensor) -> Result<Tensor> {
+        let sum = if self.dense()? {
+            let all =
+                Tensor::zeros((self.anchors.dim(0)?, self.bank.dim(0)?), slopes.dtype(), slopes.device())?;
+            all.scatter_add(&self.picks, slopes, 1)?.matmul(self.bank)?
+        } else {
+            slopes.unsqueeze(1)?.matmul(&self.picked()?)?.squeeze(1)?
+        };
+        let own = self.picks.narrow(1, 0, 1)?.flatten_all()?.contiguous()?;
+        Ok((sum - self.bank.index_select(&own, 0)?)?)
+    }
+
+    fn dense(&self) -> Result<bool> {
+        Ok(dense(self.bank.dim(0)?, self.picks.dim(1)?))
+    }
+
+    /// `(batch, 1 + negatives, width)`.
+    fn picked(&self) -> Result<Tensor> {
+        let (batch, each) = self.picks.dims2()?;
+        Ok(self.bank.index_select(&self.picks.flatten_all()?, 0)?.reshape((batch, each, ()))?)
+    }
 }
 
 /// −log h of the first and −Σ log(1 − h) of the others, where h = p / (p + m / rows) is the chance that a pick is an
-/// anchor's own and none of m draws from all rows; p = exp(affinity) / normaliser.
+/// anchor's own and none of m draws from all rows; p = exp(affinity) / normaliser. And its slope in each affinity, which
+/// is h, and for the first h − 1: the 1 is left to the caller.
 ///
 /// # Shapes
-/// `affinities`: `(batch, 1 + negatives)` → `(batch,)`.
+/// `affinities`: `(batch, 1 + negatives)` → `(batch,)` and `(batch, 1 + negatives)`.
 ///
 /// # Source
 /// Tian et al., 2020 (arXiv:1910.10699), equation (18), as RepDistiller computes it.
-pub fn surprise(affinities: &Tensor, normaliser: f64, rows: usize) -> Result<Tensor> {
-    let negatives = affinities.dim(1)? - 1;
-    let noise = negatives as f64 / rows as f64;
+fn surprise(affinities: &Tensor, normaliser: f64, rows: usize) -> Result<(Tensor, Tensor)> {
+    let noise = (affinities.dim(1)? - 1) as f64 / rows as f64;
     // Over the noise, so that a chance far below it keeps its digits beside the 1.
     let shift = normaliser.ln() + noise.ln();
-    let surprises = ((affinities - shift)?.exp()? + (1.0 + EPS / noise))?.log()?;
+    let odds = (affinities - shift)?.exp()?;
+    let both = (&odds + (1.0 + EPS / noise))?;
     let own = (affinities.narrow(1, 0, 1)?.squeeze(1)? - shift)?;
-    Ok((surprises.sum(D::Minus1)? - own)?)
-}
-
-/// `work`, whose slope is taken at once: the same values and first gradients, and no graph behind them.
-fn at_once(x: &Tensor, work: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    let here = Var::from_tensor(&x.detach())?;
-    let value = work(here.as_tensor())?;
-    let value_here = value.detach().to_dtype(x.dtype())?;
-    let Some(slope) = value.sum_all()?.backward()?.remove(&here) else { return Ok(value_here) };
-    let along = (x * slope.detach())?.sum(D::Minus1)?;
-    // Exactly the value: what is added is 0.
-    Ok((value_here + (&along - along.detach())?)?)
+    Ok(((both.log()?.sum(D::Minus1)? - own)?, (odds / both)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle::{DType, Device};
+    use candle::{DType, Device, Var};
 
-    /// By hand: one row that is the anchor's own and one that is not, at right angles.
+    fn wave(count: usize, shape: (usize, usize)) -> Result<Tensor> {
+        let values = (0..count).map(|i| (i as f32 * 12.9898).sin());
+        Ok(Tensor::from_iter(values, &Device::Cpu)?.reshape(shape)?)
+    }
+
+    /// By hand: one row that is the anchor's own and one that is not.
     #[test]
     fn a_surprise_is_what_the_formula_says() -> Result<()> {
         let affinities = Tensor::new(&[[1.0, 0.0]], &Device::Cpu)?;
         let (own, other, noise) = (1f64.exp() / 3.0, 1.0 / 3.0, 0.25);
         let expected = -(own / (own + noise + EPS)).ln() - (noise / (other + noise + EPS)).ln();
-        let value = surprise(&affinities, 3.0, 4)?.to_vec1::<f64>()?;
+        let value = surprise(&affinities, 3.0, 4)?.0.to_vec1::<f64>()?;
         assert!((value[0] - expected).abs() < 1e-12, "{value:?} instead of {expected}");
         Ok(())
     }
 
-    /// Whether all products are computed or the picked rows copied, and however many examples at a time.
+    /// Products with all rows or copies of the picked ones, in one piece or several: the same values and gradients
+    /// as candle's, from the formula written plainly.
     #[test]
-    fn the_two_ways_to_the_products_agree() -> Result<()> {
-        let wave = |len: usize, seed: f64| (0..len).map(move |i| ((i as f64 + seed) * 12.9898).sin());
-        let rows = 40;
-        let bank = Tensor::from_iter(wave(rows * 3, 0.5), &Device::Cpu)?.reshape((rows, 3))?;
-        let anchors = Var::from_tensor(&Tensor::from_iter(wave(6, 0.1), &Device::Cpu)?.reshape((2, 3))?)?;
-        let picks = Tensor::new(&[[3u32, 39], [7, 0]], &Device::Cpu)?;
-        let (sparse, normaliser) = contrast(&anchors, &bank, &picks, 0.5, None)?;
-        let gradient = sparse.sum_all()?.backward()?.remove(&anchors).expect("anchors learn");
+    fn all_ways_are_one() -> Result<()> {
+        for (rows, picked) in [(40, 2), (40, 30), (PIECE / 2, PIECE / 32 + 1)] {
+            let bank = wave(rows * 2, (rows, 2))?;
+            let anchors = Var::from_tensor(&wave(6, (3, 2))?)?;
+            let picks = (0..3 * picked).map(|i| (i * 7 % rows) as u32);
+            let picks = Tensor::from_iter(picks, &Device::Cpu)?.reshape((3, picked))?;
+            let (values, normaliser) = contrast(&anchors, &bank, &picks, 0.5, None)?;
+            let gradient = values.sum_all()?.backward()?.remove(&anchors).expect("anchors learn");
 
-        // Beside rows that nobody picks the dense way is the sparse one; here nothing is chosen but by hand.
-        let products = (anchors.matmul(&bank.t()?)?.gather(&picks, 1)? / 0.5)?;
-        let value = surprise(&products, normaliser, rows)?;
-        let expected = value.sum_all()?.backward()?.remove(&anchors).expect("anchors learn");
-        let mean = products.exp()?.mean_all()?.to_vec0::<f64>()? * rows as f64;
-        assert!((mean - normaliser).abs() < 1e-12 * mean);
-        for (a, b) in [(&sparse, &value), (&gradient, &expected)] {
-            let gap = (a.to_dtype(DType::F64)? - b)?.sqr()?.sum_all()?.to_vec0::<f64>()?;
-            assert!(gap < 1e-24, "{a} {b}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn pieces_make_the_whole() -> Result<()> {
-        let rows = PIECE / 2;
-        let wave = |len: usize| (0..len).map(|i| (i as f32 * 12.9898).sin());
-        let bank = Tensor::from_iter(wave(rows * 2), &Device::Cpu)?.reshape((rows, 2))?;
-        let anchors = Tensor::from_iter(wave(6), &Device::Cpu)?.reshape((3, 2))?;
-        let picked = rows / 16;
-        let picks: Vec<u32> = (0..3 * picked).map(|i| (i * 7 % rows) as u32).collect();
-        let picks = Tensor::from_vec(picks, (3, picked), &Device::Cpu)?;
-        let (values, normaliser) = contrast(&anchors, &bank, &picks, 0.5, None)?;
-        let affinities = affinities(&anchors, &bank, &picks, 0.5)?;
-        let mean = affinities.exp()?.mean_all()?.to_vec0::<f64>()? * rows as f64;
-        assert!((mean / normaliser - 1.0).abs() < 1e-12, "{mean} {normaliser}");
-        let whole = surprise(&affinities, normaliser, rows)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        for (piece, whole) in values.to_vec1::<f32>()?.iter().zip(&whole) {
-            assert!((piece / whole - 1.0).abs() < 1e-6, "{values} {whole}");
+            let products = anchors.matmul(&bank.t()?)?.gather(&picks, 1)?.to_dtype(DType::F64)?;
+            let chances = (products / 0.5)?.exp()?;
+            let mean = chances.mean_all()?.to_vec0::<f64>()? * rows as f64;
+            assert!((mean / normaliser - 1.0).abs() < 1e-9, "{mean} {normaliser}");
+            let chances = (chances / normaliser)?;
+            let noise = (picked - 1) as f64 / rows as f64;
+            let both = (&chances + (noise + EPS))?;
+            let own = (chances.narrow(1, 0, 1)? / both.narrow(1, 0, 1)?)?.log()?.sum(1)?;
+            let others = (both.recip()? * noise)?.narrow(1, 1, picked - 1)?.log()?.sum(1)?;
+            let expected = (own + others)?.neg()?;
+            let slope = expected.sum_all()?.backward()?.remove(&anchors).expect("anchors learn");
+            // A sum over millions of rows keeps five digits; golden values say more of fewer.
+            for (got, expected) in [(&values, &expected), (&gradient, &slope)] {
+                let expected = expected.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+                let largest = expected.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
+                for (got, expected) in got.flatten_all()?.to_vec1::<f32>()?.iter().zip(&expected) {
+                    let off = (f64::from(*got) - expected).abs() / largest;
+                    assert!(off < 5e-5, "{rows} rows: {got} instead of {expected}");
+                }
+            }
         }
         Ok(())
     }
