@@ -1,4 +1,4 @@
-//! The methods that SoKD is plugged into and that remember or fuse, CRD and ReviewKD: values, gradients and memories
+//! The methods that SoKD is plugged into and that remember or fuse, CRD and `ReviewKD`: values, gradients and memories
 //! against the peers' formulas, recorded from PyTorch in double precision.
 
 use candle::{DType, Device, Tensor, Var};

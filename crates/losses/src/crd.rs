@@ -22,7 +22,7 @@ use sokd_nn::{Linear, init};
 /// # Source
 /// Tian et al., 2020 (arXiv:1910.10699), in the form and with the defaults of RepDistiller: the embeddings of both
 /// networks as anchors, normalisers fixed by the first batch, gradients through anchors only.
-/// Ours: negatives come from a [`Key`](sokd_core::Key), for each example and step, so that a resumed run draws the same.
+/// Ours: negatives come from a [`sokd_core::Key`], for each example and step, so that a resumed run draws the same.
 /// Which class an image has is known from the first batch that shows it. Until then its memory is the noise that it
 /// was drawn as, which is of no class, and a negative for all: from the second epoch on, draws are the released code's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

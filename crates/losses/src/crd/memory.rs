@@ -73,8 +73,8 @@ impl Memory {
     /// # Errors
     /// [`Error::Setting`] when all images are known, and of one class.
     pub(super) fn picks(&self, rows: &[u32], labels: &Tensor, spec: &Crd, key: Key) -> Result<Tensor> {
-        let known = self.labels.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        let labels = labels.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let known = self.labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        let labels = labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
         let mut picks = Vec::with_capacity(rows.len() * (1 + spec.negatives));
         for (&row, &label) in rows.iter().zip(&labels) {
             pick(&mut picks, &known, row, label, spec, key.fold_in(u64::from(row)))?;
@@ -106,7 +106,7 @@ fn put(into: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
 }
 
 /// Appends one example's positive and negatives.
-fn pick(picks: &mut Vec<u32>, known: &[f32], row: u32, label: f32, spec: &Crd, key: Key) -> Result<()> {
+fn pick(picks: &mut Vec<u32>, known: &[i64], row: u32, label: i64, spec: &Crd, key: Key) -> Result<()> {
     let mut stream = key.stream();
     let alike = |other: u32| other == row || known[other as usize] == label;
     let images = known.len() as u32;
@@ -138,9 +138,9 @@ mod tests {
     use super::*;
 
     /// Ten images of classes 0 to 4 in turn, of which the last two have not been seen.
-    const KNOWN: [f32; 10] = [0., 1., 2., 3., 4., 0., 1., 2., -1., -1.];
+    const KNOWN: [i64; 10] = [0, 1, 2, 3, 4, 0, 1, 2, -1, -1];
 
-    fn picks(spec: &Crd, row: u32, label: f32, step: u64) -> Result<Vec<u32>> {
+    fn picks(spec: &Crd, row: u32, label: i64, step: u64) -> Result<Vec<u32>> {
         let mut picks = Vec::new();
         pick(&mut picks, &KNOWN, row, label, spec, Key::new(1).fold_in(step))?;
         Ok(picks)
@@ -151,13 +151,15 @@ mod tests {
         let spec = Crd { negatives: 4, ..Crd::default() };
         let mut counts = [0u32; 10];
         for step in 0..4000 {
-            let picks = picks(&spec, 5, 0.0, step)?;
+            let picks = picks(&spec, 5, 0, step)?;
             assert_eq!((picks.len(), picks[0]), (5, 5));
             let mut negatives = picks[1..].to_vec();
             negatives.sort_unstable();
             negatives.dedup();
             assert_eq!(negatives.len(), 4, "{picks:?}");
-            negatives.iter().for_each(|&row| counts[row as usize] += 1);
+            for row in negatives {
+                counts[row as usize] += 1;
+            }
         }
         assert_eq!((counts[0], counts[5]), (0, 0), "rows 0 and 5 are of class 0");
         // Four of the eight others a time.
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn few_images_are_drawn_again() -> Result<()> {
         let spec = Crd { negatives: 100, ..Crd::default() };
-        let picks = picks(&spec, 9, 2.0, 0)?;
+        let picks = picks(&spec, 9, 2, 0)?;
         assert_eq!(picks.len(), 101);
         assert!(picks[1..].iter().all(|&row| ![2, 7, 9].contains(&row)), "{picks:?}");
         Ok(())
@@ -181,7 +183,7 @@ mod tests {
     fn a_relaxed_positive_is_of_the_class() -> Result<()> {
         let spec = Crd { negatives: 1, mode: Positive::Relax, ..Crd::default() };
         let mut drawn: Vec<_> =
-            (0..100).map(|step| Ok(picks(&spec, 6, 1.0, step)?[0])).collect::<Result<_>>()?;
+            (0..100).map(|step| Ok(picks(&spec, 6, 1, step)?[0])).collect::<Result<_>>()?;
         drawn.sort_unstable();
         drawn.dedup();
         assert_eq!(drawn, [1, 6]);
@@ -191,7 +193,7 @@ mod tests {
     #[test]
     fn one_class_has_no_negatives() {
         let mut picks = Vec::new();
-        let error = pick(&mut picks, &[3.0; 4], 0, 3.0, &Crd::default(), Key::new(0));
+        let error = pick(&mut picks, &[3; 4], 0, 3, &Crd::default(), Key::new(0));
         assert!(matches!(error, Err(Error::Setting { .. })));
     }
 }

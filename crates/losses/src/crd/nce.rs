@@ -37,15 +37,14 @@ pub fn contrast(
         Ok(Piece { anchors: fixed.narrow(0, from, count)?, bank, picks })
     });
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
-    let normaliser = match known {
-        Some(known) => known,
-        None => {
-            let mut sum = 0.0;
-            for piece in &pieces {
-                sum += precise(&piece.affinities(temperature)?.exp()?.sum_all()?)?.to_vec0::<f64>()?;
-            }
-            sum / picks.elem_count() as f64 * rows as f64
+    let normaliser = if let Some(known) = known {
+        known
+    } else {
+        let mut sum = 0.0;
+        for piece in &pieces {
+            sum += precise(&piece.affinities(temperature)?.exp()?.sum_all()?)?.to_vec0::<f64>()?;
         }
+        sum / picks.elem_count() as f64 * rows as f64
     };
     let (mut values, mut slopes) = (Vec::new(), Vec::new());
     for piece in &pieces {
