@@ -114,9 +114,13 @@ impl<'a> Run<'a> {
 
     /// The loss of a batch, each of whose images is of a class of its own.
     fn total(&self, rows: &[u32], mode: Mode) -> Result<Tensor> {
+        self.shown(rows, rows, mode)
+    }
+
+    fn shown(&self, rows: &[u32], labels: &[u32], mode: Mode) -> Result<Tensor> {
         let side = self.case.image;
         let images = Tensor::zeros((rows.len(), side, side, 3), DType::F32, &Device::Cpu)?;
-        let mut pair = pair(&self.student, &self.teacher, images, rows)?;
+        let mut pair = pair(&self.student, &self.teacher, images, labels)?;
         pair.rows = Tensor::new(rows, &Device::Cpu)?;
         pair.student.mode = mode;
         Ok(self.loss.terms(&pair, &first())?.total()?.expect("a loss has terms"))
@@ -192,6 +196,22 @@ fn memories_resume_and_looks_teach_nothing() -> Result<()> {
             assert!(same(&value, &b[&name])?, "{name} after a resume");
         }
         drop(looked);
+    }
+    Ok(())
+}
+
+/// Rows of another split would be taken for training images.
+#[test]
+fn images_that_are_not_those_remembered_are_refused() -> Result<()> {
+    let recorded = golden::<Recorded>("hosts");
+    let case = recorded.cases.iter().find(|case| case.batches.len() > 1).expect("a case of several batches");
+    let (run, rows) = (Run::new(case)?, &case.batches[0]);
+    run.total(rows, Mode::Train)?;
+    let turned: Vec<_> = rows.iter().rev().copied().collect();
+    let beyond = vec![case.images as u32; rows.len()];
+    for (rows, labels) in [(rows, &turned), (&beyond, rows)] {
+        let error = run.shown(rows, labels, Mode::Probe).expect_err("other images").to_string();
+        assert!(error.contains("training images only"), "{error}");
     }
     Ok(())
 }

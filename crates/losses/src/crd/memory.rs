@@ -44,16 +44,26 @@ impl Memory {
     /// The rows of a batch.
     ///
     /// # Errors
-    /// [`Error::Setting`] when one is beyond the training images.
+    /// [`Error::Setting`] when one is beyond the training images, or was of another class: rows of another split say
+    /// nothing here, and would be taken for other images.
     pub(super) fn rows(&self, pair: &Pair<'_>) -> Result<Vec<u32>> {
-        let (rows, images) = (pair.rows.to_vec1::<u32>()?, self.labels.dim(0)?);
-        match rows.iter().find(|&&row| row as usize >= images) {
-            None => Ok(rows),
-            Some(row) => {
-                let problem = format!("it remembers {images} training images, and is shown row {row}");
-                Err(Error::setting("crd", problem))
-            }
+        let (rows, known) = (pair.rows.to_vec1::<u32>()?, self.known()?);
+        for (&row, label) in rows.iter().zip(integers(&pair.labels)?) {
+            let problem = match known.get(row as usize) {
+                Some(&class) if class < 0 || class == label => continue,
+                Some(class) => {
+                    format!("it remembers row {row} as of class {class}, and is shown class {label}")
+                }
+                None => format!("it remembers {} images, and is shown row {row}", known.len()),
+            };
+            return Err(Error::setting("crd", format!("{problem}: it can compare training images only")));
         }
+        Ok(rows)
+    }
+
+    /// Classes by row, negative where an image has not been seen.
+    fn known(&self) -> Result<Vec<i64>> {
+        integers(&self.labels)
     }
 
     /// What the anchors' chances are divided by, once a batch has said so.
@@ -73,8 +83,7 @@ impl Memory {
     /// # Errors
     /// [`Error::Setting`] when all images are known, and of one class.
     pub(super) fn picks(&self, rows: &[u32], labels: &Tensor, spec: &Crd, key: Key) -> Result<Tensor> {
-        let known = self.labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-        let labels = labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        let (known, labels) = (self.known()?, integers(labels)?);
         let mut picks = Vec::with_capacity(rows.len() * (1 + spec.negatives));
         for (&row, &label) in rows.iter().zip(&labels) {
             pick(&mut picks, &known, row, label, spec, key.fold_in(u64::from(row)))?;
@@ -95,6 +104,10 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+fn integers(labels: &Tensor) -> Result<Vec<i64>> {
+    Ok(labels.to_dtype(DType::I64)?.to_vec1()?)
 }
 
 /// Writes rows in place, into the storage that the buffer shares with its layer's name.
