@@ -98,6 +98,28 @@ pub fn attention_map(map: &Tensor, power: u32) -> Result<Tensor> {
     unit(&activity.flatten_from(1)?)
 }
 
+/// The mean squared difference at several sizes: of the maps as they are, and of their means over 4 × 4, 2 × 2 and 1 × 1
+/// windows, each with half the weight of the size before; weights add up to 1. A size is left out where a side of the
+/// maps is no larger.
+///
+/// # Shapes
+/// `a`, `b`: `(batch, height, width, channels)` → `(batch,)`.
+///
+/// # Source
+/// Chen et al., 2021 (arXiv:2104.09044), the hierarchical context loss (HCL), with the weights of its code. Ours: the
+/// shorter side of oblong maps decides.
+pub fn hierarchical_mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (_, height, width, _) = a.dims4()?;
+    let (mut sum, mut weight, mut weights) = (mse(a, b)?, 1.0, 1.0);
+    for side in [4, 2, 1].into_iter().filter(|&side| side < height.min(width)) {
+        let pooled = |map: &Tensor| ops::adaptive_avg_pool2d(map, [side; 2]);
+        weight /= 2.0;
+        weights += weight;
+        sum = (sum + (mse(&pooled(a)?, &pooled(b)?)? * weight)?)?;
+    }
+    Ok((sum / weights)?)
+}
+
 /// log Σ exp over the last axis, which stays, with length 1.
 pub(crate) fn log_sum_exp(values: &Tensor) -> Result<Tensor> {
     // The shift by the largest value is no part of the function: its own gradient cancels, and is better not taken.
@@ -112,7 +134,7 @@ pub(crate) fn log_softmax(values: &Tensor) -> Result<Tensor> {
 }
 
 /// The same values in `f64`, but on Metal, which has none.
-fn precise(values: &Tensor) -> Result<Tensor> {
+pub(crate) fn precise(values: &Tensor) -> Result<Tensor> {
     match values.device() {
         Device::Metal(_) => Ok(values.clone()),
         Device::Cpu | Device::Cuda(_) => Ok(values.to_dtype(DType::F64)?),

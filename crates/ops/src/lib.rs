@@ -7,8 +7,8 @@
 
 mod add;
 mod backend;
-mod compare;
 mod channels;
+mod compare;
 mod composed;
 mod conv;
 mod conv_norm;
@@ -28,8 +28,8 @@ mod update;
 
 pub use add::add;
 pub use backend::{Backend, backend, with_backend};
-pub use compare::{energy, square_distance};
 pub use channels::{channel_concat, channel_range};
+pub use compare::{energy, square_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
