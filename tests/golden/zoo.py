@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import mobile
 from losses import wave
 
 torch.set_num_threads(2)
@@ -216,6 +217,9 @@ ZOO = {
     "ResNet34": deep([3, 4, 6, 3], "basic"),
     "ResNet50": deep([3, 4, 6, 3], "bottleneck"),
     **{f"resnet{depth}_a": cifar(depth, THIN, "pad") for depth in (20, 32, 44, 56, 110)},
+    "MobileNetV2": mobile.MobileNetV2,
+    "ShuffleV1": mobile.ShuffleV1,
+    "ShuffleV2": mobile.ShuffleV2,
 }
 
 # Filled and run: with how many classes, on images of which size. Small ones, for tests that take seconds.
@@ -229,6 +233,9 @@ RUN = {
     "ResNet18 of width 8": (deep([2, 2, 2, 2], "basic", 8), 7, 32),
     "ResNet50 of width 8": (deep([3, 4, 6, 3], "bottleneck", 8), 7, 16),
     "resnet20_a": (ZOO["resnet20_a"], 10, 32),
+    "MobileNetV2": (ZOO["MobileNetV2"], 10, 32),
+    "ShuffleV1": (ZOO["ShuffleV1"], 7, 32),
+    "ShuffleV2": (ZOO["ShuffleV2"], 10, 32),
 }
 
 MEAN, STD = torch.tensor([0.5, 0.45, 0.4]), torch.tensor([0.25, 0.2, 0.3])

@@ -74,7 +74,8 @@ pub fn data(classes: usize, size: [usize; 2]) -> DatasetInfo {
         classes: (0..classes).map(|class| class.to_string()).collect(),
         size,
         pixels: PixelNorm { mean: [0.5, 0.45, 0.4], std: [0.25, 0.2, 0.3] },
-        train: 0,
+        // More than a batch: what remembers images asks how many there are.
+        train: 8,
         search: 0,
         test: 0,
     }

@@ -62,12 +62,16 @@ fn losses_have_the_gradients_of_their_values() -> Result<()> {
         let (student, teacher) = (leaves("s", STUDENT, DType::F64)?, leaves("t", TEACHER, DType::F64)?);
         let (one, other) = (said(&student)?, said(&teacher)?);
         let (loss, params) = built(&spec, &one, &other, DType::F64)?;
-        let total = || -> Result<Tensor> {
+        let of = |mode: Mode| -> Result<Tensor> {
             with_backend(Backend::Composed, || {
-                let pair = pair(&one, &other, blank(BATCH, DType::F64)?, &LABELS)?;
+                let mut pair = pair(&one, &other, blank(BATCH, DType::F64)?, &LABELS)?;
+                pair.student.mode = mode;
                 Ok(loss.terms(&pair, &first())?.total()?.expect("a loss has terms"))
             })
         };
+        // A lesson, for losses that remember; from then on looks, which change nothing that is compared.
+        of(Mode::Train)?;
+        let total = || of(Mode::Probe);
         let grads = total()?.backward()?;
         let all = student
             .iter()
@@ -98,19 +102,25 @@ fn losses_have_the_gradients_of_their_values() -> Result<()> {
     Ok(())
 }
 
-/// The values of all terms of a loss, on the examples `rows` of the batch. The student is at rest, so that a batch norm
-/// in an adapter lets examples be apart.
+/// The values of all terms of a loss, on the examples `rows` of the batch, after a lesson on the whole batch: what a
+/// loss remembers is then the same for any rows. The student is at rest, so that a batch norm in an adapter lets
+/// examples be apart.
 fn values(spec: &LossSpec, rows: &[u32]) -> Result<BTreeMap<String, Tensor>> {
     let index = Tensor::new(rows, &Device::Cpu)?;
-    let of = |who, channels| -> Result<Said> {
+    let (students, teachers) = (leaves("s", STUDENT, DType::F32)?, leaves("t", TEACHER, DType::F32)?);
+    let (student, teacher) = (said(&students)?, said(&teachers)?);
+    let loss = built(spec, &student, &teacher, DType::F32)?.0;
+    loss.terms(&pair(&student, &teacher, blank(BATCH, DType::F32)?, &LABELS)?, &first())?;
+
+    let of = |leaves: &[Var]| -> Result<Said> {
         let pick = |leaf: &Var| Ok(Var::from_tensor(&leaf.index_select(&index, 0)?)?);
-        said(&leaves(who, channels, DType::F32)?.iter().map(pick).collect::<Result<Vec<_>>>()?)
+        said(&leaves.iter().map(pick).collect::<Result<Vec<_>>>()?)
     };
-    let (student, teacher) = (of("s", STUDENT)?, of("t", TEACHER)?);
+    let (student, teacher) = (of(&students)?, of(&teachers)?);
     let labels: Vec<_> = rows.iter().map(|&row| LABELS[row as usize]).collect();
     let mut pair = pair(&student, &teacher, blank(rows.len(), DType::F32)?, &labels)?;
-    pair.student.mode = Mode::Eval;
-    let terms = built(spec, &student, &teacher, DType::F32)?.0.terms(&pair, &first())?;
+    (pair.rows, pair.student.mode) = (index, Mode::Eval);
+    let terms = loss.terms(&pair, &first())?;
     Ok(terms.iter().map(|term| (term.name.clone(), term.value.clone())).collect())
 }
 
@@ -133,10 +143,11 @@ fn losses_care_neither_for_the_order_nor_for_the_company_of_examples() -> Result
         let turned = values(&spec, &[2, 0, 1])?;
         let (head, tail) = (values(&spec, &[0])?, values(&spec, &[1, 2])?);
         for (name, whole) in &whole {
+            let bound = 1e-6 * gap(whole, &whole.zeros_like()?)?.max(1.0);
             let back = turned[name].index_select(&Tensor::new(&[1u32, 2, 0], &Device::Cpu)?, 0)?;
-            assert!(gap(whole, &back)? < 1e-6, "{}: {name} of a permuted batch", spec.name());
+            assert!(gap(whole, &back)? < bound, "{}: {name} of a permuted batch", spec.name());
             let joined = Tensor::cat(&[&head[name], &tail[name]], 0)?;
-            assert!(gap(whole, &joined)? < 1e-6, "{}: {name} of a split batch", spec.name());
+            assert!(gap(whole, &joined)? < bound, "{}: {name} of a split batch", spec.name());
         }
     }
     Ok(())
@@ -317,10 +328,12 @@ fn networks_have_the_gradients_of_their_values() -> Result<()> {
 /// What a network gives is the same in the composed form, to rounding.
 #[test]
 fn networks_are_the_same_in_both_forms() -> Result<()> {
+    // Larger ones: the statistics of a batch of few pixels magnify rounding.
+    let images = (wave("images", &[3, 32, 24, 3], 0.5)? + 0.5)?;
     for spec in networks() {
         let net = network(&spec, &Params::new(Key::new(2)), DType::F32)?;
         for mode in [Mode::Eval, Mode::Probe] {
-            let run = |backend| with_backend(backend, || net.forward(&images(3)?, mode));
+            let run = |backend| with_backend(backend, || net.forward(&images, mode));
             let (fast, composed) = (run(Backend::Fast)?.logits, run(Backend::Composed)?.logits);
             let scale = gap(&composed, &composed.zeros_like()?)?;
             assert!(gap(&fast, &composed)? <= 1e-4 * scale, "{}, {mode:?}", spec.name());

@@ -2,7 +2,7 @@
 
 use candle::{DType, Device, Tensor};
 use serde::Deserialize;
-use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Forward, Key, Mode, Result};
+use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Error, Forward, Key, Mode, Result};
 use sokd_losses::functional::{cross_entropy, soften};
 use sokd_models::{ModelSpec, resnet::Resnet};
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
@@ -98,6 +98,9 @@ const FIELD: &[(&str, usize, usize, &[[usize; 2]])] = &[
     ("vgg19", 20_086_692, 114, &[[64, 32], [128, 16], [256, 8], [512, 4], [512, 4]]),
     ("ResNet18", 11_220_132, 122, &[[64, 32], [64, 32], [128, 16], [256, 8], [512, 4]]),
     ("ResNet50", 23_705_252, 320, &[[64, 32], [256, 32], [512, 16], [1024, 8], [2048, 4]]),
+    ("MobileNetV2", 812_836, 320, &[[16, 16], [12, 16], [16, 8], [48, 4], [160, 2]]),
+    ("ShuffleV1", 949_258, 296, &[[24, 32], [240, 16], [480, 8], [960, 4]]),
+    ("ShuffleV2", 1_355_528, 338, &[[24, 32], [116, 16], [232, 8], [464, 4]]),
 ];
 
 #[test]
@@ -147,7 +150,8 @@ fn every_network_has_the_weights_and_maps_that_pytorchs_has() -> Result<()> {
         let stages = std::iter::once(&info.stem).chain(&info.stages);
         let maps: Vec<_> = stages.map(|stage| [stage.channels, 32 / stage.stride]).collect();
         assert_eq!(maps, network.maps, "{name}");
-        assert_eq!((info.features, info.classes), (maps[maps.len() - 1][0], 100), "{name}");
+        let classifier = expected.values().find(|shape| shape.len() == 2).expect("a linear layer");
+        assert_eq!([info.classes, info.features], classifier[..], "{name}");
     }
     Ok(())
 }
@@ -260,6 +264,23 @@ fn so_do_the_kernels() -> Result<()> {
     recorded.run.iter().try_for_each(|(name, run)| runs(name, run, DType::F32, loose(run)))
 }
 
+#[test]
+fn channels_that_do_not_part_are_refused() {
+    let tables = [
+        serde_json::json!({ "type": "mobilenet-v2", "width": 0.05 }),
+        serde_json::json!({ "type": "mobilenet-v2", "expand": 0 }),
+        serde_json::json!({ "type": "shufflenet-v1", "groups": 7 }),
+        serde_json::json!({ "type": "shufflenet-v1", "groups": 0 }),
+        serde_json::json!({ "type": "shufflenet-v1", "widths": [24, 24, 480, 960] }),
+        serde_json::json!({ "type": "shufflenet-v2", "widths": [24, 117, 232, 464, 1024] }),
+    ];
+    for table in tables {
+        let spec: ModelSpec = serde_json::from_value(table.clone()).expect("a network's settings");
+        let built = build(&spec, &data(10, [32, 32]), DType::F32);
+        assert!(matches!(built, Err(Error::Setting { .. })), "{table}");
+    }
+}
+
 /// Multiplications as the field counts them.
 #[test]
 fn costs_are_the_known_ones() -> Result<()> {
@@ -277,5 +298,10 @@ fn costs_are_the_known_ones() -> Result<()> {
     assert_eq!(macs("resnet20_a")?, thin);
     assert_eq!(macs("resnet20")?, thin + 256 * 16 * 32 + 64 * 32 * 64);
     assert_eq!(thin / 100_000, 405);
+    // Counted in PyTorch: a convolution's outputs times the size of what each multiplies with.
+    for (name, counted) in [("MobileNetV2", 6_408_448), ("ShuffleV1", 38_605_056), ("ShuffleV2", 44_412_288)]
+    {
+        assert_eq!(macs(name)?, counted, "{name}");
+    }
     Ok(())
 }

@@ -7,6 +7,8 @@ const PRESETS: &[(&str, &str)] = &[
     ("dkd", include_str!("../presets/dkd.toml")),
     ("fitnet", include_str!("../presets/fitnet.toml")),
     ("at", include_str!("../presets/at.toml")),
+    ("crd", include_str!("../presets/crd.toml")),
+    ("review-kd", include_str!("../presets/review-kd.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
 ];
 

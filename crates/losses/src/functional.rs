@@ -66,13 +66,7 @@ pub fn cross_entropy(log_q: &Tensor, labels: &Tensor, smoothing: f64) -> Result<
 /// # Shapes
 /// `a`, `b`: `(batch, ..)` → `(batch,)`.
 pub fn mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    alike("the two maps that a squared difference compares", a, b)?;
-    let mut mean = (a - b)?.sqr()?;
-    // Axis by axis: a single sum over a map's 16 thousand values would lose two digits in f32.
-    while mean.rank() > 1 {
-        mean = mean.mean(D::Minus1)?;
-    }
-    Ok(mean)
+    ops::square_distance(a, b)
 }
 
 /// Vectors scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no NaN.
@@ -97,8 +91,33 @@ pub fn unit(vectors: &Tensor) -> Result<Tensor> {
 /// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), section 3.1, `F^p_sum`, normalised as in equation (2).
 pub fn attention_map(map: &Tensor, power: u32) -> Result<Tensor> {
     map.dims4()?;
-    let activity = map.powf(f64::from(power))?.mean(D::Minus1)?;
+    let activity = match power {
+        2 => ops::energy(map)?,
+        _ => map.powf(f64::from(power))?.mean(D::Minus1)?,
+    };
     unit(&activity.flatten_from(1)?)
+}
+
+/// The mean squared difference at several sizes: of the maps as they are, and of their means over 4 × 4, 2 × 2 and 1 × 1
+/// windows, each with half the weight of the size before; weights add up to 1. A size is left out where a side of the
+/// maps is no larger.
+///
+/// # Shapes
+/// `a`, `b`: `(batch, height, width, channels)` → `(batch,)`.
+///
+/// # Source
+/// Chen et al., 2021 (arXiv:2104.09044), the hierarchical context loss (HCL), with the weights of its code. Ours: the
+/// shorter side of oblong maps decides.
+pub fn hierarchical_mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (_, height, width, _) = a.dims4()?;
+    let (mut sum, mut weight, mut weights) = (mse(a, b)?, 1.0, 1.0);
+    for side in [4, 2, 1].into_iter().filter(|&side| side < height.min(width)) {
+        let pooled = |map: &Tensor| ops::adaptive_avg_pool2d(map, [side; 2]);
+        weight /= 2.0;
+        weights += weight;
+        sum = (sum + (mse(&pooled(a)?, &pooled(b)?)? * weight)?)?;
+    }
+    Ok((sum / weights)?)
 }
 
 /// log Σ exp over the last axis, which stays, with length 1.
@@ -115,7 +134,7 @@ pub(crate) fn log_softmax(values: &Tensor) -> Result<Tensor> {
 }
 
 /// The same values in `f64`, but on Metal, which has none.
-fn precise(values: &Tensor) -> Result<Tensor> {
+pub(crate) fn precise(values: &Tensor) -> Result<Tensor> {
     match values.device() {
         Device::Metal(_) => Ok(values.clone()),
         Device::Cpu | Device::Cuda(_) => Ok(values.to_dtype(DType::F64)?),

@@ -12,5 +12,7 @@ sokd_core::catalog! {
         dkd::Dkd,
         fitnet::Fitnet,
         attention::At,
+        crd::Crd,
+        review::ReviewKd,
     }
 }

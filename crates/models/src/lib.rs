@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cost;
+mod mobile;
 mod names;
 mod residual;
 pub mod weights;
@@ -18,5 +19,8 @@ sokd_core::catalog! {
         wide_resnet::WideResnet,
         vgg::Vgg,
         resnet::Resnet,
+        mobilenet_v2::MobilenetV2,
+        shufflenet_v1::ShufflenetV1,
+        shufflenet_v2::ShufflenetV2,
     }
 }

@@ -2,8 +2,11 @@
 
 use crate::ModelSpec;
 use crate::cifar_resnet::CifarResnet;
+use crate::mobilenet_v2::MobilenetV2;
 use crate::option_a_resnet::OptionAResnet;
 use crate::resnet::Resnet;
+use crate::shufflenet_v1::ShufflenetV1;
+use crate::shufflenet_v2::ShufflenetV2;
 use crate::vgg::Vgg;
 use crate::wide_resnet::WideResnet;
 use sokd_core::PixelNorm;
@@ -11,7 +14,7 @@ use sokd_core::PixelNorm;
 const THIN: [usize; 4] = [16, 16, 32, 64];
 const WIDE: [usize; 4] = [32, 64, 128, 256];
 
-const ZOO: [(&str, ModelSpec); 28] = [
+const ZOO: [(&str, ModelSpec); 31] = [
     ("resnet8", cifar(8, THIN)),
     ("resnet14", cifar(14, THIN)),
     ("resnet20", cifar(20, THIN)),
@@ -40,6 +43,9 @@ const ZOO: [(&str, ModelSpec); 28] = [
     ("resnet44_a", option_a(44)),
     ("resnet56_a", option_a(56)),
     ("resnet110_a", option_a(110)),
+    ("MobileNetV2", ModelSpec::MobilenetV2(MobilenetV2 { width: 0.5, expand: 6 })),
+    ("ShuffleV1", ModelSpec::ShufflenetV1(ShufflenetV1 { widths: [24, 240, 480, 960], groups: 3 })),
+    ("ShuffleV2", ModelSpec::ShufflenetV2(ShufflenetV2 { widths: [24, 116, 232, 464, 1024] })),
 ];
 
 const fn cifar(depth: usize, widths: [usize; 4]) -> ModelSpec {

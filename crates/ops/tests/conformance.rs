@@ -10,8 +10,9 @@ use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
-    batch_norm, channel_shuffle, conv_norm, conv2d, global_avg_pool, grid_sample, linear, log_softmax,
-    max_pool2d, normalize, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    batch_norm, channel_concat, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
+    grid_sample, linear, log_softmax, max_pool2d, normalize, relu, square_distance, upsample_bilinear2d,
+    upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -139,7 +140,11 @@ fn ours() -> Vec<Case> {
             grid_sample(&x[0], &affine_grid(&x[1], [3, 4], false)?, how)
         }),
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
+        case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1])),
+        case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
+        case("square distance", &[&[2, 5, 13, 9], &[2, 5, 13, 9]], |x| square_distance(&x[0], &x[1])),
+        case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),
         case("log softmax", &[&[3, 5]], |x| log_softmax(&(&x[0] * 10.0)?)),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
     ]
@@ -413,6 +418,8 @@ fn what_cannot_work_is_an_error_with_values() -> Result<()> {
         affine_grid(&map(&[1, 3, 2])?, [2, 2], true),
         grid_sample(&small, &map(&[2, 5, 5, 2])?, BILINEAR),
         channel_shuffle(&small, 3),
+        channel_range(&small, 1..5),
+        channel_concat(&small, &map(&[1, 3, 2, 4])?),
         linear(&map(&[2, 3])?, &map(&[4, 5])?, None),
         linear(&map(&[2, 3])?, &map(&[4, 3])?, Some(&map(&[3])?)),
         normalize(&small, [0.0; 3], [1.0; 3]),

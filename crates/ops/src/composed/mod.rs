@@ -3,6 +3,7 @@
 //! Any device and any floating-point type: a device without kernels of ours runs these, tests run them in double
 //! precision against finite differences, and the kernels are held against them.
 
+mod compare;
 mod conv;
 mod grid;
 mod norm;
@@ -10,9 +11,10 @@ mod pixel;
 mod pool;
 mod resample;
 
+pub(crate) use compare::{energy, square_distance};
 pub(crate) use conv::conv2d;
 pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
-pub(crate) use pixel::{abs, channel_shuffle, linear, log_softmax, normalize, relu};
+pub(crate) use pixel::{abs, channel_range, channel_shuffle, linear, log_softmax, normalize, relu};
 pub(crate) use pool::max_pool2d;
 pub(crate) use resample::resample;

@@ -1,4 +1,5 @@
 use candle::{D, Result, Tensor};
+use std::ops::Range;
 
 /// candle's own sends the gradient through at 0; PyTorch and we do not.
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
@@ -18,6 +19,10 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
         .transpose(3, 4)?
         .contiguous()?
         .reshape((batch, height, width, channels))
+}
+
+pub(crate) fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+    x.narrow(3, range.start, range.len())?.contiguous()
 }
 
 pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {

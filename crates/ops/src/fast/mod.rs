@@ -1,6 +1,8 @@
 //! Operations on single precision in this machine's memory, each with its own backward pass: the form beside each of
 //! [`composed`](crate::composed). The loops of convolution and batch norm are longer, and stand in `kernels`.
 
+mod channels;
+mod compare;
 mod grid;
 mod linear;
 mod max_pool;
@@ -10,6 +12,8 @@ mod resample;
 mod rows;
 mod update;
 
+pub(crate) use channels::{channel_concat, channel_range};
+pub(crate) use compare::{energy, square_distance};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;

@@ -1,0 +1,38 @@
+use crate::backend::either;
+use crate::{composed, fast};
+use candle::Tensor;
+use sokd_core::{Error, Result};
+use std::ops::Range;
+
+/// The channels of `a`, and those of `b` behind them.
+///
+/// # Shapes
+/// `(batch, height, width, channels)`, all but the channels alike → `(batch, height, width, both)`.
+///
+/// # Errors
+/// [`Error::Shape`] when batches or maps differ.
+pub fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (batch, height, width, _) = a.dims4()?;
+    let (_, _, _, right) = b.dims4()?;
+    if b.dims() != [batch, height, width, right] {
+        let expected = format!("({batch}, {height}, {width}, channels), as what it is put behind");
+        return Err(Error::Shape { what: "channels", expected, got: b.dims().to_vec() });
+    }
+    either([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3))
+}
+
+/// Some neighbouring channels.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` → `(batch, height, width, range)`.
+///
+/// # Errors
+/// [`Error::Setting`] when the range is empty or reaches beyond the channels.
+pub fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+    let (_, _, _, channels) = x.dims4()?;
+    if range.is_empty() || range.end > channels {
+        return Err(Error::setting("range", format!("{range:?} are no channels of {channels}")));
+    }
+    let chosen = range.clone();
+    either([x], |[x]| fast::channel_range(x, range), |[x]| composed::channel_range(x, chosen))
+}
