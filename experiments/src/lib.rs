@@ -20,6 +20,7 @@ pub mod report;
 mod resolve;
 mod run;
 pub mod rundir;
+pub mod schema;
 pub mod shipped;
 pub mod signals;
 pub mod stopwatch;
