@@ -1,18 +1,9 @@
 //! What the runs of one process share, so that a table reads its images and asks its teachers once.
 
-use crate::summary::Taught;
+use crate::said::Said;
 use sokd_core::{Dataset, Result};
 use sokd_data::{DataSpec, Locations};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What a teacher says of the test images, and how often it is right.
-#[derive(Debug)]
-pub struct Said {
-    /// Its guess for each image, in order.
-    pub guesses: Vec<u32>,
-    /// Who it is, and how good.
-    pub taught: Taught,
-}
 
 /// What was read and asked before.
 #[derive(Default)]

@@ -20,6 +20,8 @@ pub mod report;
 mod resolve;
 mod run;
 pub mod rundir;
+mod said;
+pub mod schema;
 pub mod shipped;
 pub mod signals;
 pub mod stopwatch;

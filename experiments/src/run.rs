@@ -3,8 +3,9 @@
 use crate::assemble::{Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
-use crate::kept::{Kept, Said};
+use crate::kept::Kept;
 use crate::rundir::{Found, RunDir, State};
+use crate::said::{self, Said};
 use crate::stopwatch::Stopwatch;
 use crate::summary::Summary;
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
@@ -78,7 +79,7 @@ fn train(
     if let Some(warning) = found.as_ref().and_then(|found| found.warning.as_ref()) {
         stage.say(warning);
     }
-    let said = ask_teacher(recipe, &parts, &options.session.kept)?;
+    let said = ask_teacher(recipe, &parts, &options.session.kept, dir)?;
     let guesses = said.as_ref().map(|said| &said.guesses);
 
     let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
@@ -143,17 +144,25 @@ fn train(
     Ok(summary)
 }
 
-/// What the teacher says of the test images, and how often it is right.
+/// What the teacher says of the test images, and how often it is right: as the run directory has it, where the run goes
+/// on.
 ///
 /// # Errors
 /// [`Error::Unmet`] when that is not what the recipe expects: then images, normalisation or weights are not what they
 /// should be, and it is better to know before the first step.
-fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept) -> Result<Option<Arc<Said>>> {
+fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Result<Option<Arc<Said>>> {
     let (Some(net), Some(teaching), Some(spec)) = (&parts.distiller.teacher, &parts.teacher, &recipe.teacher)
     else {
         return Ok(None);
     };
+    // Drawn weights depend on the seed; all others are told apart by their digest.
+    let weights = teaching.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
+    let who = format!("{weights} {:?} {:?} {:?}", spec.model, net.info().pixels, recipe.data);
     let ask = || {
+        let of = said::digest(&who, parts.test.as_ref())?;
+        if let Some(said) = Said::kept(dir.path(), &of) {
+            return Ok(said);
+        }
         let guesses = predictions(net.as_ref(), parts.test.as_ref())?;
         let mut correct = 0;
         let mut seen = guesses.iter();
@@ -162,12 +171,12 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept) -> Result<Option<Arc
             correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
         }
         let top1 = 100.0 * correct as f64 / guesses.len().max(1) as f64;
-        Ok(Said { guesses, taught: teaching.judged(top1) })
+        Ok(Said { of, taught: teaching.judged(top1), guesses })
     };
-    // Drawn weights depend on the seed; all others are told apart by their digest.
-    let weights = teaching.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
-    let said =
-        kept.ask(&format!("{weights} {:?} {:?} {:?}", spec.model, net.info().pixels, recipe.data), ask)?;
+    let said = kept.ask(&who, ask)?;
+    if Said::kept(dir.path(), &said.of).is_none() {
+        dir.write_json(said::FILE, &*said)?;
+    }
     let (name, top1) = (spec.model.label(), said.taught.top1);
     match spec.expect.filter(|_| teaching.sha256.is_some()) {
         Some(expect) if (top1 - expect.top1).abs() > expect.within + 1e-9 => {

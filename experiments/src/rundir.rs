@@ -3,7 +3,7 @@
 use crate::environment::{Environment, utc};
 use crate::log::Log;
 use crate::overlay::{Document, Setting};
-use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, typed};
+use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, said, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
 use std::fs::{File, TryLockError};
@@ -19,6 +19,7 @@ const CONTENTS: &[&str] = &[
     "status.json",
     "metrics.jsonl",
     "summary.json",
+    said::FILE,
     "train.log",
     "checkpoints",
     "student",

@@ -108,11 +108,11 @@ impl Table {
     /// # Errors
     /// A file that is missing, a name that does not exist, a table that does not fit.
     pub fn open(name: &str) -> Result<Self> {
-        if name.ends_with(".toml") || Path::new(name).is_file() {
+        if Path::new(name).extension().is_some_and(|kind| kind == "toml") || Path::new(name).is_file() {
             let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
             return Self::read(&stem, &Document::file(Path::new(name))?);
         }
-        let text = shipped::table(name).ok_or_else(|| unknown("table", name, names()))?;
+        let text = shipped::table(name).ok_or_else(|| unknown("table", name, &names()))?;
         Self::read(name, &Document::new(format!("{name}.toml"), text))
     }
 
@@ -270,7 +270,7 @@ fn missing(document: &Arc<Document>, field: &str, what: &str) -> Error {
     Misfit::new(format!("{}: missing field `{field}`, {what}", document.name)).into()
 }
 
-fn unknown(what: &str, name: &str, known: Vec<&str>) -> Error {
+fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     let near = closest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
     let help = near.unwrap_or_else(|| format!("there are: {}", known.join(", ")));
     Misfit::new(format!("no {what} is called `{name}`")).help(help).into()
@@ -281,10 +281,7 @@ fn chosen<'a>(what: &str, all: &[&'a str], asked: &[String]) -> Result<Vec<&'a s
         return Ok(all.to_vec());
     }
     let one = |name: &String| {
-        all.iter()
-            .find(|known| **known == name.as_str())
-            .copied()
-            .ok_or_else(|| unknown(what, name, all.to_vec()))
+        all.iter().find(|known| **known == name.as_str()).copied().ok_or_else(|| unknown(what, name, all))
     };
     asked.iter().map(one).collect()
 }

@@ -126,8 +126,39 @@ fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
 
     done(&folder.sokd(&["resume", "stopped"]).output().unwrap(), 0);
     assert_eq!(left(&folder.join("whole")), left(&folder.join("stopped")));
+    let asked = |run: &str| read_to_string(folder.join(run).join("teacher.json")).unwrap();
+    assert_eq!(asked("whole"), asked("stopped"));
     let status = read_to_string(folder.join("stopped/status.json")).unwrap();
     assert!(status.contains(r#""state": "finished""#), "{status}");
+}
+
+/// A teacher of whom the run directory tells is not asked again: what stands there goes into the summary, unless it is
+/// about another teacher or other images.
+#[test]
+#[cfg(unix)]
+fn a_run_that_goes_on_asks_its_teacher_no_second_time() {
+    let folder = Folder::new();
+    let mut child = folder.train("run").spawn().unwrap();
+    wait(&mut child, &folder.join("run/train.log"), "epoch 1 of 5");
+    signal(&child, "TERM");
+    done(&child.wait_with_output().unwrap(), 75);
+    let kept = folder.join("run/teacher.json");
+    let mut said: serde_json::Value = serde_json::from_slice(&read(&kept).unwrap()).unwrap();
+    said["taught"]["top1"] = 12.5.into();
+    std::fs::write(&kept, said.to_string()).unwrap();
+    std::fs::create_dir(folder.join("other")).unwrap();
+    for entry in ["run/.lock", "run/config.toml", "run/teacher.json"] {
+        std::fs::copy(folder.join(entry), folder.join(&entry.replace("run/", "other/"))).unwrap();
+    }
+    let other = read_to_string(folder.join("other/config.toml")).unwrap();
+    std::fs::write(folder.join("other/config.toml"), other.replace("test = 100", "test = 90")).unwrap();
+
+    for (run, from_the_file) in [("run", true), ("other", false)] {
+        done(&folder.sokd(&["resume", run]).output().unwrap(), 0);
+        let summary = read(folder.join(run).join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+        assert_eq!(summary["teacher"]["top1"] == 12.5, from_the_file, "{run}");
+    }
 }
 
 #[test]

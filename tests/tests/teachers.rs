@@ -29,7 +29,7 @@ struct Teacher {
 /// A file that may be absent.
 fn find(file: &str) -> Option<PathBuf> {
     let found = Locations::from_env().teacher(Path::new(file));
-    found.inspect_err(|error| println!("skipped, because {error}")).ok()
+    found.inspect_err(|error| eprintln!("skipped, because {error}")).ok()
 }
 
 /// A network with a file's weights, which expects these pixels.

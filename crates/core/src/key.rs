@@ -26,11 +26,13 @@ impl Key {
     }
 
     /// A key for everything under `name`.
+    #[must_use]
     pub fn fold(self, name: &str) -> Self {
         self.split(fnv1a(name), 1)
     }
 
     /// A key for the `index`-th of many.
+    #[must_use]
     pub fn fold_in(self, index: u64) -> Self {
         self.split(index, 0)
     }

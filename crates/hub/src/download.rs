@@ -1,5 +1,6 @@
 use crate::digest::{hex, sha256 as digest_of};
 use sha2::{Digest, Sha256};
+use sokd_core::file::Unfinished;
 use sokd_core::{Error, Result};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -34,8 +35,7 @@ pub fn download(url: &str, path: &Path, sha256: &str, watch: &mut dyn FnMut(u64)
 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let mut aside =
-        tempfile::Builder::new().prefix(".unfinished-").tempfile_in(folder).map_err(Error::io(path))?;
+    let mut aside = Unfinished::new(path)?;
     let (mut digest, mut so_far, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
         let count = answer.read(&mut buffer).map_err(|error| unreachable(chain(&error)))?;
@@ -57,9 +57,7 @@ pub fn download(url: &str, path: &Path, sha256: &str, watch: &mut dyn FnMut(u64)
             "try again; if it stays so, its publisher has changed it",
         ));
     }
-    aside.as_file().sync_all().map_err(Error::io(path))?;
-    aside.persist(path).map_err(|error| Error::io(path)(error.error))?;
-    Ok(())
+    aside.place()
 }
 
 /// An error with its causes: the outermost alone says only that a request failed.

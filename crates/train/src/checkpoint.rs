@@ -1,7 +1,7 @@
 use crate::Progress;
-use crate::aside::{self, Folder};
 use candle::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use sokd_core::file::{self, Folder};
 use sokd_core::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ impl Checkpoints {
     /// unfinished writes left in it.
     pub fn open(dir: &Path, recipe: &str) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
-        aside::sweep(dir)?;
+        file::sweep(dir)?;
         Ok(Self { dir: dir.to_owned(), recipe: recipe.to_owned() })
     }
 
@@ -99,7 +99,7 @@ impl Checkpoints {
         let Ok(Some(saved)) = read(&before) else { return Err(error) };
         let warning = format!("{error}\n  going on from {} instead", before.display());
         let found = self.own(saved, &before, Some(warning))?;
-        aside::rename(&last, &self.dir.join(TORN))?;
+        file::rename(&last, &self.dir.join(TORN))?;
         Ok(Some(found))
     }
 

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "what should be exact is compared exactly"))]
 
-mod aside;
 mod checkpoint;
 mod distiller;
 mod endless;

@@ -2,7 +2,7 @@
 
 use crate::{EpochReport, Evaluation, Observer, Progress, StepReport};
 use serde_json::{Map, Value};
-use sokd_core::{Error, Result};
+use sokd_core::{Error, Result, file};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ impl Observer for JsonLines {
             text.push(b'\n');
         }
         self.file = None;
-        crate::aside::write(&self.path, &text)
+        file::write(&self.path, &text)
     }
 
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {

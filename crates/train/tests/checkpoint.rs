@@ -142,9 +142,9 @@ fn a_crash_between_the_renames_loses_nothing() -> Result<()> {
 fn unfinished_writes_are_swept_away() -> Result<()> {
     let dir = folder();
     saved(dir.path())?;
-    std::fs::create_dir(dir.path().join(".tmp-a1")).expect("a folder");
-    std::fs::write(dir.path().join(".tmp-a1/model.safetensors"), "half").expect("a file in it");
-    std::fs::write(dir.path().join(".tmp-b2"), "half").expect("a file");
+    std::fs::create_dir(dir.path().join(".unfinished-a1")).expect("a folder");
+    std::fs::write(dir.path().join(".unfinished-a1/model.safetensors"), "half").expect("a file in it");
+    std::fs::write(dir.path().join(".unfinished-b2"), "half").expect("a file");
     let checkpoints = Checkpoints::open(dir.path(), "recipe")?;
     assert_eq!(entries(dir.path()), ["last", "last-1"]);
     assert_eq!(steps(&checkpoints)?, Some(3));

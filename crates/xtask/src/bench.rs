@@ -68,7 +68,7 @@ pub fn run(args: &[String]) -> Outcome {
             }));
         }
     }
-    write(&settings, ratios)
+    write(&settings, &ratios)
 }
 
 fn parse(args: &[String]) -> Outcome<Settings> {
@@ -160,7 +160,7 @@ impl Side {
     }
 }
 
-fn write(settings: &Settings, ratios: Vec<Value>) -> Outcome {
+fn write(settings: &Settings, ratios: &[Value]) -> Outcome {
     let commit = output(command("git", &["rev-parse", "--short", "HEAD"]))?;
     let dirty =
         !output(command("git", &["status", "--porcelain", "--", "crates", "experiments"]))?.is_empty();

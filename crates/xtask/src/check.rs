@@ -1,6 +1,6 @@
 //! Everything CI checks, cheapest first.
 
-use crate::{Outcome, command, finish, output};
+use crate::{Outcome, command, finish, output, root};
 
 /// Formatting, lints, documentation, tests, licences. `--fast` leaves out the tests.
 pub fn run(args: &[String]) -> Outcome {
@@ -31,12 +31,15 @@ pub fn run(args: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Writes the recipe's JSON Schema, which editors complete from.
+/// Writes the JSON Schemas of recipes and tables, from which editors complete.
 pub fn schema() -> Outcome {
-    let mut write =
-        command("cargo", &["run", "--quiet", "--package", "sokd-experiments", "--", "config", "schema"]);
-    write.args(["--output", "docs/recipe.schema.json"]);
-    finish(write)
+    for file in ["recipe", "table"] {
+        let sokd = ["run", "--quiet", "--package", "sokd-experiments", "--"];
+        let text = output(command("cargo", &[&sokd[..], &["config", "schema", file]].concat()))?;
+        let path = root().join(format!("docs/{file}.schema.json"));
+        std::fs::write(&path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn step(name: &str, run: impl FnOnce() -> Outcome) -> Outcome {

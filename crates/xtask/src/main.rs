@@ -15,7 +15,7 @@ Commands:
   check             everything CI checks, cheapest first (--fast: without the tests)
   bench [OPTIONS]   training steps beside PyTorch's; `cargo xtask bench --help`
   golden [SCRIPT]   records the golden values again (needs Python with PyTorch)
-  schema            writes docs/recipe.schema.json";
+  schema            writes docs/recipe.schema.json and docs/table.schema.json";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,7 +1,7 @@
 use super::out::{complain, print, print_json};
 use super::{Session, Which};
-use crate::{Error, Layers, Recipe, Resolved, Result};
-use clap::{Args, Subcommand};
+use crate::{Error, Layers, Resolved, Result, schema};
+use clap::{Args, Subcommand, ValueEnum};
 use std::collections::BTreeMap;
 
 /// Shows, checks and compares recipes.
@@ -35,8 +35,12 @@ enum Verb {
         #[arg(required = true)]
         recipes: Vec<String>,
     },
-    /// Prints the JSON Schema of recipes.
-    Schema,
+    /// Prints the JSON Schema of recipes, or of tables.
+    Schema {
+        /// Of which files.
+        #[arg(value_enum, default_value_t = File::Recipe)]
+        of: File,
+    },
     /// Prints the settings in which two recipes differ.
     Diff {
         /// One recipe.
@@ -49,12 +53,22 @@ enum Verb {
     },
 }
 
+/// What people write.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum File {
+    /// A run.
+    Recipe,
+    /// Rows, columns and seeds over a recipe.
+    Table,
+}
+
 impl Config {
     pub fn run(&self, _: &Session) -> Result<()> {
         match &self.verb {
             Verb::Show { which, origin, json } => show(&which.resolve()?, *origin, *json),
             Verb::Check { recipes } => check(recipes),
-            Verb::Schema => print_json(&schemars::schema_for!(Recipe)),
+            Verb::Schema { of: File::Recipe } => print_json(&schema::recipe()),
+            Verb::Schema { of: File::Table } => print_json(&schema::table()),
             Verb::Diff { before, after, json } => diff(before, after, *json),
         }
     }

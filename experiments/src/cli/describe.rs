@@ -83,10 +83,10 @@ impl Known {
             }
             Kind::Presets => {
                 let preset = name.trim_start_matches("sokd:");
-                known.text = sokd_baselines::preset(preset).unwrap_or_default().to_owned();
+                known.text = sokd_baselines::preset(preset).unwrap_or_default().into();
             }
-            Kind::Recipes => known.text = shipped::recipe(&name).unwrap_or_default().to_owned(),
-            Kind::Tables => known.text = shipped::table(&name).unwrap_or_default().to_owned(),
+            Kind::Recipes => known.text = shipped::recipe(&name).unwrap_or_default().into(),
+            Kind::Tables => known.text = shipped::table(&name).unwrap_or_default().into(),
         }
         Ok(known)
     }

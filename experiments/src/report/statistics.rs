@@ -135,7 +135,7 @@ fn t_within(t: f64, freedom: usize) -> f64 {
     let (sine, cosine) = angle.sin_cos();
     let odd = freedom % 2 == 1;
     let (mut sum, mut term) = (0.0, if odd { cosine } else { 1.0 });
-    for k in (if odd { 1 } else { 0 }..freedom.saturating_sub(1)).step_by(2) {
+    for k in (usize::from(odd)..freedom.saturating_sub(1)).step_by(2) {
         sum += term;
         term *= cosine * cosine * (k + 1) as f64 / (k + 2) as f64;
     }

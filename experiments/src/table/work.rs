@@ -65,7 +65,7 @@ impl Work<'_> {
         let mut outcome = Outcome::default();
         let mut next = |job: &Job<'_>| {
             done += usize::from(!job.finished);
-            self.one(job, &whole, format!("[{done}/{runs}]"))
+            self.one(job, &whole, &format!("[{done}/{runs}]"))
         };
         for job in &teaching {
             if let Err(error) = next(job) {
@@ -95,7 +95,7 @@ impl Work<'_> {
         Ok(Job { label, dir, resolved, work, finished })
     }
 
-    fn one(&self, job: &Job<'_>, whole: &ProgressBar, place: String) -> Result<Summary> {
+    fn one(&self, job: &Job<'_>, whole: &ProgressBar, place: &str) -> Result<Summary> {
         whole.set_message(format!("{} {place}", self.table.name));
         let stage = self.session.stage.within(whole, job.work);
         let end = whole.position() + job.work;

@@ -46,15 +46,15 @@ impl Fault {
 /// A place in a file's bytes; nothing beyond their end is ever believed.
 #[derive(Clone)]
 pub(super) struct Bytes<'f> {
-    bytes: &'f [u8],
+    all: &'f [u8],
     at: usize,
-    /// Where `bytes` begin in the file.
+    /// Where `all` begins in the file.
     base: u64,
 }
 
 impl<'f> Bytes<'f> {
-    pub fn new(bytes: &'f [u8], base: u64) -> Self {
-        Self { bytes, at: 0, base }
+    pub fn new(all: &'f [u8], base: u64) -> Self {
+        Self { all, at: 0, base }
     }
 
     /// The place, from the start of the file.
@@ -63,7 +63,7 @@ impl<'f> Bytes<'f> {
     }
 
     pub fn left(&self) -> usize {
-        self.bytes.len() - self.at
+        self.all.len() - self.at
     }
 
     pub fn broken(&self, problem: impl Into<String>) -> Fault {
@@ -77,7 +77,7 @@ impl<'f> Bytes<'f> {
         }
         let start = self.at;
         self.at += count as usize;
-        Ok(&self.bytes[start..self.at])
+        Ok(&self.all[start..self.at])
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
@@ -92,7 +92,7 @@ impl<'f> Bytes<'f> {
 
     /// Up to the next line break, which is dropped.
     pub fn line(&mut self) -> Result<&'f [u8], Fault> {
-        let rest = &self.bytes[self.at..];
+        let rest = &self.all[self.at..];
         let length = rest.iter().position(|&byte| byte == b'\n');
         let line = self.take(length.map_or(u64::MAX, |length| length as u64))?;
         self.at += 1;

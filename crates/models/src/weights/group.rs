@@ -133,7 +133,7 @@ pub(super) fn choose<'f>(mut groups: Vec<Group<'f>>, key: Option<&str>) -> Resul
     };
     let listed = groups.iter().take(12).map(line).collect::<Vec<_>>().join(", ");
     if let Some(key) = key {
-        let chosen = groups.into_iter().filter_map(|group| descend(group, key)).next();
+        let chosen = groups.into_iter().find_map(|group| descend(group, key));
         return chosen.ok_or_else(|| {
             Fault::unusable(
                 format!(

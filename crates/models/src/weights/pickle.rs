@@ -46,11 +46,20 @@ struct Machine<'a, 'f> {
 
 impl<'f> Machine<'_, 'f> {
     fn step(&mut self, op: u8) -> Result<(), Fault> {
-        let value = match op {
-            // Framing, which a reader of bytes in memory needs not.
-            0x80 => return self.file.u8().map(drop),
-            0x95 => return self.file.array::<8>().map(drop),
+        let value = match self.literal(op)? {
+            None => self.object(op)?,
+            value => value,
+        };
+        match value {
+            Some(value) => self.stack.push(value),
+            None => self.act(op)?,
+        }
+        Ok(())
+    }
 
+    /// What stands in the file as it is.
+    fn literal(&mut self, op: u8) -> Result<Option<Value<'f>>, Fault> {
+        Ok(Some(match op {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
             0x89 => Value::Bool(false),
@@ -71,17 +80,17 @@ impl<'f> Machine<'_, 'f> {
             b'C' => Value::Bytes(self.counted::<1>()?),
             b'B' => Value::Bytes(self.counted::<4>()?),
             0x8e | 0x96 => Value::Bytes(self.counted::<8>()?),
+            _ => return Ok(None),
+        }))
+    }
 
-            b'(' => return self.mark(),
-            b'0' => return self.discard(),
-            b'1' => return self.marked().map(drop),
-            b'2' => self.top()?,
-
-            b')' => self.hold(Node::Sequence(Vec::new())),
+    /// What is made of other values, or is one of them again.
+    fn object(&mut self, op: u8) -> Result<Option<Value<'f>>, Fault> {
+        Ok(Some(match op {
+            b')' | b']' | 0x8f => self.hold(Node::Sequence(Vec::new())),
             0x85 => self.tuple(1)?,
             0x86 => self.tuple(2)?,
             0x87 => self.tuple(3)?,
-            b']' | 0x8f => self.hold(Node::Sequence(Vec::new())),
             b't' | b'l' | 0x91 => {
                 let items = self.marked()?;
                 self.hold(Node::Sequence(items))
@@ -90,39 +99,6 @@ impl<'f> Machine<'_, 'f> {
             b'd' => {
                 let entries = pairs(&self.marked()?);
                 self.hold(Node::Dict(entries))
-            }
-            b'a' => {
-                let item = self.pop()?;
-                return self.append(&[item]);
-            }
-            b'e' | 0x90 => {
-                let items = self.marked()?;
-                return self.append(&items);
-            }
-            b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                return self.set(&[key, value]);
-            }
-            b'u' => {
-                let items = self.marked()?;
-                return self.set(&items);
-            }
-
-            b'p' => return self.remember_at_line(),
-            b'q' => return self.remember::<1>(),
-            b'r' => return self.remember::<4>(),
-            0x94 => return self.memorize(self.memo.len() as u64),
-            b'g' => {
-                let slot = self.number()?;
-                self.recall(slot)?
-            }
-            b'h' => {
-                let slot = self.count::<1>()?;
-                self.recall(slot)?
-            }
-            b'j' => {
-                let slot = self.count::<4>()?;
-                self.recall(slot)?
             }
 
             b'c' => {
@@ -155,8 +131,6 @@ impl<'f> Machine<'_, 'f> {
                 let (_, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.write_down_with(class, arguments)
             }
-            b'b' => return self.give_state(),
-
             b'P' => {
                 let name = text(self.file.line()?);
                 self.hold(Node::Persistent(name))
@@ -165,10 +139,62 @@ impl<'f> Machine<'_, 'f> {
                 let name = self.pop()?;
                 self.hold(Node::Persistent(name))
             }
-            _ => return Err(Fault::broken(None, format!("{op:#04x} is no pickle opcode that weights need"))),
-        };
-        self.stack.push(value);
-        Ok(())
+
+            b'2' => self.top()?,
+            b'g' => {
+                let slot = self.number()?;
+                self.recall(slot)?
+            }
+            b'h' => {
+                let slot = self.count::<1>()?;
+                self.recall(slot)?
+            }
+            b'j' => {
+                let slot = self.count::<4>()?;
+                self.recall(slot)?
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// What changes the stack, the memo or an object, and puts nothing down.
+    fn act(&mut self, op: u8) -> Result<(), Fault> {
+        match op {
+            // Framing, which a reader of bytes in memory needs not.
+            0x80 => self.file.u8().map(drop),
+            0x95 => self.file.array::<8>().map(drop),
+
+            b'(' => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            b'0' => self.discard(),
+            b'1' => self.marked().map(drop),
+
+            b'a' => {
+                let item = self.pop()?;
+                self.append(&[item])
+            }
+            b'e' | 0x90 => {
+                let items = self.marked()?;
+                self.append(&items)
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(&[key, value])
+            }
+            b'u' => {
+                let items = self.marked()?;
+                self.set(&items)
+            }
+            b'b' => self.give_state(),
+
+            b'p' => self.remember_at_line(),
+            b'q' => self.remember::<1>(),
+            b'r' => self.remember::<4>(),
+            0x94 => self.memorize(self.memo.len() as u64),
+            _ => Err(Fault::broken(None, format!("{op:#04x} is no pickle opcode that weights need"))),
+        }
     }
 
     // The stack. Nothing below the last mark can be popped, as in CPython.
@@ -188,11 +214,6 @@ impl<'f> Machine<'_, 'f> {
         let value = self.top()?;
         self.stack.pop();
         Ok(value)
-    }
-
-    fn mark(&mut self) -> Result<(), Fault> {
-        self.marks.push(self.stack.len());
-        Ok(())
     }
 
     fn marked(&mut self) -> Result<Vec<Value<'f>>, Fault> {

@@ -119,7 +119,7 @@ pub(super) fn legacy(bytes: &[u8]) -> Result<Saved<'_>, Fault> {
                 .broken(format!("storage {} belongs to no tensor, so its length is unknown", shown(&key))));
         };
         let count = u64::from_le_bytes(file.array()?);
-        let length = count.checked_mul(scalar.bytes() as u64).unwrap_or(u64::MAX);
+        let length = count.saturating_mul(scalar.bytes() as u64);
         storages.insert(key, file.take(length)?);
     }
     Ok(Saved { graph, root, storages })
@@ -222,24 +222,23 @@ impl<'f> Saved<'f> {
             return Some(Err(Fault::broken(None, format!("storage {} is missing", shown(&named.key)))));
         };
         if let Some((first, count)) = named.window {
-            let [first, count] =
-                [self.size(first)?, self.size(count)?].map(|size| size.checked_mul(scalar.bytes()));
+            let [first, count] = [size(first)?, size(count)?].map(|size| size.checked_mul(scalar.bytes()));
             bytes = bytes.get(first?..first?.checked_add(count?)?)?;
         }
         let sizes = |value| -> Option<Vec<usize>> {
-            self.graph.sequence(value)?.iter().take(AXES + 1).map(|&size| self.size(size)).collect()
+            self.graph.sequence(value)?.iter().take(AXES + 1).map(|&axis| size(axis)).collect()
         };
         let (shape, strides) = (sizes(shape)?, sizes(strides)?);
         if shape.len() != strides.len() || shape.len() > AXES {
             return None;
         }
-        Some(Ok(View { scalar, storage: bytes, offset: self.size(offset)?, shape, strides }))
+        Some(Ok(View { scalar, storage: bytes, offset: size(offset)?, shape, strides }))
     }
+}
 
-    fn size(&self, value: Value<'f>) -> Option<usize> {
-        match value {
-            Value::Int(size) => usize::try_from(size).ok(),
-            _ => None,
-        }
+fn size(value: Value<'_>) -> Option<usize> {
+    match value {
+        Value::Int(size) => usize::try_from(size).ok(),
+        _ => None,
     }
 }

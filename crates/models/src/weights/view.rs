@@ -147,7 +147,7 @@ mod tests {
         let transposed = view(&storage, 1, [3, 2], [1, 4]).read().unwrap();
         assert_eq!(transposed.to_vec2::<f32>().unwrap(), [[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]]);
         let whole = View::whole(Scalar::F32, &storage, vec![2, 3, 2]).read().unwrap();
-        assert_eq!(whole.flatten_all().unwrap().to_vec1::<f32>().unwrap()[7], 7.0);
+        assert_eq!(whole.flatten_all().unwrap().to_vec1::<f32>().unwrap()[7..9], [7.0, 8.0]);
         let scalar = View::whole(Scalar::I64, &storage[..8], vec![]).read().unwrap();
         assert_eq!(scalar.dims(), [0; 0]);
         assert_eq!(View::whole(Scalar::F32, &[], vec![0, 3]).read().unwrap().dims(), [0, 3]);
