@@ -70,6 +70,10 @@ macro_rules! catalog {
             }
         }
     };
+    ($(#[$meta:meta])* pub enum $Spec:ident: AsRef<dyn $Trait:path> { $($module:ident::$Type:ident),+ $(,)? }) => {
+        $(pub mod $module;)+
+        $crate::catalog! { $(#[$meta])* pub enum $Spec: AsRef<dyn $Trait> { $($Type($module::$Type)),+ } }
+    };
     ($(#[$meta:meta])* pub enum $Spec:ident: $Target:ty { $($module:ident::$Type:ident),+ $(,)? }) => {
         $(pub mod $module;)+
         $crate::catalog! { $(#[$meta])* pub enum $Spec: $Target { $($Type($module::$Type)),+ } }

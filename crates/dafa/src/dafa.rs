@@ -1,0 +1,248 @@
+use crate::chosen::{Chosen, drawn};
+use crate::ops::OperationSpec;
+use crate::{Draw, Policy, Relaxed, Space};
+use candle::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{BackboneInfo, Build, BuildCx, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms};
+use sokd_nn::{Adapter, Hint};
+use sokd_ops::log_softmax;
+use std::sync::Arc;
+
+/// DAFA, the differentiable automatic feature augmentation: a learned policy rewrites the teacher's maps before a loss
+/// reads them. The teacher's weights stay as they are.
+///
+/// Its terms, none of which counts until a phase goes toward it: `aug`, the augmentation loss; `teacher-task`, the
+/// cross-entropy of the frozen rest of the teacher on the refined map, when a policy is steered; `entropy`, of the choice
+/// among sub-policies.
+///
+/// # Source
+/// SoKD (arXiv:2409.18785), by equations (E1) to (E9) of the book's page on DAFA, which says where each is from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Dafa {
+    /// Where the augmentation loss compares; its adapter is shared with a host of the same hint.
+    pub hint: Hint,
+    /// The teacher's stages whose maps are rewritten, all by the same draw, counted from 0; the hint's where nothing is
+    /// said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<usize>>,
+    /// How far a rewritten map reaches.
+    pub through: Through,
+    /// What a sub-policy is a pair of.
+    pub operations: Vec<OperationSpec>,
+    /// How the policy gets its gradient.
+    pub estimator: Estimator,
+    /// Of the softened draw, the equations' τ.
+    pub temperature: f64,
+    /// Whether probabilities and levels that a step drove out of [0, 1] are brought back before the next.
+    pub project: bool,
+}
+
+/// How far a rewritten map reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Through {
+    /// Its own stage, and the embedding where that is the last one; later maps and logits are the teacher's own.
+    #[default]
+    Maps,
+    /// The frozen rest of the teacher, logits included: ours, for losses that read those.
+    Network,
+}
+
+/// How the policy gets its gradient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Estimator {
+    /// Straight through the draw, by Gumbel-Softmax: (E1) to (E4).
+    #[default]
+    Gumbel,
+    /// By the draw's probability and what it brought: (E9). Levels still learn by (E4).
+    Score,
+    /// Not at all: a policy at random, the control.
+    None,
+}
+
+impl Default for Dafa {
+    fn default() -> Self {
+        Self {
+            hint: Hint::default(),
+            stages: None,
+            through: Through::Maps,
+            operations: OperationSpec::examples(),
+            estimator: Estimator::Gumbel,
+            temperature: 0.5,
+            project: true,
+        }
+    }
+}
+
+impl Dafa {
+    /// The stages that are rewritten, in order.
+    fn rewritten(&self, teacher: &BackboneInfo) -> Result<Vec<usize>> {
+        let mut stages = self.stages.clone().unwrap_or_else(|| vec![self.hint.stage]);
+        stages.sort_unstable();
+        stages.dedup();
+        for &stage in &stages {
+            teacher.stage(stage)?;
+        }
+        let fault = |problem: &str| Err(Error::setting("dafa.stages", problem));
+        match self.through {
+            Through::Network if stages.len() != 1 => {
+                fault("the network carries one stage's change to those behind it: name one")
+            }
+            Through::Network if stages[0] > self.hint.stage => fault(
+                "the hint's stage stands before the one that is rewritten, and no policy could reach it",
+            ),
+            Through::Maps if !stages.contains(&self.hint.stage) => {
+                fault("the hint's stage is not among them, and the augmentation loss would see no policy")
+            }
+            Through::Maps | Through::Network => Ok(stages),
+        }
+    }
+}
+
+impl Build<dyn Refiner> for Dafa {
+    fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn Refiner>> {
+        let stages = self.rewritten(cx.teacher("dafa")?)?;
+        if self.temperature.is_nan() || self.temperature <= 0.0 {
+            return Err(Error::setting("dafa.temperature", format!("{} is not above 0", self.temperature)));
+        }
+        let space = Arc::new(Space::new(self.operations.clone())?);
+        Ok(Box::new(Augmenting {
+            policy: Policy::new(&cx.vars, &space, self.temperature)?,
+            adapter: self.hint.build(cx, "dafa")?,
+            names: space.names(),
+            space,
+            stages,
+            dafa: self.clone(),
+        }))
+    }
+}
+
+/// A [`Dafa`] with its policy and its adapter.
+struct Augmenting {
+    dafa: Dafa,
+    stages: Vec<usize>,
+    space: Arc<Space>,
+    names: Vec<String>,
+    policy: Policy,
+    adapter: Adapter,
+}
+
+impl Refiner for Augmenting {
+    fn refine<'a>(&self, pair: Pair<'a>, at: &Step) -> Result<(Pair<'a>, Terms)> {
+        let steered = at.steers && self.dafa.estimator != Estimator::None;
+        if steered && self.dafa.project {
+            self.policy.project()?;
+        }
+        let draw = Arc::new(self.policy.draw(at.key.fold("dafa"))?);
+        let relaxed = steered.then(|| self.relaxed(&draw)).transpose()?;
+
+        let plain = pair.teacher("dafa")?.clone();
+        let first = plain.out.stage(self.stages[0])?.map.clone();
+        let teacher = self.rewrite(plain, &draw, relaxed.as_ref())?;
+        let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
+
+        let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair })?;
+        let distance = (self.adapter.teachers(&pair, "dafa")? - student)?.sqr()?;
+        let mut terms = Terms::default().with("aug", 0.0, (each(distance)? * 0.5)?);
+        if steered {
+            let labels = pair.labels.unsqueeze(1)?;
+            let logits = self.verdict(pair.teacher("dafa")?)?;
+            let own = log_softmax(&logits)?.gather(&labels, 1)?.squeeze(1)?;
+            terms = terms.with("teacher-task", 0.0, own.neg()?).with("entropy", 0.0, self.policy.entropy()?);
+            if self.dafa.estimator == Estimator::Score {
+                terms = terms.score(self.policy.log_probability(&draw)?);
+            }
+        }
+        terms = self.told(terms.reading("norm-ratio", &ratio), &draw, pair.student.mode)?;
+        Ok((pair, terms))
+    }
+}
+
+impl Augmenting {
+    /// What the policy's gradient passes through.
+    fn relaxed(&self, draw: &Draw) -> Result<Relaxed> {
+        let relaxed = self.policy.relaxed(draw)?;
+        Ok(match self.dafa.estimator {
+            Estimator::Score => {
+                Relaxed { choice: relaxed.choice.detach(), bits: relaxed.bits.detach(), ..relaxed }
+            }
+            Estimator::Gumbel | Estimator::None => relaxed,
+        })
+    }
+
+    /// The teacher as a loss will see it.
+    fn rewrite<'a>(
+        &self,
+        mut side: Side<'a>,
+        draw: &Arc<Draw>,
+        relaxed: Option<&Relaxed>,
+    ) -> Result<Side<'a>> {
+        if draw.bits[draw.pair] == [false, false] && relaxed.is_none() {
+            return Ok(side);
+        }
+        let refined = |map: &Tensor| match relaxed {
+            Some(relaxed) => Chosen::of(map, &self.space, draw, relaxed),
+            None => drawn(&self.space, draw, map),
+        };
+        for &stage in &self.stages {
+            let Stage { map, preact } = side.out.stage(stage)?;
+            // A network that has no map before its last ReLU at hand makes one out of the refined map.
+            let (map, preact) = (refined(map)?, preact.as_ref().map(refined).transpose()?);
+            if self.dafa.through == Through::Network {
+                side = side.rewrite(stage, map.clone())?;
+            } else if stage + 1 == side.out.stages.len() {
+                side.out.pooled = side.net.head(&map, side.mode.quiet())?.pooled;
+            }
+            side.out.stages[stage] = Stage { map, preact };
+        }
+        Ok(side)
+    }
+
+    /// What the frozen rest of the teacher says of the refined map, `(batch, classes)`.
+    fn verdict(&self, teacher: &Side<'_>) -> Result<Tensor> {
+        if self.dafa.through == Through::Network {
+            return Ok(teacher.out.logits.clone());
+        }
+        let last = self.stages[self.stages.len() - 1];
+        let map = teacher.out.stage(last)?.map.clone();
+        Ok(teacher.net.resume(&teacher.out, last, map, teacher.mode.quiet())?.logits)
+    }
+
+    /// What was executed, and in a phase of a policy what the policy does on average.
+    fn told(&self, mut terms: Terms, draw: &Draw, mode: Mode) -> Result<Terms> {
+        let device = candle::Device::Cpu;
+        let (pair, bits) = (self.space.pairs()[draw.pair], draw.bits[draw.pair]);
+        for (operation, name) in self.names.iter().enumerate() {
+            let executed = (0..2).any(|place| bits[place] && pair[place] == operation);
+            let executed = Tensor::new(f32::from(u8::from(executed)), &device)?;
+            terms = terms.reading(&format!("drawn/{name}"), &executed);
+        }
+        if mode != Mode::Probe {
+            return Ok(terms);
+        }
+        for (habit, name) in self.policy.habits(&self.space)?.iter().zip(&self.names) {
+            let said =
+                [("probability", habit.probability), ("execution", habit.execution), ("level", habit.level)];
+            for (what, value) in said {
+                terms = terms.reading(&format!("{what}/{name}"), &Tensor::new(value as f32, &device)?);
+            }
+        }
+        Ok(terms)
+    }
+}
+
+/// The mean over everything but the batch, axis by axis: one sum over a map would lose digits in `f32`.
+fn each(mut map: Tensor) -> Result<Tensor> {
+    while map.rank() > 1 {
+        map = map.mean(candle::D::Minus1)?;
+    }
+    Ok(map)
+}
+
+/// ‖F‖ over a batch, as its root mean square: `()`.
+fn norm(map: &Tensor) -> Result<Tensor> {
+    Ok(each(map.detach().sqr()?)?.mean_all()?.sqrt()?)
+}

@@ -1,0 +1,51 @@
+//! What the operations that move pixels share.
+
+use candle::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Key, Result};
+use sokd_ops::{GridPadding, GridSample, affine_grid, grid_sample};
+
+/// What a translation's value counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Units {
+    /// Shares of the map's side.
+    #[default]
+    Fraction,
+    /// Sides of the map, in coordinates that run from -1 to 1: what the development code of SoKD computes, where half
+    /// a level more than the middle is several maps away.
+    Released,
+}
+
+impl Units {
+    /// The shift in coordinates from -1 to 1; `side` is the one that the released code multiplies by.
+    pub(super) fn shift(self, value: f64, side: usize) -> f64 {
+        match self {
+            Self::Fraction => 2.0 * value,
+            Self::Released => value * side as f64,
+        }
+    }
+}
+
+/// The value, or its opposite with probability ½ where `random_sign` says so.
+pub(super) fn signed(value: f64, random_sign: bool, key: Key) -> f64 {
+    if random_sign && key.fold("sign").stream().chance(0.5) { -value } else { value }
+}
+
+/// `new(p) = old(theta · p)` for p in [-1, 1]²: bilinear, zeros outside. At `value` 0 the map itself, to the bit.
+///
+/// # Shapes
+/// `map`: `(batch, height, width, channels)`, and the same again.
+pub(super) fn affine(map: &Tensor, value: f64, theta: [[f64; 3]; 2]) -> Result<Tensor> {
+    const HOW: GridSample = GridSample { nearest: false, padding: GridPadding::Zeros, align_corners: false };
+    let (batch, height, width, _) = map.dims4()?;
+    if value == 0.0 {
+        return Ok(map.clone());
+    }
+    let theta = Tensor::new(&[theta], map.device())?.to_dtype(map.dtype())?;
+    let grid = affine_grid(&theta, [height, width], false)?;
+    // Where a pixel looks is two numbers and what it finds is its channels: a copy for each image costs nothing.
+    let grid = grid.broadcast_as((batch, height, width, 2))?.contiguous()?;
+    grid_sample(map, &grid, HOW)
+}

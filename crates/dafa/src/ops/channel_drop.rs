@@ -1,0 +1,51 @@
+//! Channels left out.
+
+use super::{FeatureOp, value};
+use candle::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Key, Result};
+
+/// Zeros in place of some channels, the same for the whole batch.
+///
+/// # Source
+/// The operations of the development code of SoKD (arXiv:2409.18785), whose range it is; it leaves the other channels
+/// as they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChannelDrop {
+    /// The probability with which a channel is lost.
+    pub range: [f64; 2],
+    /// Whether the others make up for it, as dropout has it.
+    pub rescale: bool,
+}
+
+impl Default for ChannelDrop {
+    fn default() -> Self {
+        Self { range: [0.0, 0.5], rescale: false }
+    }
+}
+
+impl FeatureOp for ChannelDrop {
+    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+        let (_, _, _, channels) = map.dims4()?;
+        let (value, mut stream) = (value(self.range, level), key.stream());
+        let kept: Vec<bool> = (0..channels).map(|_| !stream.chance(value)).collect();
+        // With every channel lost there is nothing to make up with.
+        let scale = if self.rescale && value < 1.0 { 1.0 / (1.0 - value) } else { 1.0 };
+        keep(map, &kept, scale)
+    }
+}
+
+/// Some channels, scaled, and zeros in place of the others.
+///
+/// # Shapes
+/// `map`: `(batch, height, width, channels)`, and the same again.
+pub fn keep(map: &Tensor, kept: &[bool], scale: f64) -> Result<Tensor> {
+    if scale <= 1.0 && kept.iter().all(|&kept| kept) {
+        return Ok(map.clone());
+    }
+    let mask: Vec<f32> = kept.iter().map(|&kept| if kept { scale as f32 } else { 0.0 }).collect();
+    let mask = Tensor::from_vec(mask, (1, 1, 1, kept.len()), map.device())?.to_dtype(map.dtype())?;
+    Ok(map.broadcast_mul(&mask)?)
+}

@@ -1,0 +1,39 @@
+//! Translation along rows.
+
+use super::affine::{Units, affine, signed};
+use super::{FeatureOp, value};
+use candle::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Key, Result};
+
+/// The map, moved to the left.
+///
+/// # Source
+/// The operations of the development code of SoKD (arXiv:2409.18785), whose range it is. That code multiplies by
+/// the map's height in coordinates from -1 to 1, which carries a map of 16 pixels out of sight at a level of 0.57;
+/// that its value means a share of the side is ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct TranslateX {
+    /// How far, in `units`.
+    pub range: [f64; 2],
+    /// What the range counts.
+    pub units: Units,
+    /// Whether a coin turns the value into its opposite.
+    pub random_sign: bool,
+}
+
+impl Default for TranslateX {
+    fn default() -> Self {
+        Self { range: [-0.45, 0.45], units: Units::Fraction, random_sign: false }
+    }
+}
+
+impl FeatureOp for TranslateX {
+    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+        let value = signed(value(self.range, level), self.random_sign, key);
+        let shift = self.units.shift(value, map.dim(1)?);
+        affine(map, value, [[1.0, 0.0, shift], [0.0, 1.0, 0.0]])
+    }
+}

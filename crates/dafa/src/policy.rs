@@ -1,0 +1,199 @@
+use crate::Space;
+use candle::{DType, Tensor};
+use candle_nn::{Init, VarBuilder, ops::sigmoid};
+use sokd_core::{Key, Result};
+use sokd_ops::{axpby_, log_softmax};
+
+/// Where a probability stands before its logit is taken: 0 and 1 have none.
+const OPEN: [f64; 2] = [1e-6, 1.0 - 1e-6];
+
+/// What DAFA learns: which sub-policy, whether each of its two operations is executed, and how strongly.
+///
+/// # Shapes
+/// α: `(pairs,)`, logits; β, `m`: `(pairs, 2)`, in [0, 1]. They live under `policy.dafa`.
+///
+/// # Source
+/// SoKD (arXiv:2409.18785) after DADA (Li et al., 2020, arXiv:2003.03780), whose initial values they are.
+pub struct Policy {
+    alpha: Tensor,
+    beta: Tensor,
+    magnitude: Tensor,
+    temperature: f64,
+}
+
+/// One draw of a policy, and the noise that decided it.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    /// The sub-policy.
+    pub pair: usize,
+    /// Which operations of every sub-policy would be executed.
+    pub bits: Vec<[bool; 2]>,
+    /// How strongly.
+    pub levels: Vec<[f64; 2]>,
+    /// What the operations draw from.
+    pub key: Key,
+    gumbel: Vec<f32>,
+    logistic: [f32; 2],
+}
+
+/// The same draw, softened: what gradients pass through.
+///
+/// # Shapes
+/// `choice`: `(pairs,)`; `bits`, `levels`: `(2,)`, of the sub-policy drawn.
+pub struct Relaxed {
+    /// c of equation (E3a).
+    pub choice: Tensor,
+    /// b̃ of equation (E3b).
+    pub bits: Tensor,
+    /// m, in [0, 1].
+    pub levels: Tensor,
+}
+
+/// What a policy does on average, by operation.
+pub(crate) struct Habit {
+    /// With which probability it is in the sub-policy drawn.
+    pub probability: f64,
+    /// With which probability it is then executed.
+    pub execution: f64,
+    /// And at which level.
+    pub level: f64,
+}
+
+impl Policy {
+    /// The policy over a space, drawn or found under `policy.dafa`.
+    pub fn new(vars: &VarBuilder<'_>, space: &Space, temperature: f64) -> Result<Self> {
+        let (vars, pairs) = (vars.pp("policy.dafa"), space.pairs().len());
+        Ok(Self {
+            alpha: vars.get_with_hints(pairs, "alpha", Init::Const(1e-3))?,
+            beta: vars.get_with_hints((pairs, 2), "beta", Init::Const(0.5))?,
+            magnitude: vars.get_with_hints((pairs, 2), "magnitude", Init::Const(0.5))?,
+            temperature,
+        })
+    }
+
+    /// A sub-policy and its bits, by Gumbel's trick: the same for the same key and weights.
+    ///
+    /// # Source
+    /// Equations (E3a) and (E3b) of the book's page on DAFA, their hard values.
+    pub fn draw(&self, key: Key) -> Result<Draw> {
+        let [alpha, beta, levels] = self.read()?;
+        let (mut choice, mut executed) = (key.fold("pair").stream(), key.fold("bits").stream());
+        let gumbel: Vec<f64> = alpha.iter().map(|_| -(-open(choice.uniform()).ln()).ln()).collect();
+        let best = |best: usize, at: usize| {
+            if alpha[at] + gumbel[at] > alpha[best] + gumbel[best] { at } else { best }
+        };
+        let pair = (0..alpha.len()).fold(0, best);
+        let logistic: Vec<f64> = beta.iter().map(|_| logit(open(executed.uniform()))).collect();
+        let bits: Vec<bool> = beta
+            .iter()
+            .zip(&logistic)
+            .map(|(&beta, logistic)| logit(beta.clamp(OPEN[0], OPEN[1])) + logistic > 0.0)
+            .collect();
+        Ok(Draw {
+            pair,
+            bits: bits.as_chunks().0.to_vec(),
+            levels: levels.as_chunks().0.to_vec(),
+            key: key.fold("operations"),
+            gumbel: gumbel.into_iter().map(|one| one as f32).collect(),
+            logistic: [logistic[2 * pair] as f32, logistic[2 * pair + 1] as f32],
+        })
+    }
+
+    /// The draw with gradients for α, β and m.
+    ///
+    /// # Source
+    /// Equations (E3a), (E3b) and (E4).
+    pub fn relaxed(&self, draw: &Draw) -> Result<Relaxed> {
+        let noise = |noise: &[f32]| Tensor::new(noise, self.alpha.device());
+        let scores = ((log_softmax(&self.alpha)? + noise(&draw.gumbel)?)? / self.temperature)?;
+        let beta = within(&row(&self.beta, draw.pair)?, OPEN)?;
+        let logit = (beta.log()? - beta.affine(-1.0, 1.0)?.log()?)?;
+        let bits = sigmoid(&((logit + noise(&draw.logistic)?)? / self.temperature)?)?;
+        Ok(Relaxed { choice: log_softmax(&scores)?.exp()?, bits, levels: self.levels(draw)? })
+    }
+
+    /// m of the sub-policy drawn, in [0, 1].
+    pub(crate) fn levels(&self, draw: &Draw) -> Result<Tensor> {
+        within(&row(&self.magnitude, draw.pair)?, [0.0, 1.0])
+    }
+
+    /// The logarithm of the draw's probability, `()`.
+    ///
+    /// # Source
+    /// Equation (E9) of the book's page on DAFA.
+    pub fn log_probability(&self, draw: &Draw) -> Result<Tensor> {
+        let choice = log_softmax(&self.alpha)?.narrow(0, draw.pair, 1)?.sum_all()?;
+        let beta = within(&row(&self.beta, draw.pair)?, OPEN)?;
+        let executed = draw.bits[draw.pair].map(|bit| f32::from(u8::from(bit)));
+        let executed = Tensor::new(&executed, beta.device())?;
+        // β where the bit is set, 1 − β where it is not.
+        let likely = ((executed.affine(2.0, -1.0)? * &beta)? + executed.affine(-1.0, 1.0)?)?;
+        Ok((choice + likely.log()?.sum_all()?)?)
+    }
+
+    /// The entropy of the choice among sub-policies, in nats, `()`.
+    pub fn entropy(&self) -> Result<Tensor> {
+        let log = log_softmax(&self.alpha)?;
+        Ok((log.exp()? * log)?.sum_all()?.neg()?)
+    }
+
+    /// Brings β and m back into [0, 1], in place.
+    pub fn project(&self) -> Result<()> {
+        for weights in [&self.beta, &self.magnitude] {
+            axpby_(weights, 1.0, &weights.detach().clamp(0.0, 1.0)?, 0.0)?;
+        }
+        Ok(())
+    }
+
+    /// Of every operation of the space.
+    pub(crate) fn habits(&self, space: &Space) -> Result<Vec<Habit>> {
+        let [alpha, beta, levels] = self.read()?;
+        let chances = log_softmax(&self.alpha.detach())?.exp()?.to_vec1::<f32>()?;
+        debug_assert_eq!(alpha.len(), chances.len());
+        let habit = |operation: usize| {
+            let mut sums = [0.0; 3];
+            for (at, pair) in space.pairs().iter().enumerate() {
+                for place in (0..2).filter(|&place| pair[place] == operation) {
+                    let (chance, at) = (f64::from(chances[at]), 2 * at + place);
+                    let one = [chance, chance * beta[at], chance * levels[at]];
+                    sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+                }
+            }
+            let [probability, execution, level] = sums;
+            Habit { probability, execution: execution / probability, level: level / probability }
+        };
+        Ok((0..space.names().len()).map(habit).collect())
+    }
+
+    /// α, and β and m in [0, 1].
+    fn read(&self) -> Result<[Vec<f64>; 3]> {
+        let read = |weights: &Tensor| -> Result<Vec<f64>> {
+            let weights = weights.detach().flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            Ok(weights.into_iter().map(f64::from).collect())
+        };
+        let clamped = |weights: &Tensor| -> Result<Vec<f64>> {
+            Ok(read(weights)?.into_iter().map(|one| one.clamp(0.0, 1.0)).collect())
+        };
+        Ok([read(&self.alpha)?, clamped(&self.beta)?, clamped(&self.magnitude)?])
+    }
+}
+
+/// The sub-policy's row of `(pairs, 2)`.
+fn row(weights: &Tensor, pair: usize) -> Result<Tensor> {
+    Ok(weights.narrow(0, pair, 1)?.squeeze(0)?)
+}
+
+/// The values inside an interval; gradients as if they had been there, or what once was driven to its end would stay.
+fn within(values: &Tensor, [low, high]: [f64; 2]) -> Result<Tensor> {
+    let fixed = values.detach();
+    Ok((values + (fixed.clamp(low, high)? - &fixed)?)?)
+}
+
+/// A uniform number that is not 0.
+fn open(uniform: f64) -> f64 {
+    uniform.max(f64::MIN_POSITIVE)
+}
+
+fn logit(probability: f64) -> f64 {
+    probability.ln() - (1.0 - probability).ln()
+}
