@@ -1,0 +1,206 @@
+use crate::areas::{Cells, Found, Grid, cover, peaks};
+use crate::heads::{Heads, Sight};
+use crate::monitor::Monitor;
+use crate::{Combine, Dam, Over, Whose};
+use candle::{D, DType, Tensor};
+use sokd_core::{BuildCx, Error, Pair, Refiner, Result, Step, Terms};
+use sokd_nn::Adapter;
+use sokd_ops as ops;
+
+/// [`Dam`] with its weights.
+pub struct Detector {
+    dam: Dam,
+    adapter: Adapter,
+    heads: Heads,
+}
+
+/// What the detector says of a batch, for pictures and for scores.
+///
+/// # Shapes
+/// `student`, `teacher`: `(batch, height, width, heatmaps)`, in (0, 1).
+pub struct Look {
+    /// The student's heatmaps.
+    pub student: Tensor,
+    /// The teacher's heatmaps.
+    pub teacher: Tensor,
+    /// The boxes in each image, the highest peak first.
+    pub found: Vec<Vec<Found>>,
+    /// What their cells stand for in the image.
+    pub grid: Grid,
+}
+
+impl Detector {
+    pub(crate) fn new(dam: Dam, heatmaps: usize, cx: &BuildCx<'_>) -> Result<Self> {
+        let adapter = dam.hint.build(cx, "dam")?;
+        let channels = cx.teacher("dam")?.stage(dam.hint.stage)?.channels;
+        let vars = cx.vars.pp("adapter.dam").pp(dam.hint.stage.to_string());
+        Ok(Self { heads: Heads::new(&dam, channels, heatmaps, vars)?, adapter, dam })
+    }
+
+    /// The detector's heads, for a map in the teacher's shape.
+    pub fn heads(&self) -> &Heads {
+        &self.heads
+    }
+
+    /// What it finds in a pair, without asking anything of it. A student at rest is looked at as it is; one in training
+    /// has its adapter learn from the look, so show it in `Mode::Eval` or `Mode::Probe`.
+    pub fn look(&self, pair: &Pair<'_>, at: &Step) -> Result<Look> {
+        let (map, other) = (self.adapter.adapted(pair)?, self.adapter.teachers(pair, "dam")?);
+        let mode = pair.student.mode;
+        let (student, teacher) = (self.heads.forward(&map, mode)?, self.heads.forward(&other, mode)?);
+        let (_, height, width, _) = map.dims4()?;
+        let (_, rows, columns, _) = pair.images.dims4()?;
+        let (_, found) = self.find(&self.source(&student, &teacher)?, pair, at)?;
+        Ok(Look {
+            student: student.heatmap,
+            teacher: teacher.heatmap,
+            found,
+            grid: Grid { map: [height, width], image: [rows, columns] },
+        })
+    }
+
+    /// What boxes are read from: heatmap, size, offset.
+    fn source(&self, student: &Sight, teacher: &Sight) -> Result<[Tensor; 3]> {
+        Ok(match self.dam.boxes_from {
+            Whose::Student | Whose::Random => student.shown(),
+            Whose::Teacher => teacher.shown(),
+            Whose::Both => {
+                let ([heat, size, offset], [other_heat, other_size, other_offset]) =
+                    (student.shown(), teacher.shown());
+                let mean = |a: Tensor, b: Tensor| -> Result<Tensor> { Ok(((a + b)? * 0.5)?) };
+                [mean(heat, other_heat)?, mean(size, other_size)?, mean(offset, other_offset)?]
+            }
+        })
+    }
+
+    /// The boxes in each image, and the heatmaps they were found in.
+    fn find(
+        &self,
+        [heat, sizes, offsets]: &[Tensor; 3],
+        pair: &Pair<'_>,
+        at: &Step,
+    ) -> Result<(Vec<f32>, Vec<Vec<Found>>)> {
+        let (_, height, width, channels) = heat.dims4()?;
+        let [heat, sizes, offsets] = [numbers(heat)?, numbers(sizes)?, numbers(offsets)?];
+        let Dam { peaks: count, window, min_box, .. } = self.dam;
+        let map = [height, width];
+        let mut found = Vec::new();
+        for (example, heat) in heat.chunks_exact(height * width * channels).enumerate() {
+            let peaks = peaks(heat, [height, width, channels], count, window);
+            let boxes = peaks.into_iter().map(|peak| {
+                let cell = 2 * ((example * height + peak.row) * width + peak.column);
+                let size = [sizes[cell], sizes[cell + 1]];
+                let offset = [offsets[cell], offsets[cell + 1]];
+                Found { peak, size, cells: Cells::around(&peak, size, offset, min_box as f32, map) }
+            });
+            found.push(boxes.collect::<Vec<_>>());
+        }
+        if self.dam.boxes_from == Whose::Random {
+            let rows: Vec<u32> = pair.rows.to_vec1()?;
+            for (boxes, row) in found.iter_mut().zip(rows) {
+                // By the example's place in the split: its boxes do not depend on its company.
+                let mut stream = at.key.fold("dam").stream_at(0, 0, row);
+                for found in boxes {
+                    found.cells = found.cells.anywhere(map, &mut stream);
+                }
+            }
+        }
+        Ok((heat, found))
+    }
+
+    /// What every cell counts for in `area`, so that the sum over an image is the term.
+    fn weights(&self, found: &[Vec<Found>], map: [usize; 2], like: &Tensor) -> Result<Tensor> {
+        let [height, width] = map;
+        let mut weights = Vec::with_capacity(found.len() * height * width);
+        for boxes in found {
+            let counts = cover(boxes, map).into_iter().map(|count| match self.dam.combine {
+                Combine::Sum => count,
+                Combine::Union => count.min(1),
+                Combine::CountSquared => count * count,
+            });
+            let start = weights.len();
+            weights.extend(counts.map(|count| count as f32));
+            let whole = match self.dam.over {
+                Over::Map => (height * width) as f32,
+                // An image without a box has nothing to compare.
+                Over::Area => weights[start..].iter().sum::<f32>().max(1.0),
+            };
+            weights[start..].iter_mut().for_each(|weight| *weight /= whole);
+        }
+        Ok(Tensor::from_vec(weights, (found.len(), height, width), like.device())?.to_dtype(like.dtype())?)
+    }
+}
+
+impl Refiner for Detector {
+    fn refine<'a>(&self, pair: Pair<'a>, at: &Step) -> Result<(Pair<'a>, Terms)> {
+        let dam = &self.dam;
+        if !dam.asks() {
+            return Ok((pair, Terms::default()));
+        }
+        let (map, pair) = self.adapter.share(pair)?;
+        let other = self.adapter.teachers(&pair, "dam")?;
+        if map.dims() != other.dims() {
+            let expected = format!("{:?}, as the teacher's", other.dims());
+            return Err(Error::Shape { what: "the student's map", expected, got: map.dims().to_vec() });
+        }
+        // The teacher is at rest, but the detector learns on either side.
+        let mode = pair.student.mode;
+        let compared = dam.agreement != 0.0 || dam.anchored() != 0.0;
+        let student = self.heads.forward(&map, mode)?;
+        let alone = !compared && matches!(dam.boxes_from, Whose::Student | Whose::Random);
+        let teacher = if alone { student.clone() } else { self.heads.forward(&other, mode)? };
+
+        let mut terms = Terms::default();
+        if dam.agreement != 0.0 {
+            let teacher = if dam.stop_teacher { teacher.detach() } else { teacher.clone() };
+            terms = terms.with("agreement", dam.agreement, agreement(&student, &teacher)?);
+        }
+        if dam.anchored() != 0.0 {
+            for (name, sight) in [("anchor/student", &student), ("anchor/teacher", &teacher)] {
+                terms = terms.with(name, dam.anchored(), anchor(&sight.logits, &pair.labels)?);
+            }
+        }
+        if dam.boxes() {
+            let (heat, found) = self.find(&self.source(&student, &teacher)?, &pair, at)?;
+            let (_, height, width, channels) = map.dims4()?;
+            if dam.area != 0.0 {
+                let weights = self.weights(&found, [height, width], &map)?;
+                let value = (squares(&map, &other)? / channels as f64)?.mul(&weights)?;
+                terms = terms.with("area", dam.area, value.sum(D::Minus1)?.sum(D::Minus1)?);
+            }
+            let shape = [height, width, heat.len() / (found.len() * height * width)];
+            terms = Monitor::new(&heat, shape, &found).readings(terms, map.device())?;
+        }
+        Ok((pair, terms))
+    }
+}
+
+/// How differently the detector sees two maps: the mean square over places, heatmaps, sizes and offsets alike.
+///
+/// # Source
+/// SoKD, (E10), reduced as the development code does: one mean over the three branches' channels side by side.
+fn agreement(student: &Sight, teacher: &Sight) -> Result<Tensor> {
+    let heat = squares(&student.heatmap, &teacher.heatmap)?;
+    let boxes = (squares(&student.size, &teacher.size)? + squares(&student.offset, &teacher.offset)?)?;
+    let channels = student.logits.dim(3)? + 4;
+    let places = ((heat + boxes)? / channels as f64)?;
+    Ok(places.mean(D::Minus1)?.mean(D::Minus1)?)
+}
+
+/// The surprise at the label of a classifier that reads the heatmaps' means.
+///
+/// # Shapes
+/// `logits`: `(batch, height, width, classes)`; `labels`: `(batch,)` → `(batch,)`.
+fn anchor(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let scores = ops::log_softmax(&ops::global_avg_pool(logits)?)?;
+    Ok(scores.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)
+}
+
+/// The squared distance of two maps at each place: `(batch, height, width, channels)` twice → `(batch, height, width)`.
+fn squares(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok((a - b)?.sqr()?.sum(D::Minus1)?)
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
