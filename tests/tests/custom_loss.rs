@@ -6,7 +6,7 @@ use sokd_losses::{cross_entropy::CrossEntropy, functional::mse};
 use sokd_nn::Params;
 use sokd_nn::optim::{Rule as _, Sgd};
 use sokd_tests::{data, first, wave};
-use sokd_train::{Distiller, Schedule, TermOf};
+use sokd_train::{Distiller, Schedule, Shown, TermOf};
 
 /// The mean squared difference of logits, each example's own mean taken away.
 ///
@@ -47,7 +47,7 @@ fn a_loss_of_ones_own_goes_into_a_term_as_it_is() -> Result<()> {
     let mut sgd = Sgd::default().start(params.group("student"))?;
     let mut distances = Vec::new();
     for _ in 0..10 {
-        let terms = distiller.terms(&batch, Mode::Train, &None, &first())?;
+        let terms = distiller.terms(&Shown::new(batch), Mode::Train, &None, &first())?;
         let named: Vec<_> = terms.iter().map(|term| (term.name.as_str(), term.weight)).collect();
         assert_eq!(named, [("task/ce", 0.5), ("mine/mse", 2.0)]);
         distances.extend(
