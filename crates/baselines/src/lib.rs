@@ -9,6 +9,9 @@ const PRESETS: &[(&str, &str)] = &[
     ("at", include_str!("../presets/at.toml")),
     ("crd", include_str!("../presets/crd.toml")),
     ("review-kd", include_str!("../presets/review-kd.toml")),
+    ("sokd-paper", include_str!("../presets/sokd-paper.toml")),
+    ("sokd-released", include_str!("../presets/sokd-released.toml")),
+    ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
 ];
 

@@ -15,7 +15,7 @@ pub fn run(args: &[String]) -> Outcome {
     })?;
     step("documentation", || {
         let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"]);
-        doc.env("RUSTDOCFLAGS", "--deny rustdoc::broken_intra_doc_links");
+        doc.env("RUSTDOCFLAGS", "--deny warnings");
         finish(doc)
     })?;
     if !fast {

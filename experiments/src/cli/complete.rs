@@ -1,4 +1,4 @@
-//! What <TAB> offers.
+//! What the tabulator key offers.
 
 use super::{Cli, entries};
 use crate::{Error, Misfit, Result};
