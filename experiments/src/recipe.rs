@@ -3,11 +3,11 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Refined, Refiner, Result, Weighted};
+use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Refined, Refiner, Result};
 use sokd_data::{Augment, DataSpec};
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
-use sokd_train::{Schedule, UpdateSpec};
+use sokd_train::{Schedule, UpdateSpec, Weighted};
 use std::collections::BTreeMap;
 
 use crate::model::Model;
@@ -103,8 +103,8 @@ pub struct TermSpec {
     #[serde(default, skip_serializing_if = "usual")]
     pub refine: Vec<RefinerSpec>,
     /// What the comparison itself counts for beside the prices that its plug-ins ask.
-    #[serde(default = "whole", skip_serializing_if = "is_whole")]
-    pub host: f64,
+    #[serde(default, skip_serializing_if = "usual")]
+    pub host: Schedule,
 }
 
 impl Build<dyn DistillLoss> for TermSpec {
@@ -158,19 +158,6 @@ pub struct PhaseSpec {
 
 fn one() -> u64 {
     1
-}
-
-fn whole() -> f64 {
-    1.0
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::float_cmp,
-    reason = "serde asks by reference; 1 is exact"
-)]
-fn is_whole(weight: &f64) -> bool {
-    *weight == 1.0
 }
 
 fn usual<T: Default + PartialEq>(value: &T) -> bool {

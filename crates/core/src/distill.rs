@@ -133,23 +133,6 @@ pub struct Refined {
     pub loss: Box<dyn DistillLoss>,
 }
 
-/// A loss that counts for more or less beside the prices of the plug-ins in front of it.
-pub struct Weighted {
-    /// What it counts for. At 0 it is not asked.
-    pub weight: f64,
-    /// Who compares.
-    pub loss: Box<dyn DistillLoss>,
-}
-
-impl DistillLoss for Weighted {
-    fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
-        if self.weight == 0.0 {
-            return Ok(Terms::default());
-        }
-        Ok(self.loss.terms(pair, at)?.scaled(self.weight))
-    }
-}
-
 impl DistillLoss for Refined {
     fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
         // Tensors are reference counted: cloning a pair copies counters, not maps.

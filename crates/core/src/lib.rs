@@ -12,7 +12,7 @@ mod terms;
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
 pub use catalog::{Build, BuildCx, misfit};
 pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
-pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step, Weighted};
+pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use key::{Key, Stream};
 pub use terms::{Term, Terms};

@@ -26,7 +26,7 @@ pub use metrics::JsonLines;
 pub use observe::{EpochReport, Observer, PhaseReport, StepReport};
 pub use phase::{Phase, step};
 pub use progress::Progress;
-pub use schedule::{Ramp, Schedule};
+pub use schedule::{Ramp, Schedule, Weighted};
 pub use stop::Stop;
 pub use tally::{Sums, Tally};
 pub use training::Training;

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize as Derived, Serialize};
-use sokd_core::Step;
+use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 
 /// A weight that may change over training: a number, or a table that says how.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
@@ -30,6 +30,24 @@ pub struct Ramp {
 
 fn one() -> f64 {
     1.0
+}
+
+/// A loss that counts for more or less beside the prices of the plug-ins in front of it.
+pub struct Weighted {
+    /// What it counts for. Where that is nothing, it is not asked.
+    pub weight: Schedule,
+    /// Who compares.
+    pub loss: Box<dyn DistillLoss>,
+}
+
+impl DistillLoss for Weighted {
+    fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
+        let weight = self.weight.at(at);
+        if weight == 0.0 {
+            return Ok(Terms::default());
+        }
+        Ok(self.loss.terms(pair, at)?.scaled(weight))
+    }
 }
 
 impl Default for Schedule {
