@@ -16,6 +16,7 @@ pub mod overlay;
 mod pixels;
 pub mod progress;
 mod recipe;
+mod refine;
 pub mod report;
 mod resolve;
 mod run;
@@ -34,9 +35,8 @@ pub use exit::Exit;
 pub use misfit::{Misfit, typed};
 pub use model::Model;
 pub use pixels::Pixels;
-pub use recipe::{
-    EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, RefinerSpec, StudentSpec, TeacherSpec, TermSpec,
-};
+pub use recipe::{EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, StudentSpec, TeacherSpec, TermSpec};
+pub use refine::{Refine, RefinerSpec};
 pub use resolve::{Layers, Resolved};
 pub use run::{Options, run};
 pub use summary::{Best, Epoch, Network, Scores, Summary, Taught};

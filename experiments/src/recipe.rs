@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Refined, Refiner, Result};
+use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::model::Model;
 use crate::pixels::Pixels;
+use crate::refine::Refine;
 
 /// A whole run: which parts, which numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -99,29 +100,18 @@ pub struct TermSpec {
     pub weight: Schedule,
     /// The comparison.
     pub loss: LossSpec,
-    /// Plug-ins in front of it: the first one listed sees the pair first.
+    /// Plug-ins in front of it.
     #[serde(default, skip_serializing_if = "usual")]
-    pub refine: Vec<RefinerSpec>,
+    pub refine: Refine,
     /// What the comparison itself counts for beside the prices that its plug-ins ask.
     #[serde(default, skip_serializing_if = "usual")]
     pub host: Schedule,
 }
 
 impl Build<dyn DistillLoss> for TermSpec {
-    /// The first plug-in listed is the outermost.
     fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn DistillLoss>> {
-        let host: Box<dyn DistillLoss> = Box::new(Weighted { weight: self.host, loss: self.loss.build(cx)? });
-        self.refine.iter().rev().try_fold(host, |loss, refiner| {
-            Ok(Box::new(Refined { refiner: refiner.build(cx)?, loss }) as Box<dyn DistillLoss>)
-        })
-    }
-}
-
-sokd_core::catalog! {
-    /// A plug-in that a recipe may put in front of a loss.
-    pub enum RefinerSpec: dyn Refiner {
-        Dafa(sokd_dafa::Dafa),
-        Dam(sokd_dam::Dam),
+        let host = Weighted { weight: self.host, loss: self.loss.build(cx)? };
+        self.refine.wrap(Box::new(host), cx)
     }
 }
 
