@@ -11,7 +11,7 @@ use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_shuffle, conv_norm, conv2d, global_avg_pool, grid_sample, linear, log_softmax,
-    max_pool2d, normalize, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    max_pool2d, normalize, permute_channels, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -139,6 +139,7 @@ fn ours() -> Vec<Case> {
             grid_sample(&x[0], &affine_grid(&x[1], [3, 4], false)?, how)
         }),
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
+        case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
         case("log softmax", &[&[3, 5]], |x| log_softmax(&(&x[0] * 10.0)?)),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
@@ -413,6 +414,8 @@ fn what_cannot_work_is_an_error_with_values() -> Result<()> {
         affine_grid(&map(&[1, 3, 2])?, [2, 2], true),
         grid_sample(&small, &map(&[2, 5, 5, 2])?, BILINEAR),
         channel_shuffle(&small, 3),
+        permute_channels(&small, &[0, 1]),
+        permute_channels(&small, &[0; 4]),
         linear(&map(&[2, 3])?, &map(&[4, 5])?, None),
         linear(&map(&[2, 3])?, &map(&[4, 3])?, Some(&map(&[3])?)),
         normalize(&small, [0.0; 3], [1.0; 3]),

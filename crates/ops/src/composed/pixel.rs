@@ -20,6 +20,10 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
         .reshape((batch, height, width, channels))
 }
 
+pub(crate) fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
+    x.index_select(&Tensor::new(order, x.device())?, 3)
+}
+
 pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     // The shift changes no value, so it takes no part in the gradient.
     let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
