@@ -1,7 +1,7 @@
 use crate::chosen::{Chosen, drawn};
 use crate::ops::OperationSpec;
 use crate::{Draw, Policy, Relaxed, Space};
-use candle::Tensor;
+use candle::{D, Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{BackboneInfo, Build, BuildCx, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms};
@@ -213,7 +213,7 @@ impl Augmenting {
 
     /// What was executed, and in a phase of a policy what the policy does on average.
     fn told(&self, mut terms: Terms, draw: &Draw, mode: Mode) -> Result<Terms> {
-        let device = candle::Device::Cpu;
+        let device = Device::Cpu;
         let (pair, bits) = (self.space.pairs()[draw.pair], draw.bits[draw.pair]);
         for (operation, name) in self.names.iter().enumerate() {
             let executed = (0..2).any(|place| bits[place] && pair[place] == operation);
@@ -237,7 +237,7 @@ impl Augmenting {
 /// The mean over everything but the batch, axis by axis: one sum over a map would lose digits in `f32`.
 fn each(mut map: Tensor) -> Result<Tensor> {
     while map.rank() > 1 {
-        map = map.mean(candle::D::Minus1)?;
+        map = map.mean(D::Minus1)?;
     }
     Ok(map)
 }

@@ -189,7 +189,7 @@ fn channels_are_dropped_as_often_as_told_and_made_up_for() -> Result<()> {
         assert!(first.iter().all(|value| *value == 0.0 || (value - expected).abs() < 1e-6));
         // The same channels everywhere.
         let all = result.flatten_to(2)?.broadcast_sub(&result.flatten_to(2)?.narrow(0, 0, 1)?)?;
-        assert_eq!(all.sqr()?.sum_all()?.to_scalar::<f32>()?, 0.0);
+        assert!(all.sqr()?.sum_all()?.to_scalar::<f32>()? <= 0.0);
     }
     Ok(())
 }
