@@ -1,6 +1,9 @@
 use crate::{Draw, Relaxed, Space};
 use candle::backend::BackendStorage;
-use candle::{CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Shape, Storage, Tensor};
+use candle::{
+    CpuStorage, CudaStorage, CustomOp3, DType, Device, Layout, MetalStorage, Shape, Storage, Tensor,
+};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use sokd_core::Result;
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use std::sync::Arc;
 ///
 /// With ⟨·, ·⟩ the sum over all numbers of the batch, k the sub-policy drawn and ō the operation executed as its bit says:
 ///
-/// - the choice: ⟨G, s(F)⟩ for every sub-policy s, each evaluated by itself and forgotten;
+/// - the choice: ⟨G, s(F)⟩ for every sub-policy s, each evaluated by itself and forgotten, on all threads;
 /// - the bits of k: ⟨G, what the pair gives with the bit set less what it gives without⟩;
 /// - the levels of k: the sum over G where the bit is set, else 0.
 ///
@@ -40,24 +43,25 @@ impl Chosen {
         Ok(relaxed.choice.apply_op3(&relaxed.bits, &relaxed.levels, chosen)?)
     }
 
+    /// A copy of the refined map's values, where they are stored as they should be.
+    fn values<S: BackendStorage>(&self, of: impl Fn(&Storage) -> Option<&S>) -> candle::Result<(S, Shape)> {
+        let (storage, layout) = self.value.storage_and_layout();
+        match of(&storage) {
+            Some(storage) => Ok((storage.try_clone(layout)?, self.value.shape().clone())),
+            None => candle::bail!("the policy and the teacher's map are on different devices"),
+        }
+    }
+
     /// ⟨G, s(F)⟩ for every sub-policy s.
     fn of_choice(&self, gradient: &Tensor) -> Result<Vec<f64>> {
         let Draw { bits, levels, key, .. } = &*self.draw;
-        let mut untouched = None;
-        let mut of_pair = |pair: usize| -> Result<f64> {
-            match (bits[pair], untouched) {
-                ([false, false], Some(product)) => Ok(product),
-                (bits, _) => {
-                    let map = self.space.apply(&self.map, pair, bits, levels[pair], *key)?;
-                    let product = inner(gradient, &map)?;
-                    if bits == [false, false] {
-                        untouched = Some(product);
-                    }
-                    Ok(product)
-                }
-            }
+        let untouched = inner(gradient, &self.map)?;
+        let of_pair = |pair: usize| match bits[pair] {
+            [false, false] => Ok(untouched),
+            bits => inner(gradient, &self.space.apply(&self.map, pair, bits, levels[pair], *key)?),
         };
-        (0..bits.len()).map(&mut of_pair).collect()
+        // Each is the work of one thread, so that sums keep their order.
+        (0..bits.len()).into_par_iter().map(of_pair).collect()
     }
 
     /// ⟨G, the pair with a bit set − the pair with it unset⟩, the other bit as drawn.
@@ -68,9 +72,10 @@ impl Chosen {
             let drawn = bits[place] == bit;
             bits[place] = bit;
             // One of the two stands here already.
-            let map = match drawn {
-                true => self.value.clone(),
-                false => self.space.apply(&self.map, *pair, bits, levels[*pair], *key)?,
+            let map = if drawn {
+                self.value.clone()
+            } else {
+                self.space.apply(&self.map, *pair, bits, levels[*pair], *key)?
             };
             inner(gradient, &map)
         };
@@ -101,8 +106,8 @@ fn inner(a: &Tensor, b: &Tensor) -> Result<f64> {
 /// Row by row and then in double precision: these sums over a million numbers are later subtracted from each other.
 fn sum(map: &Tensor) -> Result<f64> {
     let (batch, height, ..) = map.dims4()?;
-    let rows = map.reshape((batch * height, ()))?.sum(1)?.to_device(&candle::Device::Cpu)?;
-    Ok(rows.to_dtype(candle::DType::F64)?.to_vec1::<f64>()?.into_iter().sum())
+    let rows = map.reshape((batch * height, ()))?.sum(1)?.to_device(&Device::Cpu)?;
+    Ok(rows.to_dtype(DType::F64)?.to_vec1::<f64>()?.into_iter().sum())
 }
 
 impl CustomOp3 for Chosen {
@@ -119,12 +124,10 @@ impl CustomOp3 for Chosen {
         _: &CpuStorage,
         _: &Layout,
     ) -> candle::Result<(CpuStorage, Shape)> {
-        match &*self.value.storage_and_layout().0 {
-            Storage::Cpu(storage) => {
-                Ok((storage.try_clone(self.value.layout())?, self.value.shape().clone()))
-            }
-            _ => elsewhere(),
-        }
+        self.values(|storage| match storage {
+            Storage::Cpu(storage) => Some(storage),
+            _ => None,
+        })
     }
 
     fn cuda_fwd(
@@ -136,12 +139,10 @@ impl CustomOp3 for Chosen {
         _: &CudaStorage,
         _: &Layout,
     ) -> candle::Result<(CudaStorage, Shape)> {
-        match &*self.value.storage_and_layout().0 {
-            Storage::Cuda(storage) => {
-                Ok((storage.try_clone(self.value.layout())?, self.value.shape().clone()))
-            }
-            _ => elsewhere(),
-        }
+        self.values(|storage| match storage {
+            Storage::Cuda(storage) => Some(storage),
+            _ => None,
+        })
     }
 
     fn metal_fwd(
@@ -153,12 +154,10 @@ impl CustomOp3 for Chosen {
         _: &MetalStorage,
         _: &Layout,
     ) -> candle::Result<(MetalStorage, Shape)> {
-        match &*self.value.storage_and_layout().0 {
-            Storage::Metal(storage) => {
-                Ok((storage.try_clone(self.value.layout())?, self.value.shape().clone()))
-            }
-            _ => elsewhere(),
-        }
+        self.values(|storage| match storage {
+            Storage::Metal(storage) => Some(storage),
+            _ => None,
+        })
     }
 
     fn bwd(
@@ -169,15 +168,13 @@ impl CustomOp3 for Chosen {
         _: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let of = |argument: &Tensor, values: &dyn Fn(&Tensor) -> Result<Vec<f64>>| match argument.track_op() {
-            true => {
-                let values = values(gradient).map_err(candle::Error::wrap)?;
-                Tensor::new(values, &candle::Device::Cpu)?
-                    .to_dtype(argument.dtype())?
-                    .to_device(argument.device())
-                    .map(Some)
+        let of = |argument: &Tensor, values: &dyn Fn(&Tensor) -> Result<Vec<f64>>| {
+            if !argument.track_op() {
+                return Ok(None);
             }
-            false => Ok(None),
+            let values = values(gradient).map_err(candle::Error::wrap)?;
+            let values = Tensor::new(values, &Device::Cpu)?.to_dtype(argument.dtype())?;
+            values.to_device(argument.device()).map(Some)
         };
         Ok((
             of(choice, &|gradient| self.of_choice(gradient))?,
@@ -185,8 +182,4 @@ impl CustomOp3 for Chosen {
             of(levels, &|gradient| self.of_levels(gradient))?,
         ))
     }
-}
-
-fn elsewhere<T>() -> candle::Result<T> {
-    candle::bail!("the policy and the teacher's map are on different devices")
 }

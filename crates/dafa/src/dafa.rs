@@ -1,7 +1,7 @@
 use crate::chosen::{Chosen, drawn};
 use crate::ops::OperationSpec;
 use crate::{Draw, Policy, Relaxed, Space};
-use candle::Tensor;
+use candle::{D, Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{BackboneInfo, Build, BuildCx, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms};
@@ -9,8 +9,7 @@ use sokd_nn::{Adapter, Hint};
 use sokd_ops::log_softmax;
 use std::sync::Arc;
 
-/// DAFA, the differentiable automatic feature augmentation: a learned policy rewrites the teacher's maps before a loss
-/// reads them. The teacher's weights stay as they are.
+/// DAFA: a learned policy rewrites the teacher's maps before a loss reads them. The teacher's weights stay as they are.
 ///
 /// Its terms, none of which counts until a phase goes toward it: `aug`, the augmentation loss; `teacher-task`, the
 /// cross-entropy of the frozen rest of the teacher on the refined map, when a policy is steered; `entropy`, of the choice
@@ -23,10 +22,9 @@ use std::sync::Arc;
 pub struct Dafa {
     /// Where the augmentation loss compares; its adapter is shared with a host of the same hint.
     pub hint: Hint,
-    /// The teacher's stages whose maps are rewritten, all by the same draw, counted from 0; the hint's where nothing is
-    /// said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stages: Option<Vec<usize>>,
+    /// The teacher's stages whose maps are rewritten, all by the same draw, counted from 0; the hint's where none is
+    /// named.
+    pub stages: Vec<usize>,
     /// How far a rewritten map reaches.
     pub through: Through,
     /// What a sub-policy is a pair of.
@@ -67,7 +65,7 @@ impl Default for Dafa {
     fn default() -> Self {
         Self {
             hint: Hint::default(),
-            stages: None,
+            stages: Vec::new(),
             through: Through::Maps,
             operations: OperationSpec::examples(),
             estimator: Estimator::Gumbel,
@@ -80,7 +78,7 @@ impl Default for Dafa {
 impl Dafa {
     /// The stages that are rewritten, in order.
     fn rewritten(&self, teacher: &BackboneInfo) -> Result<Vec<usize>> {
-        let mut stages = self.stages.clone().unwrap_or_else(|| vec![self.hint.stage]);
+        let mut stages = if self.stages.is_empty() { vec![self.hint.stage] } else { self.stages.clone() };
         stages.sort_unstable();
         stages.dedup();
         for &stage in &stages {
@@ -213,7 +211,7 @@ impl Augmenting {
 
     /// What was executed, and in a phase of a policy what the policy does on average.
     fn told(&self, mut terms: Terms, draw: &Draw, mode: Mode) -> Result<Terms> {
-        let device = candle::Device::Cpu;
+        let device = Device::Cpu;
         let (pair, bits) = (self.space.pairs()[draw.pair], draw.bits[draw.pair]);
         for (operation, name) in self.names.iter().enumerate() {
             let executed = (0..2).any(|place| bits[place] && pair[place] == operation);
@@ -237,7 +235,7 @@ impl Augmenting {
 /// The mean over everything but the batch, axis by axis: one sum over a map would lose digits in `f32`.
 fn each(mut map: Tensor) -> Result<Tensor> {
     while map.rank() > 1 {
-        map = map.mean(candle::D::Minus1)?;
+        map = map.mean(D::Minus1)?;
     }
     Ok(map)
 }

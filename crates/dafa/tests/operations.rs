@@ -6,12 +6,13 @@ use sokd_core::{Key, Result};
 use sokd_dafa::ops::{
     FeatureOp, OperationSpec,
     channel_drop::{ChannelDrop, keep},
-    channel_shuffle::{ChannelShuffle, Channels, order, permute},
+    channel_shuffle::{ChannelShuffle, Channels, order},
     cutout::{Rounding, cut},
     noise::Noise,
     shear_x::ShearX,
     translate_x::TranslateX,
 };
+use sokd_ops::permute_channels;
 use sokd_tests::{gap, golden, near, same, wave};
 use std::collections::BTreeSet;
 
@@ -50,7 +51,7 @@ impl Case {
                 let cells = |length, centre| cutout.rounding.cells(value(cutout.range), length, centre);
                 cut(map, &[cells(height, row), cells(width, column)])
             }
-            OperationSpec::ChannelShuffle(_) => permute(map, &self.given.order),
+            OperationSpec::ChannelShuffle(_) => permute_channels(map, &self.given.order),
             OperationSpec::ChannelDrop(drop) => {
                 let kept: Vec<bool> = self.given.kept.iter().map(|&kept| kept == 1).collect();
                 keep(map, &kept, if drop.rescale { 1.0 / (1.0 - value(drop.range)) } else { 1.0 })
@@ -188,7 +189,7 @@ fn channels_are_dropped_as_often_as_told_and_made_up_for() -> Result<()> {
         assert!(first.iter().all(|value| *value == 0.0 || (value - expected).abs() < 1e-6));
         // The same channels everywhere.
         let all = result.flatten_to(2)?.broadcast_sub(&result.flatten_to(2)?.narrow(0, 0, 1)?)?;
-        assert_eq!(all.sqr()?.sum_all()?.to_scalar::<f32>()?, 0.0);
+        assert!(all.sqr()?.sum_all()?.to_scalar::<f32>()? <= 0.0);
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ fn distiller(params: &Params, map: &Tensor, dafa: Option<&Dafa>) -> Result<Disti
     Ok(Distiller { student: Box::new(student), teacher: Some(Box::new(teacher)), terms })
 }
 
-fn searching(params: &Params, update: UpdateSpec, lr: f64) -> Result<Phase> {
+fn searching(params: &Params, update: &UpdateSpec, lr: f64) -> Result<Phase> {
     let optim: OptimSpec = serde_json::from_str(r#"{ "type": "adam" }"#).expect("an optimiser");
     Ok(Phase {
         name: "policy".into(),
@@ -208,7 +208,7 @@ fn the_gradient_after_an_imagined_step_is_the_numerical_one() -> Result<()> {
         for through in [Through::Direct, Through::Implicit, Through::Both] {
             let unroll =
                 Unroll { lookahead: AHEAD, weight_decay: 0.0, through, radius: 0.02, ..Unroll::default() };
-            let phase = searching(&params, UpdateSpec::Unroll(unroll), 0.1)?;
+            let phase = searching(&params, &UpdateSpec::Unroll(unroll), 0.1)?;
             let (_, grads) = phase.update.grads(&bilevel, &phase, &hand()?, &at)?;
             for (name, var) in params.group("policy") {
                 let weights = var.flatten_all()?.to_vec1::<f32>()?;
@@ -232,7 +232,7 @@ fn the_gradient_after_an_imagined_step_is_the_numerical_one() -> Result<()> {
                 for (found, expected) in found.iter().zip(&expected) {
                     let gap = (f64::from(*found) - expected).abs();
                     assert!(
-                        gap < 0.02 * largest + 2e-4,
+                        gap < 1e-3 * largest + 2e-5,
                         "{name}, {through:?}, seed {seed}: {found} for {expected} of {largest}"
                     );
                 }
@@ -271,7 +271,7 @@ fn a_search_finds_the_operation_that_helps() -> Result<()> {
         };
         let right = adapted.narrow(2, 0, SIDE[1] - 1)?.pad_with_zeros(2, 1, 0)?;
         let distiller = distiller(&params, &right, Some(&dafa))?;
-        let mut phases = [searching(&params, update, 0.02)?];
+        let mut phases = [searching(&params, &update, 0.02)?];
         let (hand, mut tally) = (hand()?, Tally::default());
         for index in 0..300 {
             let at = Step { index, ..Step::first(Key::new(5)) };

@@ -36,7 +36,7 @@ pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
 pub use linear::linear;
 pub use macs::count_macs;
 pub use norm::{Norm, batch_norm};
-pub use pixel::{abs, channel_shuffle, log_softmax, normalize, relu};
+pub use pixel::{abs, channel_shuffle, log_softmax, normalize, permute_channels, relu};
 pub use pool::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
 pub(crate) use resample::Axis;
 pub use resample::{upsample_bilinear2d, upsample_nearest2d};

@@ -28,6 +28,30 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     either([x], |[x]| fast::channel_shuffle(x, groups), |[x]| composed::channel_shuffle(x, groups))
 }
 
+/// Channels in another order: channel `order[i]` in place i.
+///
+/// # Shapes
+/// `(batch, height, width, channels)`, and the same again.
+///
+/// # Errors
+/// [`Error::Setting`] when `order` does not name every channel once.
+pub fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
+    let (_, _, _, channels) = x.dims4()?;
+    let mut back = vec![u32::MAX; channels];
+    for (place, &channel) in (0..).zip(order) {
+        if let Some(back) = back.get_mut(channel as usize) {
+            *back = place;
+        }
+    }
+    if order.len() != channels || back.contains(&u32::MAX) {
+        return Err(Error::setting(
+            "order",
+            format!("{order:?} does not name each of {channels} channels once"),
+        ));
+    }
+    either([x], |[x]| fast::permute_channels(x, order, &back), |[x]| composed::permute_channels(x, order))
+}
+
 /// The logarithm of the softmax over the last axis.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x))

@@ -11,8 +11,8 @@ use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_concat, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
-    grid_sample, linear, log_softmax, max_pool2d, normalize, relu, square_distance, upsample_bilinear2d,
-    upsample_nearest2d, with_backend,
+    grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, square_distance,
+    upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -142,6 +142,7 @@ fn ours() -> Vec<Case> {
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
         case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1])),
         case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
+        case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
         case("square distance", &[&[2, 5, 13, 9], &[2, 5, 13, 9]], |x| square_distance(&x[0], &x[1])),
         case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),
@@ -420,6 +421,8 @@ fn what_cannot_work_is_an_error_with_values() -> Result<()> {
         channel_shuffle(&small, 3),
         channel_range(&small, 1..5),
         channel_concat(&small, &map(&[1, 3, 2, 4])?),
+        permute_channels(&small, &[0, 1]),
+        permute_channels(&small, &[0; 4]),
         linear(&map(&[2, 3])?, &map(&[4, 5])?, None),
         linear(&map(&[2, 3])?, &map(&[4, 3])?, Some(&map(&[3])?)),
         normalize(&small, [0.0; 3], [1.0; 3]),

@@ -98,8 +98,17 @@ impl Known {
             |value: &Value| value.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.text = readable(&text(part));
         let properties = part.get("properties").and_then(Value::as_object);
+        let required = part.get("required").and_then(Value::as_array);
         for (field, schema) in properties.into_iter().flatten().filter(|(field, _)| *field != "type") {
-            let default = schema.get("default").map_or("required".to_owned(), Value::to_string);
+            let default = match schema.get("default") {
+                Some(Value::Null) => "none".to_owned(),
+                Some(Value::Array(parts)) if parts.len() > 3 => format!("{} parts", parts.len()),
+                Some(default) => default.to_string(),
+                None if required.is_some_and(|names| names.contains(&Value::from(field.as_str()))) => {
+                    "required".to_owned()
+                }
+                None => "none".to_owned(),
+            };
             self.settings.push([field.clone(), default, readable(&text(schema)).replace('\n', " ")]);
         }
     }

@@ -5,6 +5,7 @@ use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Key, Result};
+use sokd_ops::permute_channels;
 
 /// Channels in another order, the same for the whole batch.
 ///
@@ -44,7 +45,7 @@ impl FeatureOp for ChannelShuffle {
             Channels::All => 1.0,
             Channels::Partial => value(self.range, level),
         };
-        permute(map, &order(channels, share, key))
+        permute_channels(map, &order(channels, share, key))
     }
 }
 
@@ -62,15 +63,4 @@ pub fn order(channels: usize, share: f64, key: Key) -> Vec<u32> {
         order[place as usize] = channel;
     }
     order
-}
-
-/// Channel `order[i]` in place i.
-///
-/// # Shapes
-/// `map`: `(batch, height, width, channels)`, and the same again.
-pub fn permute(map: &Tensor, order: &[u32]) -> Result<Tensor> {
-    if order.is_sorted() {
-        return Ok(map.clone());
-    }
-    Ok(map.index_select(&Tensor::new(order, map.device())?, 3)?)
 }

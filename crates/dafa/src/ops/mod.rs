@@ -1,6 +1,7 @@
 //! What may happen to a feature map, one operation a file.
 
 mod affine;
+mod normal;
 
 use candle::Tensor;
 use sokd_core::{Key, Result};

@@ -15,6 +15,8 @@ pub(crate) use compare::{energy, square_distance};
 pub(crate) use conv::conv2d;
 pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
-pub(crate) use pixel::{abs, channel_range, channel_shuffle, linear, log_softmax, normalize, relu};
+pub(crate) use pixel::{
+    abs, channel_range, channel_shuffle, linear, log_softmax, normalize, permute_channels, relu,
+};
 pub(crate) use pool::max_pool2d;
 pub(crate) use resample::resample;

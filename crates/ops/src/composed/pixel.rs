@@ -25,6 +25,10 @@ pub(crate) fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
     x.narrow(3, range.start, range.len())?.contiguous()
 }
 
+pub(crate) fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
+    x.index_select(&Tensor::new(order, x.device())?, 3)
+}
+
 pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     // The shift changes no value, so it takes no part in the gradient.
     let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;

@@ -90,6 +90,38 @@ impl Backward<1> for Shuffle {
     }
 }
 
+/// `back` undoes `order`; both name every channel once.
+pub(crate) fn permute_channels(x: &Tensor, order: &[u32], back: &[u32]) -> Result<Tensor> {
+    let (_, height, width, channels) = x.dims4()?;
+    let y = read([x], |[x]| {
+        let image = height * width * channels;
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+            let pixels = x[index * image..].chunks_exact(channels);
+            for (out, x) in out.chunks_exact_mut(channels).zip(pixels) {
+                for (out, &from) in out.iter_mut().zip(order) {
+                    out.write(x[from as usize]);
+                }
+            }
+        };
+        // SAFETY: an image is whole pixels, and `order` is as long as one.
+        unsafe { filled(x.len(), image, work) }
+    })?;
+    record1(x, y, x.shape(), Permute { order: back.to_vec(), back: order.to_vec() })
+}
+
+struct Permute {
+    order: Vec<u32>,
+    back: Vec<u32>,
+}
+
+impl Backward<1> for Permute {
+    const NAME: &'static str = "permute-channels";
+
+    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([Some(permute_channels(gradient, &self.order, &self.back)?)])
+    }
+}
+
 pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
     /// Whole pixels.
     const CHUNK: usize = 3 << 12;
