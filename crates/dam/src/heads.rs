@@ -73,7 +73,7 @@ impl Heads {
         let size = rectify(self.size.forward(map, mode)?)?;
         let logits = rectify(self.heatmap.forward(map, mode)?)?;
         Ok(Sight {
-            heatmap: candle_nn::ops::sigmoid(&logits)?,
+            heatmap: ops::sigmoid(&logits)?,
             logits,
             size: if self.output == Output::SoftplusSizes { softplus(&size)? } else { size },
             offset: rectify(self.offset.forward(map, mode)?)?,

@@ -7,6 +7,7 @@
 
 mod add;
 mod backend;
+mod compare;
 mod composed;
 mod conv;
 mod conv_norm;
@@ -26,6 +27,7 @@ mod update;
 
 pub use add::add;
 pub use backend::{Backend, backend, with_backend};
+pub use compare::{sigmoid, squared_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};

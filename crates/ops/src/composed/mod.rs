@@ -13,6 +13,8 @@ mod resample;
 pub(crate) use conv::conv2d;
 pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
-pub(crate) use pixel::{abs, channel_shuffle, linear, log_softmax, normalize, relu};
+pub(crate) use pixel::{
+    abs, channel_shuffle, linear, log_softmax, normalize, relu, sigmoid, squared_distance,
+};
 pub(crate) use pool::max_pool2d;
 pub(crate) use resample::resample;

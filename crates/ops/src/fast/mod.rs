@@ -1,6 +1,7 @@
 //! Operations on single precision in this machine's memory, each with its own backward pass: the form beside each of
 //! [`composed`](crate::composed). The loops of convolution and batch norm are longer, and stand in `kernels`.
 
+mod compare;
 mod grid;
 mod linear;
 mod max_pool;
@@ -10,6 +11,7 @@ mod resample;
 mod rows;
 mod update;
 
+pub(crate) use compare::{sigmoid, squared_distance};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;
