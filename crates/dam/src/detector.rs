@@ -34,7 +34,7 @@ impl Detector {
         let adapter = dam.hint.build(cx, "dam")?;
         let channels = cx.teacher("dam")?.stage(dam.hint.stage)?.channels;
         let vars = cx.vars.pp("adapter.dam").pp(dam.hint.stage.to_string());
-        Ok(Self { heads: Heads::new(&dam, channels, heatmaps, vars)?, adapter, dam })
+        Ok(Self { heads: Heads::new(&dam, channels, heatmaps, &vars)?, adapter, dam })
     }
 
     /// The detector's heads, for a map in the teacher's shape.
