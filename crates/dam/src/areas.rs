@@ -45,7 +45,7 @@ pub fn peaks(heat: &[f32], shape: [usize; 3], count: usize, window: usize) -> Ve
     let mut bar = f32::NEG_INFINITY;
     for (cell, values) in heat.chunks_exact(channels.max(1)).enumerate() {
         // Counted, not searched: without an early end the compiler makes vectors of it.
-        if count == 0 || values.iter().filter(|&&value| value >= bar).count() == 0 {
+        if count == 0 || values.iter().map(|&value| u32::from(value >= bar)).sum::<u32>() == 0 {
             continue;
         }
         let (row, column) = (cell / width, cell % width);
