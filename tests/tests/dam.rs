@@ -1,19 +1,22 @@
 //! DAM against recordings, differences and laws, and what its training does to it.
 
 use candle::{DType, Device, Tensor, Var};
+use candle_nn::VarBuilder;
 use serde::Deserialize;
 use sokd_core::{
-    Backbone, Batch, Build as _, BuildCx, DistillLoss, Error, Key, LearnSplit, Mode, Pair, Refined,
+    Backbone, Batch, Build as _, BuildCx, Dataset, DistillLoss, Error, Key, LearnSplit, Mode, Pair, Refined,
     Refiner as _, Result, Side, Step, Weighted,
 };
 use sokd_dam::{Dam, Detector, Whose};
 use sokd_data::{DataSpec, Locations};
 use sokd_losses::LossSpec;
+use sokd_losses::functional::{cross_entropy, soften};
 use sokd_nn::optim::{Rule as _, Sgd};
 use sokd_nn::{Params, clip_grad_norm, to_torch};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Said, Wave, data, first, gap, golden, near, pair, same, wave};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn dam(settings: &str) -> Dam {
     toml::from_str(settings).expect("settings of DAM")
@@ -257,11 +260,16 @@ fn host(settings: &str) -> LossSpec {
     toml::from_str(settings).expect("a loss")
 }
 
-/// What `loss` makes of a student in training: its total, its gradients and all weights after it.
-fn lesson(
-    dam: Option<&Dam>,
-    host: &LossSpec,
-) -> Result<(Tensor, Vec<Option<Tensor>>, BTreeMap<String, Tensor>)> {
+/// What a loss makes of a student in training.
+struct Lesson {
+    total: Tensor,
+    /// In what the student said.
+    grads: Vec<Option<Tensor>>,
+    /// The adapter after it.
+    adapter: BTreeMap<String, Tensor>,
+}
+
+fn lesson(dam: Option<&Dam>, host: &LossSpec) -> Result<Lesson> {
     let rows = [0, 1, 2, 3];
     let [student, teacher] = both(&rows, DType::F32)?;
     let (one, other) = (said(&student)?, said(&teacher)?);
@@ -277,7 +285,7 @@ fn lesson(
     let total = terms.total()?.expect("a host has terms");
     let grads = total.backward()?;
     let grads = student.iter().map(|leaf| grads.get(leaf).cloned()).collect();
-    Ok((total, grads, params.tensors("adapter.hint")?))
+    Ok(Lesson { total, grads, adapter: params.tensors("adapter.hint")? })
 }
 
 #[test]
@@ -288,11 +296,11 @@ fn nothing_asked_is_the_bare_host_to_the_bit() -> Result<()> {
         "agreement = 0.0\narea = 0.0\nanchor = { weight = 0.0 }",
     ];
     for host in [host("type = 'fitnet'"), host("type = 'fitnet'\ndepth = 3"), host("type = 'kd'")] {
-        let (total, grads, _) = lesson(None, &host)?;
+        let bare = lesson(None, &host)?;
         for settings in quiet {
-            let (refined, others, _) = lesson(Some(&dam(settings)), &host)?;
-            assert!(same(&total, &refined)?, "{}: {settings}", host.name());
-            for pair in grads.iter().zip(&others) {
+            let refined = lesson(Some(&dam(settings)), &host)?;
+            assert!(same(&bare.total, &refined.total)?, "{}: {settings}", host.name());
+            for pair in bare.grads.iter().zip(&refined.grads) {
                 match pair {
                     (None, None) => {}
                     (Some(one), Some(other)) => assert!(same(one, other)?, "{}: {settings}", host.name()),
@@ -300,7 +308,7 @@ fn nothing_asked_is_the_bare_host_to_the_bit() -> Result<()> {
                 }
             }
         }
-        assert!(!same(&total, &lesson(Some(&Dam::default()), &host)?.0)?);
+        assert!(!same(&bare.total, &lesson(Some(&Dam::default()), &host)?.total)?);
     }
     Ok(())
 }
@@ -308,7 +316,7 @@ fn nothing_asked_is_the_bare_host_to_the_bit() -> Result<()> {
 #[test]
 fn a_host_of_the_same_hint_runs_the_adapter_once() -> Result<()> {
     let host = host("type = 'fitnet'\ndepth = 3");
-    let (alone, shared) = (lesson(None, &host)?.2, lesson(Some(&Dam::default()), &host)?.2);
+    let (alone, shared) = (lesson(None, &host)?.adapter, lesson(Some(&Dam::default()), &host)?.adapter);
     assert_eq!(alone.keys().collect::<Vec<_>>(), shared.keys().collect::<Vec<_>>());
     // Running statistics that had seen the batch twice would have moved further.
     for (name, value) in alone {
@@ -339,18 +347,49 @@ struct Course {
     top_cell: f32,
 }
 
-/// A short training on procedural images: a student of eight layers, a teacher as it was drawn.
-fn train(dam: &Dam, steps: u64, clip: Option<f64>) -> Result<Course> {
-    const BATCH: u32 = 16;
-    let images = toml::from_str::<DataSpec>("type = 'shapes'\ntrain = 320\ntest = 10").expect("a data set");
-    let images = images.open(&Locations::default())?;
+const BATCH: u32 = 16;
+
+/// Procedural images, and which of them a step sees.
+fn shapes() -> Result<Arc<dyn Dataset>> {
+    let spec = toml::from_str::<DataSpec>("type = 'shapes'\ntrain = 320\ntest = 10").expect("a data set");
+    spec.open(&Locations::default())
+}
+
+fn drawn(images: &dyn Dataset, step: u64) -> Result<Batch> {
+    let rows: Vec<u32> = (0..BATCH).map(|row| (step as u32 * BATCH + row) % 320).collect();
+    images.read(LearnSplit::Train.into(), &rows)
+}
+
+fn network(name: &str, images: &dyn Dataset, vars: VarBuilder<'_>) -> Result<Box<dyn Backbone>> {
+    sokd_models::named(name).expect("a network of the zoo").build(&BuildCx::alone(vars, images.info()))
+}
+
+/// A teacher of twenty layers after a short training.
+fn taught(images: &dyn Dataset) -> Result<BTreeMap<String, Tensor>> {
     let params = Params::new(Key::new(1));
-    let network = |name: &str, vars| {
-        let spec = sokd_models::named(name).expect("a network of the zoo");
-        spec.build(&BuildCx::alone(vars, images.info()))
-    };
-    let student = network("resnet8", params.builder(&Device::Cpu).pp("student"))?;
-    let teacher = network("resnet20", params.frozen(&Device::Cpu).pp("teacher"))?;
+    let net = network("resnet20", images, params.builder(&Device::Cpu).pp("teacher"))?;
+    let mut sgd = Sgd::default().start(params.group("teacher"))?;
+    for step in 0..60 {
+        let Batch { images, labels, .. } = drawn(images, step)?;
+        let log_q = soften(&net.forward(&images, Mode::Train)?.logits, 1.0)?;
+        sgd.step(&cross_entropy(&log_q, &labels, 0.0)?.mean_all()?.backward()?, 0.05)?;
+    }
+    params.tensors("teacher")
+}
+
+/// A short training of a student of eight layers.
+fn train(
+    dam: &Dam,
+    images: &dyn Dataset,
+    teacher: &BTreeMap<String, Tensor>,
+    steps: u64,
+    clip: Option<f64>,
+) -> Result<Course> {
+    let params = Params::new(Key::new(1));
+    let student = network("resnet8", images, params.builder(&Device::Cpu).pp("student"))?;
+    let weights = teacher;
+    let teacher = network("resnet20", images, params.frozen(&Device::Cpu).pp("teacher"))?;
+    params.load("teacher", weights)?;
     let vars = params.builder(&Device::Cpu);
     let cx = BuildCx {
         vars,
@@ -365,8 +404,7 @@ fn train(dam: &Dam, steps: u64, clip: Option<f64>) -> Result<Course> {
 
     let mut course = Course { spread: [0.0; 2], distinct: 0.0, top_cell: 0.0 };
     for index in 0..steps {
-        let rows: Vec<u32> = (0..BATCH).map(|row| (index as u32 * BATCH + row) % 320).collect();
-        let Batch { images, labels, rows } = images.read(LearnSplit::Train.into(), &rows)?;
+        let Batch { images, labels, rows } = drawn(images, index)?;
         let pair = Pair {
             student: Side::new(student.as_ref(), Mode::Train, &images)?,
             teacher: Some(Side::new(teacher.as_ref(), Mode::Eval, &images)?),
@@ -394,8 +432,10 @@ fn train(dam: &Dam, steps: u64, clip: Option<f64>) -> Result<Course> {
 /// Agreement at the released weight is reached by seeing nothing; anchored and weighed less, the detector sees more.
 #[test]
 fn the_released_weights_collapse_and_the_robust_ones_do_not() -> Result<()> {
-    let released = train(&dam("combine = 'count-squared'"), 20, None)?;
-    let robust = train(&dam(ROBUST), 40, Some(5.0))?;
+    let images = shapes()?;
+    let teacher = taught(images.as_ref())?;
+    let released = train(&dam("combine = 'count-squared'"), images.as_ref(), &teacher, 20, None)?;
+    let robust = train(&dam(ROBUST), images.as_ref(), &teacher, 80, Some(5.0))?;
     for (name, Course { spread: [start, end], distinct, top_cell }) in
         [("released", &released), ("robust", &robust)]
     {

@@ -1,6 +1,7 @@
 //! Peaks, the boxes around them and what they cover: plain numbers, since no gradient passes.
 
 use sokd_core::{Area, Stream};
+use std::cmp::Ordering;
 
 /// A cell that no cell near it exceeds, in one heatmap.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,7 +20,10 @@ impl Peak {
     /// Before `other`: higher, or as high and earlier in (channel, row, column).
     fn precedes(&self, other: &Self) -> bool {
         let place = |peak: &Self| (peak.channel, peak.row, peak.column);
-        self.value > other.value || (self.value == other.value && place(self) < place(other))
+        match self.value.partial_cmp(&other.value) {
+            Some(Ordering::Equal) => place(self) < place(other),
+            order => order == Some(Ordering::Greater),
+        }
     }
 }
 
@@ -40,8 +44,8 @@ pub fn peaks(heat: &[f32], shape: [usize; 3], count: usize, window: usize) -> Ve
     // What is below the last of a full list is passed over before its neighbours are looked at: nearly everything.
     let mut bar = f32::NEG_INFINITY;
     for (cell, values) in heat.chunks_exact(channels.max(1)).enumerate() {
-        // Whether a cell holds anything is one vectorised pass; where it is, another.
-        if count == 0 || !values.iter().fold(false, |any, &value| any | (value >= bar)) {
+        // Counted, not searched: without an early end the compiler makes vectors of it.
+        if count == 0 || values.iter().map(|&value| u32::from(value >= bar)).sum::<u32>() == 0 {
             continue;
         }
         let (row, column) = (cell / width, cell % width);

@@ -3,7 +3,7 @@ use crate::heads::{Heads, Sight};
 use crate::monitor::Monitor;
 use crate::{Combine, Dam, Over, Whose};
 use candle::{D, DType, Tensor};
-use sokd_core::{BuildCx, Error, Pair, Refiner, Result, Step, Terms};
+use sokd_core::{BuildCx, Pair, Refiner, Result, Step, Terms};
 use sokd_nn::Adapter;
 use sokd_ops as ops;
 
@@ -34,7 +34,7 @@ impl Detector {
         let adapter = dam.hint.build(cx, "dam")?;
         let channels = cx.teacher("dam")?.stage(dam.hint.stage)?.channels;
         let vars = cx.vars.pp("adapter.dam").pp(dam.hint.stage.to_string());
-        Ok(Self { heads: Heads::new(&dam, channels, heatmaps, vars)?, adapter, dam })
+        Ok(Self { heads: Heads::new(&dam, channels, heatmaps, &vars)?, adapter, dam })
     }
 
     /// The detector's heads, for a map in the teacher's shape.
@@ -139,10 +139,6 @@ impl Refiner for Detector {
         }
         let (map, pair) = self.adapter.share(pair)?;
         let other = self.adapter.teachers(&pair, "dam")?;
-        if map.dims() != other.dims() {
-            let expected = format!("{:?}, as the teacher's", other.dims());
-            return Err(Error::Shape { what: "the student's map", expected, got: map.dims().to_vec() });
-        }
         // The teacher is at rest, but the detector learns on either side.
         let mode = pair.student.mode;
         let compared = dam.agreement != 0.0 || dam.anchored() != 0.0;
@@ -165,7 +161,7 @@ impl Refiner for Detector {
             let (_, height, width, channels) = map.dims4()?;
             if dam.area != 0.0 {
                 let weights = self.weights(&found, [height, width], &map)?;
-                let value = (squares(&map, &other)? / channels as f64)?.mul(&weights)?;
+                let value = (ops::squared_distance(&map, &other)? / channels as f64)?.mul(&weights)?;
                 terms = terms.with("area", dam.area, value.sum(D::Minus1)?.sum(D::Minus1)?);
             }
             let shape = [height, width, heat.len() / (found.len() * height * width)];
@@ -180,8 +176,9 @@ impl Refiner for Detector {
 /// # Source
 /// SoKD, (E10), reduced as the development code does: one mean over the three branches' channels side by side.
 fn agreement(student: &Sight, teacher: &Sight) -> Result<Tensor> {
-    let heat = squares(&student.heatmap, &teacher.heatmap)?;
-    let boxes = (squares(&student.size, &teacher.size)? + squares(&student.offset, &teacher.offset)?)?;
+    let heat = ops::squared_distance(&student.heatmap, &teacher.heatmap)?;
+    let boxes = (ops::squared_distance(&student.size, &teacher.size)?
+        + ops::squared_distance(&student.offset, &teacher.offset)?)?;
     let channels = student.logits.dim(3)? + 4;
     let places = ((heat + boxes)? / channels as f64)?;
     Ok(places.mean(D::Minus1)?.mean(D::Minus1)?)
@@ -194,11 +191,6 @@ fn agreement(student: &Sight, teacher: &Sight) -> Result<Tensor> {
 fn anchor(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let scores = ops::log_softmax(&ops::global_avg_pool(logits)?)?;
     Ok(scores.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)
-}
-
-/// The squared distance of two maps at each place: `(batch, height, width, channels)` twice → `(batch, height, width)`.
-fn squares(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok((a - b)?.sqr()?.sum(D::Minus1)?)
 }
 
 fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {

@@ -54,9 +54,9 @@ pub struct Heads {
 }
 
 impl Heads {
-    pub(crate) fn new(dam: &Dam, from: usize, heatmaps: usize, vars: VarBuilder<'_>) -> Result<Self> {
+    pub(crate) fn new(dam: &Dam, from: usize, heatmaps: usize, vars: &VarBuilder<'_>) -> Result<Self> {
         let branch =
-            |name: &str, to| Branch::new(from, dam.width.unwrap_or(from), to, dam.batch_norm, vars.pp(name));
+            |name: &str, to| Branch::new(from, dam.width.unwrap_or(from), to, dam.batch_norm, &vars.pp(name));
         Ok(Self {
             heatmap: branch("heatmap", heatmaps)?,
             size: branch("size", 2)?,
@@ -73,7 +73,7 @@ impl Heads {
         let size = rectify(self.size.forward(map, mode)?)?;
         let logits = rectify(self.heatmap.forward(map, mode)?)?;
         Ok(Sight {
-            heatmap: candle_nn::ops::sigmoid(&logits)?,
+            heatmap: ops::sigmoid(&logits)?,
             logits,
             size: if self.output == Output::SoftplusSizes { softplus(&size)? } else { size },
             offset: rectify(self.offset.forward(map, mode)?)?,
@@ -89,7 +89,7 @@ struct Branch {
 }
 
 impl Branch {
-    fn new(from: usize, width: usize, to: usize, normed: bool, vars: VarBuilder<'_>) -> Result<Self> {
+    fn new(from: usize, width: usize, to: usize, normed: bool, vars: &VarBuilder<'_>) -> Result<Self> {
         let (wide, point) = (init::kaiming_uniform(9 * from), init::kaiming_uniform(width));
         // A norm behind a bias would take it away again.
         let bias = (!normed).then_some(wide);
@@ -132,7 +132,7 @@ mod tests {
             }
             Ok(())
         };
-        near(&y, [0.0, 0.313_261_7, 0.693_147_2, 2.126_928, 90.0])?;
+        near(&y, [0.0, 0.313_261_7, std::f32::consts::LN_2, 2.126_928, 90.0])?;
         let grads = y.sum_all()?.backward()?;
         let slope = grads.get(&x).expect("x is a variable");
         near(slope, [0.0, 0.268_941_4, 0.5, 0.880_797, 1.0])

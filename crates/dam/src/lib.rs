@@ -41,7 +41,8 @@ pub struct Dam {
     pub width: Option<usize>,
     /// What a branch ends in. A ReLU, as in the development code.
     pub output: Output,
-    /// A batch norm between a branch's two convolutions: none, as in the development code.
+    /// A batch norm between a branch's two convolutions, which sees the student's map, then the teacher's: none, as in
+    /// the development code.
     pub batch_norm: bool,
     /// Boxes an image: the paper's P, 8 as in the development code.
     pub peaks: usize,

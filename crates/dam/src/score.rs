@@ -59,7 +59,7 @@ fn overlap(a: &Area, b: &Area) -> f64 {
 
 /// 1 where the centre of `a` is in `b`, else 0.
 fn inside(a: &Area, b: &Area) -> f64 {
-    let (row, column) = ((a.top + a.bottom) / 2.0, (a.left + a.right) / 2.0);
+    let (row, column) = (a.top.midpoint(a.bottom), a.left.midpoint(a.right));
     let inside = (b.top..b.bottom).contains(&row) && (b.left..b.right).contains(&column);
     f64::from(u8::from(inside))
 }

@@ -66,7 +66,12 @@ pub fn cross_entropy(log_q: &Tensor, labels: &Tensor, smoothing: f64) -> Result<
 /// # Shapes
 /// `a`, `b`: `(batch, ..)` → `(batch,)`.
 pub fn mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    ops::square_distance(a, b)
+    let mut mean = (ops::squared_distance(a, b)? / a.dim(D::Minus1)? as f64)?;
+    // Axis by axis: a single sum over a map's places would lose two digits in f32.
+    while mean.rank() > 1 {
+        mean = mean.mean(D::Minus1)?;
+    }
+    Ok(mean)
 }
 
 /// Vectors scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no NaN.

@@ -3,23 +3,24 @@ use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
-/// The mean of the squared differences of each example.
+/// `1 / (1 + exp(-x))`.
+pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    either([x], |[x]| fast::sigmoid(x), |[x]| composed::sigmoid(x))
+}
+
+/// `Σ (a - b)²` over the last axis.
 ///
 /// # Shapes
-/// `a`, `b`: `(batch, ..)`, alike → `(batch,)`.
+/// `(.., channels)` twice → `(..)`.
 ///
 /// # Errors
-/// [`Error::Shape`] when they differ in any axis, or have none.
-pub fn square_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.dims() != b.dims() || a.rank() == 0 {
-        let expected = format!("{:?}, as the other has it, with a batch in front", a.dims());
-        return Err(Error::Shape {
-            what: "what a squared difference compares",
-            expected,
-            got: b.dims().to_vec(),
-        });
+/// [`Error::Shape`] when the shapes differ.
+pub fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.dims() != b.dims() {
+        let expected = format!("{:?}, as what it is compared with", a.dims());
+        return Err(Error::Shape { what: "a map", expected, got: b.dims().to_vec() });
     }
-    either([a, b], |[a, b]| fast::square_distance(a, b), |[a, b]| composed::square_distance(a, b))
+    either([a, b], |[a, b]| fast::squared_distance(a, b), |[a, b]| composed::squared_distance(a, b))
 }
 
 /// The mean of the squares over the last axis.

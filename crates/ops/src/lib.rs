@@ -29,7 +29,7 @@ mod update;
 pub use add::add;
 pub use backend::{Backend, backend, with_backend};
 pub use channels::{channel_concat, channel_range};
-pub use compare::{energy, square_distance};
+pub use compare::{energy, sigmoid, squared_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};

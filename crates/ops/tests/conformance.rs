@@ -11,8 +11,8 @@ use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_concat, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
-    grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, square_distance,
-    upsample_bilinear2d, upsample_nearest2d, with_backend,
+    grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, sigmoid,
+    squared_distance, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -144,8 +144,12 @@ fn ours() -> Vec<Case> {
         case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
         case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
-        case("square distance", &[&[2, 5, 13, 9], &[2, 5, 13, 9]], |x| square_distance(&x[0], &x[1])),
         case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),
+        case("sigmoid", &[&MAP], |x| sigmoid(&(&x[0] * 10.0)?)),
+        case("squared distance", &[&MAP, &MAP], |x| squared_distance(&x[0], &x[1])),
+        case("squared distance, many channels", &[&[2, 3, 37], &[2, 3, 37]], |x| {
+            squared_distance(&x[0], &x[1])
+        }),
         case("log softmax", &[&[3, 5]], |x| log_softmax(&(&x[0] * 10.0)?)),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
     ]

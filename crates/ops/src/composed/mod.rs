@@ -3,7 +3,6 @@
 //! Any device and any floating-point type: a device without kernels of ours runs these, tests run them in double
 //! precision against finite differences, and the kernels are held against them.
 
-mod compare;
 mod conv;
 mod grid;
 mod norm;
@@ -11,12 +10,12 @@ mod pixel;
 mod pool;
 mod resample;
 
-pub(crate) use compare::{energy, square_distance};
 pub(crate) use conv::conv2d;
 pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
 pub(crate) use pixel::{
-    abs, channel_range, channel_shuffle, linear, log_softmax, normalize, permute_channels, relu,
+    abs, channel_range, channel_shuffle, energy, linear, log_softmax, normalize, permute_channels, relu,
+    sigmoid, squared_distance,
 };
 pub(crate) use pool::max_pool2d;
 pub(crate) use resample::resample;

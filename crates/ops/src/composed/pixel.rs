@@ -36,6 +36,18 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     shifted.broadcast_sub(&log_sum)
 }
 
+pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    (x.neg()?.exp()? + 1.0)?.recip()
+}
+
+pub(crate) fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    (a - b)?.sqr()?.sum(D::Minus1)
+}
+
+pub(crate) fn energy(x: &Tensor) -> Result<Tensor> {
+    x.sqr()?.mean(D::Minus1)
+}
+
 pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
     let row = |values: [f32; 3]| Tensor::new(&values, images.device())?.to_dtype(images.dtype());
     images.broadcast_sub(&row(mean)?)?.broadcast_div(&row(std)?)

@@ -1,75 +1,110 @@
-//! Sums over squares: one pass over the maps, where candle's operations make five.
-
-use super::numbers::{filled, share};
+use super::numbers::{filled, map, zip};
 use crate::record::{Backward, read, record1, record2, tensor};
 use candle::{D, Result, Tensor};
 use std::mem::MaybeUninit;
 
-/// Places a thread takes at once.
-const PLACES: usize = 256;
+pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    let y = read([x], |[x]| map(x, |x| (1.0 + exp(-x)).recip()))?;
+    record1(x, y, x.shape(), Sigmoid)
+}
 
-/// Σ f(a, b), in single precision over short stretches and in double beyond them, with as many sums side by side as
-/// vectors have lanes.
+/// eˣ, to the last digit or two, in operations that the compiler makes vectors of; what would leave the numbers stays at
+/// their end.
+///
+/// # Source
+/// Cephes' `expf`: x = n ln 2 + r, a polynomial in r, n added to the exponent.
 #[inline(always)]
-fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f64 {
-    const LANES: usize = 16;
-    const STRETCH: usize = 256;
-    let mut total = 0.0;
-    for (a, b) in a.chunks(STRETCH).zip(b.chunks(STRETCH)) {
-        let mut lanes = [0.0; LANES];
-        let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-        for (&a, &b) in a.remainder().iter().zip(b.remainder()) {
-            total += f64::from(f(a, b));
-        }
-        for (a, b) in a.zip(b) {
-            for (sum, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-                *sum += f(a, b);
-            }
-        }
-        total += lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>();
+fn exp(x: f32) -> f32 {
+    /// Added, it leaves no place for a fraction.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = p * r + coefficient;
     }
-    total
+    let scale = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    (p * r * r + r + 1.0) * scale
 }
 
-pub(crate) fn square_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let batch = a.dim(0)?;
-    let each = a.elem_count() / batch;
+struct Sigmoid;
+
+impl Backward<1> for Sigmoid {
+    const NAME: &'static str = "sigmoid";
+
+    fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let of_x =
+            read([y, gradient], |[y, gradient]| zip(y, gradient, |y, gradient| gradient * y * (1.0 - y)))?;
+        Ok([Some(tensor(of_x, y.shape()))])
+    }
+}
+
+/// Rows a thread takes at once.
+const ROWS: usize = 64;
+/// Partial sums of a row: as many as the compiler keeps in registers.
+const SUMS: usize = 16;
+
+pub(crate) fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let channels = a.dim(D::Minus1)?;
     let y = read([a, b], |[a, b]| {
-        let mut means = vec![0.0; batch];
-        let work = |index: usize, out: &mut [f32]| {
-            let range = index * each..(index + 1) * each;
-            let (a, b) = (&a[range.clone()], &b[range]);
-            out[0] = (sum(a, b, |a, b| (a - b) * (a - b)) / each as f64) as f32;
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+            let from = index * ROWS * channels;
+            let rows = a[from..].chunks_exact(channels).zip(b[from..].chunks_exact(channels));
+            for (out, (a, b)) in out.iter_mut().zip(rows) {
+                out.write(sum(a, b, |a, b| (a - b) * (a - b)));
+            }
         };
-        share(&mut means, 1, work);
-        means
+        // SAFETY: a number a row.
+        unsafe { filled(a.len() / channels, ROWS, work) }
     })?;
-    record2([a, b], y, batch, SquareDistance { each })
+    let axes = a.rank() - 1;
+    record2([a, b], y, &a.dims()[..axes], SquaredDistance { channels })
 }
 
-struct SquareDistance {
-    each: usize,
+/// Σ f(a, b), with as many sums side by side as vectors have lanes.
+#[inline(always)]
+fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0f32; SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..SUMS {
+            sums[lane] += f(a[lane], b[lane]);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| f(a, b)).sum::<f32>();
+    sums.into_iter().sum::<f32>() + rest
 }
 
-impl Backward<2> for SquareDistance {
-    const NAME: &'static str = "square-distance";
+struct SquaredDistance {
+    channels: usize,
+}
+
+impl Backward<2> for SquaredDistance {
+    const NAME: &'static str = "squared-distance";
 
     fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
-        let (each, shape) = (self.each, a.shape());
-        let toward = |sign: f32| {
+        let channels = self.channels;
+        let toward = |slope: f32| {
             read([a, b, gradient], |[a, b, gradient]| {
                 let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
-                    let range = index * each..(index + 1) * each;
-                    let scale = sign * 2.0 * gradient[index] / each as f32;
-                    for (out, (&a, &b)) in out.iter_mut().zip(a[range.clone()].iter().zip(&b[range])) {
-                        out.write(scale * (a - b));
+                    let (row, from) = (index * ROWS, index * ROWS * channels);
+                    let rows = a[from..].chunks_exact(channels).zip(b[from..].chunks_exact(channels));
+                    let rows = rows.zip(&gradient[row..]);
+                    for (out, ((a, b), gradient)) in out.chunks_exact_mut(channels).zip(rows) {
+                        let slope = slope * gradient;
+                        for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+                            out.write(slope * (a - b));
+                        }
                     }
                 };
-                // SAFETY: a chunk is an example, and so are the ranges.
-                tensor(unsafe { filled(a.len(), each, work) }, shape)
+                // SAFETY: chunks are whole rows.
+                unsafe { filled(a.len(), ROWS * channels, work) }
             })
+            .map(|floats| tensor(floats, a.shape()))
         };
-        Ok([a.track_op().then(|| toward(1.0)).transpose()?, b.track_op().then(|| toward(-1.0)).transpose()?])
+        Ok([a.track_op().then(|| toward(2.0)).transpose()?, b.track_op().then(|| toward(-2.0)).transpose()?])
     }
 }
 
@@ -77,13 +112,13 @@ pub(crate) fn energy(x: &Tensor) -> Result<Tensor> {
     let channels = x.dim(D::Minus1)?;
     let y = read([x], |[x]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
-            let places = x[index * PLACES * channels..].chunks_exact(channels);
-            for (out, x) in out.iter_mut().zip(places) {
-                out.write((sum(x, x, |a, b| a * b) / channels as f64) as f32);
+            let rows = x[index * ROWS * channels..].chunks_exact(channels);
+            for (out, x) in out.iter_mut().zip(rows) {
+                out.write(sum(x, x, |x, same| x * same) / channels as f32);
             }
         };
-        // SAFETY: there are as many places as means.
-        unsafe { filled(x.len() / channels, PLACES, work) }
+        // SAFETY: a number a row.
+        unsafe { filled(x.len() / channels, ROWS, work) }
     })?;
     record1(x, y, &x.dims()[..x.rank() - 1], Energy { channels })
 }
@@ -99,18 +134,33 @@ impl Backward<1> for Energy {
         let channels = self.channels;
         let of_x = read([x, gradient], |[x, gradient]| {
             let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
-                let places = x[index * PLACES * channels..].chunks_exact(channels);
-                let gradients = &gradient[index * PLACES..];
-                for ((out, x), gradient) in out.chunks_exact_mut(channels).zip(places).zip(gradients) {
-                    let scale = 2.0 * gradient / channels as f32;
+                let rows = x[index * ROWS * channels..].chunks_exact(channels).zip(&gradient[index * ROWS..]);
+                for (out, (x, gradient)) in out.chunks_exact_mut(channels).zip(rows) {
+                    let slope = 2.0 * gradient / channels as f32;
                     for (out, &x) in out.iter_mut().zip(x) {
-                        out.write(scale * x);
+                        out.write(slope * x);
                     }
                 }
             };
-            // SAFETY: chunks are whole places.
-            unsafe { filled(x.len(), PLACES * channels, work) }
+            // SAFETY: chunks are whole rows.
+            unsafe { filled(x.len(), ROWS * channels, work) }
         })?;
         Ok([Some(tensor(of_x, x.shape()))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exp;
+
+    #[test]
+    fn the_exponential_is_right_to_a_digit_or_two_of_the_last_place() {
+        for step in -87_000..=88_000 {
+            let x = step as f32 / 1000.0;
+            let (ours, right) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((ours / right - 1.0).abs() < 2e-7, "{x}: {ours} instead of {right}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(-1e9) > 0.0 && exp(1e9).is_finite());
     }
 }

@@ -13,7 +13,7 @@ mod rows;
 mod update;
 
 pub(crate) use channels::{channel_concat, channel_range};
-pub(crate) use compare::{energy, square_distance};
+pub(crate) use compare::{energy, sigmoid, squared_distance};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;
