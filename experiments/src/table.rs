@@ -56,7 +56,11 @@ pub struct Expect {
     /// Which epoch they are of.
     pub score: Score,
     /// By row, then by column, in per cent.
+    #[serde(default)]
     pub top1: IndexMap<String, IndexMap<String, f64>>,
+    /// By row, the columns whose values the source prints and which are not public, or are not known to us.
+    #[serde(default)]
+    pub not_public: IndexMap<String, Vec<String>>,
 }
 
 /// One recipe of a table.
@@ -147,11 +151,9 @@ impl Table {
             Err(misfit(whole, path, &format!("the table has no {what} `{name}`{near}")))
         };
         let expected = self.head.expect.iter().enumerate().flat_map(|(at, expect)| {
-            let path = format!("expect[{at}].top1");
-            expect
-                .top1
-                .iter()
-                .map(move |(row, columns)| (path.clone(), row, columns.keys().collect::<Vec<_>>()))
+            let known = expect.top1.iter().map(|(row, columns)| ("top1", row, columns.keys().collect::<Vec<_>>()));
+            let silent = expect.not_public.iter().map(|(row, columns)| ("not-public", row, columns.iter().collect()));
+            known.chain(silent).map(move |(key, row, columns)| (format!("expect[{at}].{key}"), row, columns))
         });
         let single =
             self.cells.iter().map(|(row, columns)| ("cells".to_owned(), row, columns.keys().collect()));
@@ -184,18 +186,22 @@ impl Table {
     /// What others printed, value by value.
     pub fn published(&self) -> Vec<Published> {
         let mut values = Vec::new();
-        for Expect { source, protocol, score, top1 } in &self.head.expect {
+        for Expect { source, protocol, score, top1, not_public } in &self.head.expect {
+            let mut value = |row: &str, column: &str, top1: Option<f64>| {
+                values.push(Published {
+                    row: row.to_owned(),
+                    column: column.to_owned(),
+                    top1,
+                    score: *score,
+                    protocol: protocol.clone(),
+                    source: source.clone(),
+                });
+            };
             for (row, columns) in top1 {
-                for (column, &top1) in columns {
-                    values.push(Published {
-                        row: row.clone(),
-                        column: column.clone(),
-                        top1,
-                        score: *score,
-                        protocol: protocol.clone(),
-                        source: source.clone(),
-                    });
-                }
+                columns.iter().for_each(|(column, &top1)| value(row, column, Some(top1)));
+            }
+            for (row, columns) in not_public {
+                columns.iter().for_each(|column| value(row, column, None));
             }
         }
         values

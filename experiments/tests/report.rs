@@ -78,7 +78,7 @@ fn report() -> Report {
         published: vec![Published {
             row: "KD".into(),
             column: "pair".into(),
-            top1: 58.0,
+            top1: Some(58.0),
             score: Score::Best,
             protocol: "the best epoch of one run".into(),
             source: "A paper, table 1".into(),

@@ -192,7 +192,8 @@ fn published(loss: &str) -> Result<Vec<String>> {
                     lines.push(said.clone());
                     source = said;
                 }
-                lines.push(format!("  {:.2}  {}", value.top1, value.column));
+                let top1 = value.top1.map_or("not public".to_owned(), |top1| format!("{top1:.2}"));
+                lines.push(format!("  {top1}  {}", value.column));
             }
         }
     }

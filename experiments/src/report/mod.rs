@@ -57,8 +57,8 @@ pub struct Published {
     pub row: String,
     /// The table's column.
     pub column: String,
-    /// In per cent.
-    pub top1: f64,
+    /// In per cent; `None` where the source prints a value that is not public.
+    pub top1: Option<f64>,
     /// Which epoch the authors printed.
     pub score: Score,
     /// How many runs they averaged, and what else they say of it.

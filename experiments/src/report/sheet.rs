@@ -64,10 +64,11 @@ fn line(arm: &Arm<'_>, published: bool, report: &Report, scale: [f64; 2]) -> Lin
 /// The printed values; the difference only where the table ran at the length that they were printed for.
 fn printed(arm: &Arm<'_>, report: &Report) -> Option<String> {
     let one = |value: &&super::Published| {
+        let Some(top1) = value.top1 else { return "not public".to_owned() };
         let ours = arm.sample(value.score).filter(|_| report.tier == "full");
         let difference =
-            ours.map_or(String::new(), |ours| format!(", ours {}", signed(ours.mean - value.top1)));
-        format!("{:.2} ({}{difference})", value.top1, value.score.name())
+            ours.map_or(String::new(), |ours| format!(", ours {}", signed(ours.mean - top1)));
+        format!("{top1:.2} ({}{difference})", value.score.name())
     };
     let all: Vec<String> = arm.published.iter().map(one).collect();
     (!all.is_empty()).then(|| all.join("; "))
