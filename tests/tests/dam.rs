@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 use serde::Deserialize;
 use sokd_core::{
     Backbone, Batch, Build as _, BuildCx, Dataset, DistillLoss, Error, Key, LearnSplit, Mode, Pair, Refined,
-    Refiner as _, Result, Side, Step, Weighted,
+    Refiner as _, Result, Side, Step,
 };
 use sokd_dam::{Dam, Detector, Whose};
 use sokd_data::{DataSpec, Locations};
@@ -15,6 +15,7 @@ use sokd_nn::optim::{Rule as _, Sgd};
 use sokd_nn::{Params, clip_grad_norm, to_torch};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Said, Wave, data, first, gap, golden, near, pair, same, wave};
+use sokd_train::{Schedule, Weighted};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -398,7 +399,10 @@ fn train(
         teacher: Some(teacher.info()),
     };
     let task = host("type = 'cross-entropy'").build(&cx)?;
-    let loss = Refined { refiner: dam.build(&cx)?, loss: Box::new(Weighted { weight: 1.0, loss: task }) };
+    let loss = Refined {
+        refiner: dam.build(&cx)?,
+        loss: Box::new(Weighted { weight: Schedule::Constant(1.0), loss: task }),
+    };
     let moved = [params.group("student"), params.group("adapter")].concat();
     let mut sgd = Sgd { weight_decay: 5e-4, ..Sgd::default() }.start(moved.clone())?;
 
