@@ -13,11 +13,15 @@ macro_rules! texts {
 pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "cifar10-first",
     "cifar10-resnet56-resnet20",
+    "cifar100-ResNet50",
     "cifar100-alone",
+    "cifar100-resnet110",
+    "cifar100-resnet32-short",
     "cifar100-resnet32x4",
     "cifar100-resnet32x4-resnet8x4",
     "cifar100-resnet56",
     "cifar100-resnet56-resnet20",
+    "cifar100-sokd-ablation",
     "cifar100-vgg13",
     "cifar100-vgg13-vgg8",
     "cifar100-wrn_40_2",
@@ -29,8 +33,17 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
 );
 
 /// Name and text of each table.
-pub const TABLES: &[(&str, &str)] =
-    texts!("tables": "demo", "cifar10-first", "cifar10-teachers", "cifar100-pairs");
+pub const TABLES: &[(&str, &str)] = texts!("tables":
+    "demo",
+    "cifar10-first",
+    "cifar10-teachers",
+    "cifar100-pairs",
+    "cifar100-sokd-ablation",
+    "cifar100-sokd-components",
+    "cifar100-sokd-different-family",
+    "cifar100-sokd-same-family",
+    "cifar100-sokd-search-epochs",
+);
 
 /// The recipe of that name.
 pub fn recipe(name: &str) -> Option<&'static str> {

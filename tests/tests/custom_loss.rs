@@ -39,15 +39,15 @@ fn a_loss_of_ones_own_goes_into_a_term_as_it_is() -> Result<()> {
             TermOf { name: "mine".into(), weight: Schedule::Constant(2.0), loss: Box::new(Logits) },
         ],
     };
-    let batch = Batch {
+    let shown = Shown::new(Batch {
         images: (wave("images", &[6, 16, 12, 3], 0.5)? + 0.5)?,
         labels: Tensor::new(&[0u32, 1, 2, 3, 4, 0], &Device::Cpu)?,
         rows: Tensor::arange(0u32, 6, &Device::Cpu)?,
-    };
+    });
     let mut sgd = Sgd::default().start(params.group("student"))?;
     let mut distances = Vec::new();
     for _ in 0..10 {
-        let terms = distiller.terms(&Shown::new(batch), Mode::Train, &None, &first())?;
+        let terms = distiller.terms(&shown, Mode::Train, &None, &first())?;
         let named: Vec<_> = terms.iter().map(|term| (term.name.as_str(), term.weight)).collect();
         assert_eq!(named, [("task/ce", 0.5), ("mine/mse", 2.0)]);
         distances.extend(

@@ -22,9 +22,8 @@ use std::sync::Arc;
 pub struct Dafa {
     /// Where the augmentation loss compares; its adapter is shared with a host of the same hint.
     pub hint: Hint,
-    /// The teacher's stages whose maps are rewritten, all by the same draw, counted from 0; the hint's where none is
-    /// named.
-    pub stages: Vec<usize>,
+    /// The teacher's stages whose maps are rewritten, all by the same draw: `hint`, `all`, or some, counted from 0.
+    pub stages: Stages,
     /// How far a rewritten map reaches.
     pub through: Through,
     /// What a sub-policy is a pair of.
@@ -35,6 +34,20 @@ pub struct Dafa {
     pub temperature: f64,
     /// Whether probabilities and levels that a step drove out of [0, 1] are brought back before the next.
     pub project: bool,
+}
+
+/// Which of the teacher's stages are rewritten.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stages {
+    /// The hint's, and no other.
+    #[default]
+    Hint,
+    /// Each, for hosts that read several.
+    All,
+    /// Some, counted from 0.
+    #[serde(untagged)]
+    These(Vec<usize>),
 }
 
 /// How far a rewritten map reaches.
@@ -65,7 +78,7 @@ impl Default for Dafa {
     fn default() -> Self {
         Self {
             hint: Hint::default(),
-            stages: Vec::new(),
+            stages: Stages::Hint,
             through: Through::Maps,
             operations: OperationSpec::examples(),
             estimator: Estimator::Gumbel,
@@ -78,7 +91,11 @@ impl Default for Dafa {
 impl Dafa {
     /// The stages that are rewritten, in order.
     fn rewritten(&self, teacher: &BackboneInfo) -> Result<Vec<usize>> {
-        let mut stages = if self.stages.is_empty() { vec![self.hint.stage] } else { self.stages.clone() };
+        let mut stages = match &self.stages {
+            Stages::Hint => vec![self.hint.stage],
+            Stages::All => (0..teacher.stages.len()).collect(),
+            Stages::These(stages) => stages.clone(),
+        };
         stages.sort_unstable();
         stages.dedup();
         for &stage in &stages {

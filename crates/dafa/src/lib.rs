@@ -7,6 +7,6 @@ mod policy;
 mod space;
 
 pub use chosen::Chosen;
-pub use dafa::{Dafa, Estimator, Through};
+pub use dafa::{Dafa, Estimator, Stages, Through};
 pub use policy::{Draw, Policy, Relaxed};
 pub use space::Space;
