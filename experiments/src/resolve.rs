@@ -77,8 +77,12 @@ impl Layers {
         let mut tiers = self.settings.take("tier");
         if name == "smoke" {
             let mut smoke = Setting::read(&Document::new("sokd:smoke", shipped::SMOKE))?;
-            if self.settings.table().is_none_or(|table| !table.contains_key("teacher")) {
+            let asks = |name: &str| self.settings.table().and_then(|table| table.get(name));
+            if asks("teacher").is_none() {
                 smoke.take("teacher");
+            }
+            if asks("phase").and_then(Setting::table).is_none_or(|phases| !phases.contains_key("student")) {
+                smoke.take("phase");
             }
             self.settings.lay(smoke);
         }

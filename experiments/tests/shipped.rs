@@ -95,9 +95,10 @@ fn what_does_not_exist_is_named_with_what_was_meant() {
     assert!(error.remedy().is_some_and(|remedy| remedy.contains("KD")), "{error}");
 }
 
-/// Two steps of every cell of every table, through the program itself; then again, which finds all of them finished.
+/// Two steps of every row and of every column of every table, through the program itself; then again, which finds them
+/// finished. That the cells between them are recipes too, `tables_resolve` shows.
 #[test]
-fn every_cell_runs() {
+fn every_row_and_every_column_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, _) in TABLES {
         let sokd = |extra: &[&str]| {
@@ -108,9 +109,14 @@ fn every_cell_runs() {
             assert!(output.status.success(), "{name}: {say}\n{}", String::from_utf8_lossy(&output.stderr));
             say
         };
-        let said = sokd(&[]);
-        assert!(said.contains("report-smoke.html") && !said.contains("not measured"), "{said}");
-        let plan = sokd(&["--dry-run"]);
-        assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
+        let table = Table::open(name).expect("it is shipped");
+        let (rows, columns) = (table.rows(), table.columns());
+        let (first, last) = (columns[0], rows[rows.len() - 1]);
+        for choice in [["--columns", first], ["--rows", last]] {
+            let said = sokd(&choice);
+            assert!(said.contains("report-smoke.html") && !said.contains("not measured"), "{said}");
+            let plan = sokd(&[&choice[..], &["--dry-run"]].concat());
+            assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
+        }
     }
 }

@@ -60,7 +60,7 @@ pub fn fit(
 
         at.sums = tally.sums()?;
         at.seconds = clock.seconds();
-        let Some(exams) = run.examine(at.epoch, stop)? else {
+        let Some(exams) = run.examine(&at, stop)? else {
             save(checkpoints, run, &at)?;
             return Ok(Outcome::Stopped(at));
         };

@@ -114,11 +114,18 @@ impl Training<'_> {
     }
 
     /// Sits the examinations that are due after an epoch; `None` when it should stop instead.
-    pub(crate) fn examine(&self, epoch: usize, stop: &Stop) -> Result<Option<BTreeMap<String, Evaluation>>> {
-        let last = epoch + 1 == self.last_epoch();
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the last step has spoiled the weights: no later one would have told.
+    pub(crate) fn examine(&self, at: &Progress, stop: &Stop) -> Result<Option<BTreeMap<String, Evaluation>>> {
+        let (epoch, last) = (at.epoch, at.epoch + 1 == self.last_epoch());
         let mut results = BTreeMap::new();
         for exam in self.exams.iter().filter(|exam| last || (epoch + 1).is_multiple_of(exam.every)) {
             let Some(evaluation) = exam.sit(stop)? else { return Ok(None) };
+            if !evaluation.loss.is_finite() {
+                let (what, value) = (format!("{}/loss", exam.name), evaluation.loss);
+                return Err(Error::Diverged { what, value, epoch, step: at.steps.saturating_sub(1) });
+            }
             results.insert(exam.name.clone(), evaluation);
         }
         Ok(Some(results))

@@ -1,0 +1,92 @@
+//! What SoKD costs beside its host: a plain step of FitNet, a step with SoKD in its search, and one after it, in turns.
+//!
+//! `cargo bench --package sokd-experiments --bench sokd [-- THREADS]` prints a line of JSON for each pair: processor
+//! time of the fastest step, and the ratios to the plain step. Images are procedural, 32 × 32; weights are drawn.
+
+use clap::Parser;
+use sokd_core::{Batches, Key, Step};
+use sokd_experiments::assemble::{Parts, assemble};
+use sokd_experiments::cli::{Common, Session};
+use sokd_experiments::Resolved;
+use sokd_nn::Moment;
+use sokd_train::{Hand, Shown, Tally, step};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+const PAIRS: [(&str, &str); 2] = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")];
+const ROUNDS: usize = 12;
+
+#[derive(Parser)]
+struct Bare {
+    #[command(flatten)]
+    common: Common,
+}
+
+fn main() -> Outcome<()> {
+    // Cargo adds a flag of its own to every bench.
+    let threads = std::env::args().skip(1).find(|arg| arg != "--bench").unwrap_or_else(|| "1".into());
+    let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
+    for (teacher, student) in PAIRS {
+        for preset in ["sokd-paper", "sokd-robust"] {
+            measure(teacher, student, preset, &threads, &session)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(teacher: &str, student: &str, preset: &str, threads: &str, session: &Session) -> Outcome<()> {
+    let parts = |presets: &str| -> Outcome<Parts> {
+        let said = [
+            format!("extends = [\"sokd:cifar100-240\", \"sokd:fitnet\"{presets}]"),
+            format!("student.model = {student}"),
+            format!("teacher = {{ model = \"{teacher}\", weights = \"drawn\" }}"),
+            "data = { type = \"shapes\", train = 256, test = 10 }".into(),
+            // Maps of drawn weights are huge: one step on them would be the last.
+            "phase.student.lr.base = 0.0".into(),
+        ];
+        let said = said.map(|setting| setting.replacen(" = ", "=", 1));
+        Ok(assemble(&Resolved::new("cifar100-alone", None, &said)?.recipe, session)?)
+    };
+    let (mut plain, mut sokd) = (parts("")?, parts(&format!(", \"sokd:{preset}\""))?);
+    // Epoch 0 searches, epoch 100 does not any more.
+    let mut fastest = [f64::INFINITY; 3];
+    for round in 0..ROUNDS as u64 {
+        for (at, (parts, epoch)) in
+            [(&mut plain, 100), (&mut sokd, 0), (&mut sokd, 100)].into_iter().enumerate()
+        {
+            let milliseconds = once(parts, Step { epoch, index: round, ..Step::first(Key::new(0)) })?;
+            // The first rounds warm up.
+            if round > 1 {
+                fastest[at] = fastest[at].min(milliseconds);
+            }
+        }
+    }
+    let [plain, search, after] = fastest;
+    println!(
+        "{}",
+        serde_json::json!({
+            "pair": format!("{teacher} → {student}"), "preset": preset, "threads": threads, "plain_ms": plain,
+            "search_ms": search, "after_ms": after, "search": search / plain, "after": after / plain,
+        })
+    );
+    Ok(())
+}
+
+/// Processor time of a step, in milliseconds. The batch is read before the clock starts.
+fn once(parts: &mut Parts, at: Step) -> Outcome<f64> {
+    let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
+    let hand = Hand { train: Shown::new(batch), search: None };
+    let now = Moment { epoch: at.epoch, step: 0, steps: 1, epochs: 240 };
+    let before = cpu_ms();
+    step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
+    Ok(cpu_ms() - before)
+}
+
+/// Processor time of all threads, in milliseconds.
+fn cpu_ms() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+}
