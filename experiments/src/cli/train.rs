@@ -65,7 +65,13 @@ pub struct About<'a> {
 
 /// Writes the report of a finished run into its directory. What keeps it from being written is said, and fails nothing:
 /// the run is done.
-pub fn leave_report(resolved: &Resolved, dir: &Path, session: &Session, summary: &Summary, about: &About<'_>) {
+pub fn leave_report(
+    resolved: &Resolved,
+    dir: &Path,
+    session: &Session,
+    summary: &Summary,
+    about: &About<'_>,
+) {
     let write = || -> Result<()> {
         let mut report = Report::single(about.name, about.tier, resolved, summary.clone())?;
         let arm = Arm { row: about.name, column: "", resolved, dir: dir.to_owned() };

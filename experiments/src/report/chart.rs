@@ -47,7 +47,9 @@ impl Frame {
 
     fn open(&self) -> String {
         let [width, height] = SIZE;
-        format!(r#"<svg class="plot" role="img" viewBox="0 0 {width} {height}" fill="var(--quiet)" font-size="13">"#)
+        format!(
+            r#"<svg class="plot" role="img" viewBox="0 0 {width} {height}" fill="var(--quiet)" font-size="13">"#
+        )
     }
 
     /// Lines across and the numbers beside them.
@@ -96,7 +98,8 @@ pub fn lines(lines: &[Line<'_>], least: [f64; 2], limits: &[f64]) -> Option<Stri
     };
     let longest = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0).min(24);
     let right = SIZE[0] - 14.0 - 7.2 * longest as f64;
-    let frame = Frame::new(span(|point| point.0, [f64::INFINITY, f64::NEG_INFINITY]), span(|point| point.1, least), right);
+    let epochs = span(|point| point.0, [f64::INFINITY, f64::NEG_INFINITY]);
+    let frame = Frame::new(epochs, rounded(span(|point| point.1, least)), right);
     let mut svg = frame.open();
     frame.axes(&mut svg, true, "epoch");
     for limit in limits.iter().filter(|limit| (frame.y[0]..=frame.y[1]).contains(limit)) {
@@ -117,7 +120,12 @@ pub fn lines(lines: &[Line<'_>], least: [f64; 2], limits: &[f64]) -> Option<Stri
         let paint = colour(line.series);
         let _ = write!(svg, r#"<path d="{path}" fill="none" stroke="{paint}" stroke-width="1.8"/>"#);
         if points.len() == 1 {
-            let _ = write!(svg, r#"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{paint}"/>"#, frame.x(last.0), frame.y(last.1));
+            let _ = write!(
+                svg,
+                r#"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{paint}"/>"#,
+                frame.x(last.0),
+                frame.y(last.1)
+            );
         }
         ends.push((frame.x(last.0), frame.y(last.1), line));
     }
@@ -142,7 +150,8 @@ pub fn clouds(clouds: &[(usize, &[[f64; 2]])]) -> Option<String> {
     let points = || clouds.iter().flat_map(|(_, points)| points.iter());
     points().next()?;
     let span = |axis: usize| {
-        let ends = points().fold([0.0f64; 2], |[low, high], point| [low.min(point[axis]), high.max(point[axis])]);
+        let ends =
+            points().fold([0.0f64; 2], |[low, high], point| [low.min(point[axis]), high.max(point[axis])]);
         let room = 0.04 * (ends[1] - ends[0]);
         [ends[0] - room, ends[1] + room]
     };
@@ -195,7 +204,8 @@ pub fn boxes(rows: &[Row<'_>]) -> Option<String> {
         let (y, paint) = (TOP + each * (at as f64 + 0.64), colour(*series));
         let half = (each * 0.2).min(13.0);
         let [low, first, middle, third, high] =
-            [tukey.whiskers[0], tukey.quartiles[0], tukey.median, tukey.quartiles[1], tukey.whiskers[1]].map(|value| frame.x(value));
+            [tukey.whiskers[0], tukey.quartiles[0], tukey.median, tukey.quartiles[1], tukey.whiskers[1]]
+                .map(|value| frame.x(value));
         let _ = write!(
             svg,
             r#"<text x="{LEFT}" y="{:.1}" fill="{paint}">{}</text><path d="M{low:.1},{y:.1}H{first:.1}M{third:.1},{y:.1}H{high:.1}" stroke="{paint}"/><rect x="{first:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{paint}" fill-opacity=".22" stroke="{paint}"/><line x1="{middle:.1}" x2="{middle:.1}" y1="{:.1}" y2="{:.1}" stroke="{paint}" stroke-width="2.2"/>"#,
@@ -208,7 +218,11 @@ pub fn boxes(rows: &[Row<'_>]) -> Option<String> {
             y + half,
         );
         for value in tukey.outside {
-            let _ = write!(svg, r#"<circle cx="{:.1}" cy="{y:.1}" r="2.4" fill="{paint}" fill-opacity=".6"/>"#, frame.x(value));
+            let _ = write!(
+                svg,
+                r#"<circle cx="{:.1}" cy="{y:.1}" r="2.4" fill="{paint}" fill-opacity=".6"/>"#,
+                frame.x(value)
+            );
         }
     }
     Some(svg + "</svg>")
@@ -246,12 +260,23 @@ impl Tukey {
     }
 }
 
-/// Round numbers in a span, about as many as asked for.
-fn ticks([low, high]: [f64; 2], about: usize, whole: bool) -> Vec<f64> {
+/// A round number that goes into a span about as often as asked for.
+fn step([low, high]: [f64; 2], about: usize) -> f64 {
     let rough = (high - low) / about as f64;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999);
-    let mut step = step.unwrap_or(rough);
+    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * power);
+    steps.into_iter().find(|step| *step >= rough * 0.999).unwrap_or(rough)
+}
+
+/// The span from one round number to another that holds a span.
+fn rounded([low, high]: [f64; 2]) -> [f64; 2] {
+    let step = step([low, high], 4);
+    [(low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step]
+}
+
+/// Round numbers in a span, about as many as asked for.
+fn ticks([low, high]: [f64; 2], about: usize, whole: bool) -> Vec<f64> {
+    let mut step = step([low, high], about);
     if whole {
         step = step.ceil().max(1.0);
     }

@@ -57,7 +57,12 @@ impl Report {
             ..Self::default()
         };
         report.data(&resolved.recipe.data);
-        report.runs.push(Measured { row: name.to_owned(), column: String::new(), tier: tier.to_owned(), summary });
+        report.runs.push(Measured {
+            row: name.to_owned(),
+            column: String::new(),
+            tier: tier.to_owned(),
+            summary,
+        });
         report.tell_given();
         Ok(report)
     }

@@ -17,9 +17,9 @@ pub use measured::{Measured, Score};
 use statistics::signed;
 pub use statistics::{Gain, Sample};
 
-use crate::study::Study;
 use crate::Epoch;
 use crate::environment::Environment;
+use crate::study::Study;
 use serde::{Deserialize, Serialize};
 
 /// A table and everything that was measured for it.

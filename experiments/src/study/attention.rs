@@ -27,8 +27,9 @@ pub fn attention(net: &dyn Backbone, map: &Tensor, labels: &Tensor) -> Result<Ve
     let logits = net.head(map.as_tensor(), Mode::Eval)?.logits;
     let score = logits.gather(&labels.unsqueeze(1)?, 1)?.sum_all()?;
     let grads = score.backward()?;
+    // A head that does not read the map looks nowhere.
+    let gradient = grads.get(&map).cloned().map_or_else(|| map.zeros_like(), Ok)?.detach();
     let map = map.as_detached_tensor();
-    let gradient = grads.get(&map).cloned().map_or_else(|| map.zeros_like(), Ok)?;
     let weights = gradient.mean_keepdim(1)?.mean_keepdim(2)?;
     let heat = relu(&map.broadcast_mul(&weights)?.sum(D::Minus1)?)?;
     let (_, height, width) = heat.dims3()?;
@@ -88,7 +89,8 @@ impl Heat {
         let places = |axis: usize| -> Vec<(usize, usize, f32)> {
             let (from, to) = (self.side[axis], side[axis]);
             let place = |at: usize| {
-                let centre = ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
+                let centre =
+                    ((at as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, (from - 1) as f32);
                 let low = centre as usize;
                 (low, (low + 1).min(from - 1), centre - low as f32)
             };
@@ -157,7 +159,11 @@ mod tests {
 
     #[test]
     fn a_map_is_as_close_to_itself_as_can_be() {
-        let maps = [heat([2, 2], &[0.0, 1.0, 2.0, 3.0]), heat([2, 2], &[3.0, 2.0, 1.0, 0.0]), heat([2, 2], &[0.0; 4])];
+        let maps = [
+            heat([2, 2], &[0.0, 1.0, 2.0, 3.0]),
+            heat([2, 2], &[3.0, 2.0, 1.0, 0.0]),
+            heat([2, 2], &[0.0; 4]),
+        ];
         let close = Closeness::of(&maps[..2], &maps[..2]).expect("two maps");
         assert_eq!((close.mean, close.by_chance, close.images), (1.0, -1.0, 2));
         assert_eq!(maps[0].correlation(&maps[2]), None, "an empty map has no pattern to compare");

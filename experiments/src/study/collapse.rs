@@ -83,17 +83,21 @@ impl Verdict {
     /// In plain words.
     pub fn sentence(&self) -> String {
         let Self { since, spread, distinct } = *self;
-        let share = 100.0 * distinct;
+        let sets = 100.0 * distinct;
+        let why = if distinct < DISTINCT {
+            "most images get the same boxes, whatever they show"
+        } else {
+            "its heatmaps are all but flat, and where its boxes lie rests on next to nothing"
+        };
         match since {
             Some(epoch) => format!(
                 "The detector has collapsed, from epoch {epoch} on: at the end a heatmap’s values spread by {spread:.1e} \
-                 over its cells, and {share:.0} different sets of centres served 100 images. Its boxes do not depend on \
-                 what an image shows, so nothing here is an area of mutual interest, and whatever this arm gained or lost \
-                 is no evidence for such areas."
+                 over its cells, and there were {sets:.0} different sets of centres for 100 images. That is, {why}. Nothing \
+                 here is an area of mutual interest, and what this arm gained or lost is no evidence for such areas."
             ),
             None => format!(
                 "The detector has not collapsed: at the end a heatmap’s values spread by {spread:.3} over its cells, and \
-                 there were {share:.0} different sets of centres for 100 images. That its boxes lie on anything that \
+                 there were {sets:.0} different sets of centres for 100 images. That its boxes lie on anything that \
                  matters is another question; their score against chance answers it, where true boxes are known."
             ),
         }

@@ -85,7 +85,10 @@ mod tests {
                 .to_vec()
         };
         let (a, b) = (Spread::of("host", &corners(2.0)), Spread::of("plug-in", &corners(4.0)));
-        assert_eq!((a.features, a.means.as_slice(), a.explained.as_slice()), (2, &[3.0, 5.0][..], &[0.8, 0.2][..]));
+        assert_eq!(
+            (a.features, a.means.as_slice(), a.explained.as_slice()),
+            (2, &[3.0, 5.0][..], &[0.8, 0.2][..])
+        );
         assert_eq!(a.plane[1], [2.0, -1.0]);
         let versus = Versus::of(&a, &b);
         // {−2, −2, 2, 2} against {−4, −4, 4, 4}: D is 1/2, the area 2; the second components are the same.

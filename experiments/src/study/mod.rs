@@ -173,7 +173,8 @@ impl Study {
     fn logs(&mut self, shown: &Arm<'_>, arms: &[&Arm<'_>]) -> Result<()> {
         let mut verdicts = Vec::new();
         for arm in arms.iter().filter(|arm| arm.row == shown.row) {
-            let (lines, recipe) = (sokd_train::metrics::read(&arm.dir.join("metrics.jsonl"))?, &arm.resolved.recipe);
+            let (lines, recipe) =
+                (sokd_train::metrics::read(&arm.dir.join("metrics.jsonl"))?, &arm.resolved.recipe);
             let learner = recipe.learner();
             let monitor = Monitor::read(&lines, learner);
             verdicts.extend(monitor.as_ref().and_then(|monitor| Some((recipe.seed, monitor.verdict()?))));
@@ -230,10 +231,12 @@ mod tests {
     /// The host of a row with plug-ins is the row of the same losses without, and no other row is looked at.
     #[test]
     fn a_host_is_the_same_without_plug_ins() -> Result<()> {
-        let resolve = |extends: &str| Resolved::new("shapes-alone", None, &[]).and_then(|_| {
+        let resolve = |extends: &str| {
+            Resolved::new("shapes-alone", None, &[]).and_then(|_| {
             let text = format!("extends = [\"shapes-alone\", {extends}]\nteacher = {{ model = \"resnet8\", weights = \"drawn\" }}");
             crate::Layers::of(&crate::overlay::Document::new("a test", text))?.resolve()
-        });
+        })
+        };
         let recipes = [
             ("alone", resolve("\"sokd:cross-entropy\"")?),
             ("KD", resolve("\"sokd:kd\"")?),

@@ -20,8 +20,10 @@ impl Principal {
         let (count, width) = (vectors.len(), vectors.first().map_or(0, Vec::len));
         let mean: Vec<f64> =
             (0..width).map(|at| vectors.iter().map(|row| row[at]).sum::<f64>() / count as f64).collect();
-        let centred: Vec<Vec<f64>> =
-            vectors.iter().map(|row| row.iter().zip(&mean).map(|(value, mean)| value - mean).collect()).collect();
+        let centred: Vec<Vec<f64>> = vectors
+            .iter()
+            .map(|row| row.iter().zip(&mean).map(|(value, mean)| value - mean).collect())
+            .collect();
         // The smaller of the two matrices of products has the same eigenvalues.
         let wide = width > count;
         let columns: Vec<Vec<f64>> =
@@ -35,9 +37,12 @@ impl Principal {
         let mut principal = Self { scores: Vec::new(), explained: Vec::new() };
         for (value, direction) in values.iter().zip(directions).take(kept) {
             // As loadings of the vectors' numbers; directions among the vectors become such by a product.
-            let mut loading = if wide { columns.iter().map(|line| dot(line, &direction)).collect() } else { direction };
+            let mut loading =
+                if wide { columns.iter().map(|line| dot(line, &direction)).collect() } else { direction };
             let length = dot(&loading, &loading).sqrt().max(f64::MIN_POSITIVE);
-            let largest = loading.iter().fold(0.0f64, |most, value| if value.abs() > most.abs() { *value } else { most });
+            let largest = loading
+                .iter()
+                .fold(0.0f64, |most, value| if value.abs() > most.abs() { *value } else { most });
             let scale = largest.signum() / length;
             loading.iter_mut().for_each(|value| *value *= scale);
             principal.scores.push(centred.iter().map(|row| dot(row, &loading)).collect());
@@ -66,8 +71,7 @@ fn eigen(mut matrix: Vec<f64>, side: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
         }
         for p in 0..side {
             for q in p + 1..side {
-                let (across, of_p, of_q) =
-                    (matrix[p * side + q], matrix[p * side + p], matrix[q * side + q]);
+                let (across, of_p, of_q) = (matrix[p * side + q], matrix[p * side + p], matrix[q * side + q]);
                 if across.abs() <= 1e-15 * (of_p * of_q).abs().sqrt() {
                     continue;
                 }
@@ -137,7 +141,9 @@ mod tests {
     fn more_numbers_than_vectors_change_nothing() {
         let number = |row: usize, at: usize| ((row * 7 + at * 3) as f64 * 1.7).sin() * (1.0 + at as f64);
         let vectors = |width: usize| -> Vec<Vec<f64>> {
-            (0..6).map(|row| (0..width).map(|at| if at < 4 { number(row, at) } else { 0.0 }).collect()).collect()
+            (0..6)
+                .map(|row| (0..width).map(|at| if at < 4 { number(row, at) } else { 0.0 }).collect())
+                .collect()
         };
         let (narrow, wide) = (Principal::of(&vectors(4), 3), Principal::of(&vectors(9), 3));
         for (a, b) in narrow.scores.iter().flatten().zip(wide.scores.iter().flatten()) {
@@ -148,8 +154,9 @@ mod tests {
     #[test]
     fn directions_solve_the_equation_they_should() {
         let side = 20;
-        let matrix: Vec<f64> =
-            (0..side * side).map(|at| (((at / side) * (at % side)) as f64).cos() * ((at / side + at % side) as f64).sin()).collect();
+        let matrix: Vec<f64> = (0..side * side)
+            .map(|at| (((at / side) * (at % side)) as f64).cos() * ((at / side + at % side) as f64).sin())
+            .collect();
         let (values, directions) = eigen(matrix.clone(), side);
         for (value, direction) in values.iter().zip(&directions) {
             for (row, own) in matrix.chunks_exact(side).zip(direction) {

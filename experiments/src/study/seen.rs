@@ -6,9 +6,9 @@ use super::attention::{Closeness, Heat};
 use super::distribution::{Spread, Versus};
 use super::reading::{Reading, Sight};
 use super::trained::Trained;
+use crate::Result;
 use crate::cli::Session;
 use crate::report::Picture;
-use crate::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sokd_core::{Area, Dataset, Split};
@@ -21,7 +21,7 @@ pub const MOST: usize = 500;
 const SHOWN: usize = 6;
 
 /// Another number whenever the same networks would give another file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the networks of some runs of one column say of the same test images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

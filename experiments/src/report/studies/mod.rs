@@ -88,7 +88,8 @@ fn looked(images: usize, of: usize) -> String {
 
 /// `0.031`, `2.3e−7`: three digits are enough to compare.
 fn digits(value: f64) -> String {
-    let text = if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.3}") };
+    let text =
+        if value != 0.0 && value.abs() < 1e-3 { format!("{value:.1e}") } else { format!("{value:.3}") };
     text.replace('-', "−")
 }
 
@@ -104,7 +105,12 @@ fn head(out: &mut String, names: &[&str]) -> fmt::Result {
 
 /// A table's line.
 fn line(out: &mut String, series: usize, name: &str, entries: &[String]) -> fmt::Result {
-    write!(out, "<tr><th><i class=\"dot\" style=\"background:{}\"></i>{}</th>", plot::colour(series), Text(name))?;
+    write!(
+        out,
+        "<tr><th><i class=\"dot\" style=\"background:{}\"></i>{}</th>",
+        plot::colour(series),
+        Text(name)
+    )?;
     for entry in entries {
         write!(out, "<td>{}</td>", Text(entry))?;
     }

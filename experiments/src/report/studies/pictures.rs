@@ -10,6 +10,21 @@ use sokd_core::Area;
 use sokd_dam::Whose;
 use std::fmt::{self, Write};
 
+/// What the scores of areas mean.
+pub(super) const SCORES: &str = "Chance is what the same boxes would score at places drawn evenly, and another image what \
+     they score on the next image’s true box, as a detector would that knows where things tend to be and looks at none: \
+     areas no better than these are no areas of interest.";
+
+/// The scores of areas and what they mean, in a table's order.
+pub(super) fn scores(of: &Overlap) -> [String; 7] {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let ([overlap, inside], [by_chance, in_by_chance], [other, in_other]) = (of.own, of.chance, of.other);
+    let overlaps = [overlap, by_chance, other].map(digits);
+    let insides = [inside, in_by_chance, in_other].map(percent);
+    let [[a, b, c], [d, e, f]] = [overlaps, insides];
+    [a, b, c, d, e, f, of.verdict().to_owned()]
+}
+
 impl Report {
     pub(super) fn areas(&self, out: &mut String, seen: &Seen) -> fmt::Result {
         if seen.areas.is_empty() {
@@ -39,22 +54,13 @@ impl Report {
         }
         writeln!(
             out,
-            "<p class=\"quiet\">Against the true boxes, over {}. Chance is what the same boxes would score at places drawn \
-             evenly: an area that is no better than chance is no area of interest.</p>",
+            "<p class=\"quiet\">Against the true boxes, over {}. {SCORES}</p>",
             looked(seen.images, seen.of)
         )?;
-        head(out, &["arm", "overlap (IoU)", "by chance", "centres inside", "by chance", "verdict"])?;
+        let of = ["by chance", "on another image"];
+        head(out, &["arm", "overlap (IoU)", of[0], of[1], "centres inside", of[0], of[1], "verdict"])?;
         for (areas, score) in scored {
-            let Overlap { overlap, overlap_by_chance, inside, inside_by_chance } = score;
-            let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-            let entries = [
-                digits(overlap),
-                digits(overlap_by_chance),
-                percent(inside),
-                percent(inside_by_chance),
-                score.verdict().to_owned(),
-            ];
-            line(out, self.series(&areas.arm), &areas.arm, &entries)?;
+            line(out, self.series(&areas.arm), &areas.arm, &scores(&score))?;
         }
         out.push_str("</tbody></table></div>\n");
         Ok(())
@@ -76,13 +82,16 @@ impl Report {
         for attention in &seen.attention {
             let label = attention.closeness.map_or_else(String::new, |close| {
                 let (mean, chance) = (digits(close.mean), digits(close.by_chance));
-                format!("correlation with the teacher {mean}, with another image’s {chance} ({} images)", close.images)
+                format!(
+                    "correlation with the teacher {mean}, with another image’s {chance} ({} images)",
+                    close.images
+                )
             });
             let tiles = seen.shown.iter().zip(&attention.heat).zip(&attention.right);
             let tiles = tiles.map(|((shown, heat), right)| heated(shown, heat, *right));
             self.tiles(out, &attention.who, &label, tiles)?;
         }
-        out.push_str("<p class=\"quiet\">A mark in the corner: the network does not recognise the image.</p>\n");
+        out.push_str("<p class=\"quiet\">A white corner: the network does not recognise the image.</p>\n");
         Ok(())
     }
 
@@ -94,7 +103,12 @@ impl Report {
         tiles: impl Iterator<Item = String>,
     ) -> fmt::Result {
         let dot = if who.is_empty() { String::new() } else { Dot(self.series(who)).to_string() };
-        write!(out, "<div class=\"tiles\"><p>{dot}<b>{}</b> <span>{}</span></p><span class=\"row\">", Text(who), Text(label))?;
+        write!(
+            out,
+            "<div class=\"tiles\"><p>{dot}<b>{}</b> <span>{}</span></p><span class=\"row\">",
+            Text(who),
+            Text(label)
+        )?;
         tiles.for_each(|tile| out.push_str(&tile));
         out.push_str("</span></div>\n");
         Ok(())
@@ -111,7 +125,8 @@ fn open([height, width]: [usize; 2], class: &str, png: &str) -> String {
 fn boxed(shown: &Shown, boxes: &[Area]) -> String {
     let mut svg = open(shown.size, &shown.class, &shown.png);
     let truth = shown.truth.iter().filter(|_| !boxes.is_empty()).map(|truth| ("truth", truth));
-    for (class, Area { top, left, bottom, right }) in boxes.iter().map(|found| ("found", found)).chain(truth) {
+    for (class, Area { top, left, bottom, right }) in boxes.iter().map(|found| ("found", found)).chain(truth)
+    {
         let _ = write!(
             svg,
             r#"<rect class="{class}" x="{left:.1}" y="{top:.1}" width="{:.1}" height="{:.1}"/>"#,
@@ -156,7 +171,8 @@ fn over(png_: &[u8], heat: &Heat) -> Option<Vec<u8>> {
 
 /// From violet over orange to pale yellow: lighter is more, in print and to the colour-blind too.
 fn glow(share: f32) -> [f32; 3] {
-    const STOPS: [[f32; 3]; 4] = [[40.0, 11.0, 84.0], [136.0, 34.0, 106.0], [227.0, 89.0, 51.0], [252.0, 245.0, 150.0]];
+    const STOPS: [[f32; 3]; 4] =
+        [[40.0, 11.0, 84.0], [136.0, 34.0, 106.0], [227.0, 89.0, 51.0], [252.0, 245.0, 150.0]];
     let place = share * 3.0;
     let low = (place as usize).min(2);
     [0, 1, 2].map(|axis| STOPS[low][axis] + (STOPS[low + 1][axis] - STOPS[low][axis]) * (place - low as f32))

@@ -8,10 +8,13 @@ use std::fmt::{self, Write};
 
 impl Report {
     pub(super) fn policies(&self, out: &mut String, study: &Study) -> fmt::Result {
+        if !study.policies.is_empty() {
+            out.push_str("<h3>The policy’s history</h3>\n");
+        }
         for (arm, history) in &study.policies {
             write!(
                 out,
-                "<h3>The policy’s history</h3>\n<p>{}<b>{}</b> {}</p>\n",
+                "<p>{}<b>{}</b> {}</p>\n",
                 Dot(self.series(arm)),
                 Text(arm),
                 Text(&preference(history))
@@ -22,7 +25,8 @@ impl Report {
                     .enumerate()
                     .map(|(at, (name, points))| Line { name, series: at + 1, points })
                     .collect();
-                let says = History::ASPECTS.iter().find(|(known, _)| known == aspect).map_or("", |(_, says)| says);
+                let says =
+                    History::ASPECTS.iter().find(|(known, _)| known == aspect).map_or("", |(_, says)| says);
                 // The same scale in every report: a policy that hardly moved shall look so.
                 let least = if ["probability", "drawn"].contains(aspect) { [0.0, 0.5] } else { [0.0, 1.0] };
                 (format!("{says}, by operation."), chart::lines(&lines, least, &[]))
@@ -84,10 +88,17 @@ fn preference(history: &History) -> String {
     };
     let even = 2.0 / preferred.len() as f64;
     let part = |(operation, probability): &(&str, f64)| format!("{operation} ({probability:.3})");
-    format!(
-        "came to prefer {} and to avoid {}; an even draw of two among {} would give each {even:.3}.",
-        part(first),
-        part(last),
-        preferred.len()
-    )
+    let (first_said, last_said) = (part(first), part(last));
+    let among = format!("an even draw of two among {} gives each {even:.3}", preferred.len());
+    if first.1 - last.1 < HARDLY * even {
+        return format!("hardly moved: from {first_said} to {last_said}, where {among}.");
+    }
+    format!("came to prefer {first_said} and to avoid {last_said}; {among}.")
 }
+
+/// A policy whose most and least probable operations differ by less than this part of an even draw's probability shows
+/// no preference.
+///
+/// # Source
+/// ours.
+const HARDLY: f64 = 0.1;

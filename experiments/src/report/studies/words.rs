@@ -1,27 +1,21 @@
 //! The studies' numbers, for Markdown and for terminals.
 
 use super::distribution::{CAUTION, entries};
+use super::pictures::{SCORES, scores};
 use super::{Report, digits, looked};
-use crate::study::{Overlap, Study};
+use crate::study::Study;
 use std::fmt::Write;
-
-impl Overlap {
-    /// Whether it is better than chance, in a word.
-    pub(super) fn verdict(&self) -> &'static str {
-        match (self.overlap > self.overlap_by_chance, self.inside > self.inside_by_chance) {
-            (true, true) => "above chance",
-            (false, false) => "not above chance",
-            _ => "above chance in one of two",
-        }
-    }
-}
 
 impl Report {
     /// The studies' numbers as Markdown.
     pub(in crate::report) fn studies_as_markdown(&self, out: &mut String) {
         for study in &self.studies {
             let of = if self.columns.len() > 1 { format!(": {}", study.column) } else { String::new() };
-            let _ = write!(out, "\n## What the plug-ins did{of}\n\nOf seed {}. The pictures are in the HTML file.\n\n", study.seed);
+            let _ = write!(
+                out,
+                "\n## What the plug-ins did{of}\n\nOf seed {}. The pictures are in the HTML file.\n\n",
+                study.seed
+            );
             for problem in study.problems.iter().chain(study.seen.iter().flat_map(|seen| &seen.problems)) {
                 let _ = writeln!(out, "- not shown: {}", problem.replace('\n', " "));
             }
@@ -38,7 +32,9 @@ impl Report {
     pub(in crate::report) fn warnings(&self) -> Vec<String> {
         let collapsed = self.studies.iter().flat_map(|study| &study.monitors).flat_map(|watched| {
             let seeds = watched.verdicts.iter().filter(|(_, verdict)| verdict.since.is_some());
-            seeds.map(|(seed, _)| format!("{}, seed {seed}: the detector of areas has collapsed; see the report", watched.arm))
+            seeds.map(|(seed, _)| {
+                format!("{}, seed {seed}: the detector of areas has collapsed; see the report", watched.arm)
+            })
         });
         collapsed.collect()
     }
@@ -49,18 +45,11 @@ fn numbers(out: &mut String, study: &Study) {
     let looked = looked(seen.images, seen.of);
     let scored: Vec<_> = seen.areas.iter().filter_map(|areas| Some((&areas.arm, areas.score?))).collect();
     if !scored.is_empty() {
-        let _ = write!(out, "\nAreas against the true boxes, over {looked}; chance is what the same boxes score at places drawn evenly.\n\n");
-        out.push_str("| arm | overlap (IoU) | by chance | centres inside | by chance | verdict |\n|---|--:|--:|--:|--:|---|\n");
+        let _ = write!(out, "\nAreas against the true boxes, over {looked}. {SCORES}\n\n");
+        out.push_str("| arm | overlap (IoU) | by chance | on another image | centres inside | by chance | on another image | verdict |\n");
+        out.push_str("|---|--:|--:|--:|--:|--:|--:|---|\n");
         for (arm, score) in scored {
-            let _ = writeln!(
-                out,
-                "| {arm} | {} | {} | {:.1} % | {:.1} % | {} |",
-                digits(score.overlap),
-                digits(score.overlap_by_chance),
-                100.0 * score.inside,
-                100.0 * score.inside_by_chance,
-                score.verdict()
-            );
+            let _ = writeln!(out, "| {arm} | {} |", scores(&score).join(" | "));
         }
     }
     let close: Vec<_> = seen.attention.iter().filter_map(|of| Some((&of.who, of.closeness?))).collect();
