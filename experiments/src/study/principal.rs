@@ -64,9 +64,11 @@ fn eigen(mut matrix: Vec<f64>, side: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut directions = vec![0.0; side * side];
     (0..side).for_each(|at| directions[at * side + at] = 1.0);
     for _sweep in 0..60 {
-        let size = dot(&matrix, &matrix);
-        let outside = size - (0..side).map(|at| matrix[at * side + at].powi(2)).sum::<f64>();
-        if outside.is_nan() || outside <= 1e-22 * size {
+        let squares = |row: usize| matrix[row * side..(row + 1) * side].iter().map(|value| value * value);
+        let size: f64 = (0..side).flat_map(squares).sum();
+        // Summed for itself: as a difference of sums it would drown in their last digits.
+        let outside: f64 = (0..side).flat_map(|row| squares(row).skip(row + 1)).sum();
+        if outside.is_nan() || outside <= 1e-28 * size {
             break;
         }
         for p in 0..side {

@@ -188,6 +188,6 @@ mod tests {
         let white = png(&RgbImage::from_pixel(2, 1, Rgb([100, 100, 100]))).expect("two pixels");
         let over = over(&white, &Heat { side: [1, 2], cells: vec![0.0, 5.0] }).expect("a picture");
         let pixels = image::load_from_memory(&over).expect("a PNG").to_rgb8().into_raw();
-        assert_eq!(pixels, [99, 99, 99, 209, 204, 136]);
+        assert_eq!(pixels, [100, 100, 100, 209, 204, 136]);
     }
 }
