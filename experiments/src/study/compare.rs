@@ -161,6 +161,13 @@ mod tests {
         near(within(0.274, 10), 0.628_479_615_446_5, 1e-10);
     }
 
+    /// By the same formula in whole fractions.
+    #[test]
+    fn no_digits_are_lost() {
+        near(significance(0.04, 500, 500), 0.803_351_272_990_850_3, 1e-12);
+        near(significance(0.1, 100, 100), 0.662_311_270_465_818_5, 1e-12);
+    }
+
     /// Where the two formulas meet, they agree.
     #[test]
     fn far_out_twice_one_side_is_the_whole() {

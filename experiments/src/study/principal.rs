@@ -10,12 +10,9 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// At most `most` components of at least two vectors; fewer where the vectors have fewer numbers, or are fewer.
+    /// At most `most` components of some vectors; fewer where fewer have any variance.
     ///
     /// A component's direction is a convention: the number that counts most in it counts positively.
-    ///
-    /// # Errors
-    /// None: numbers that are not finite give components that are not.
     pub fn of(vectors: &[Vec<f64>], most: usize) -> Self {
         let (count, width) = (vectors.len(), vectors.first().map_or(0, Vec::len));
         let mean: Vec<f64> =
@@ -32,10 +29,14 @@ impl Principal {
         let products = lines.iter().flat_map(|a| lines.iter().map(move |b| dot(a, b))).collect();
         let (values, directions) = eigen(products, lines.len());
         let whole: f64 = values.iter().map(|value| value.max(0.0)).sum();
-        let kept = most.min(width).min(count.saturating_sub(1));
+        // What is below is what rounding left of nothing, and its direction is anything.
+        let least = 1e-12 * values.first().copied().unwrap_or(0.0);
+        let most = most.min(count.saturating_sub(1));
 
         let mut principal = Self { scores: Vec::new(), explained: Vec::new() };
-        for (value, direction) in values.iter().zip(directions).take(kept) {
+        for (value, direction) in
+            values.iter().zip(directions).take(most).take_while(|(value, _)| **value > least)
+        {
             // As loadings of the vectors' numbers; directions among the vectors become such by a product.
             let mut loading =
                 if wide { columns.iter().map(|line| dot(line, &direction)).collect() } else { direction };
@@ -46,7 +47,7 @@ impl Principal {
             let scale = largest.signum() / length;
             loading.iter_mut().for_each(|value| *value *= scale);
             principal.scores.push(centred.iter().map(|row| dot(row, &loading)).collect());
-            principal.explained.push(if whole > 0.0 { value.max(0.0) / whole } else { 0.0 });
+            principal.explained.push(value / whole);
         }
         principal
     }
@@ -141,13 +142,20 @@ mod tests {
     /// The two matrices of products give the same components.
     #[test]
     fn more_numbers_than_vectors_change_nothing() {
-        let number = |row: usize, at: usize| ((row * 7 + at * 3) as f64 * 1.7).sin() * (1.0 + at as f64);
+        let number = |row: usize, at: usize| {
+            ((row * 7 + at * 3 + row * at * at) as f64 * 1.7).sin() * (1.0 + at as f64)
+        };
         let vectors = |width: usize| -> Vec<Vec<f64>> {
             (0..6)
                 .map(|row| (0..width).map(|at| if at < 4 { number(row, at) } else { 0.0 }).collect())
                 .collect()
         };
-        let (narrow, wide) = (Principal::of(&vectors(4), 3), Principal::of(&vectors(9), 3));
+        let (narrow, wide) = (Principal::of(&vectors(4), 9), Principal::of(&vectors(9), 9));
+        assert_eq!(
+            (narrow.scores.len(), wide.scores.len()),
+            (4, 4),
+            "numbers that never change are no component"
+        );
         for (a, b) in narrow.scores.iter().flatten().zip(wide.scores.iter().flatten()) {
             assert!((a - b).abs() < 1e-9, "{a} and {b}");
         }
