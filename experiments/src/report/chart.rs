@@ -45,7 +45,7 @@ impl Frame {
         self.bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - TOP)
     }
 
-    fn open(&self) -> String {
+    fn open() -> String {
         let [width, height] = SIZE;
         format!(
             r#"<svg class="plot" role="img" viewBox="0 0 {width} {height}" fill="var(--quiet)" font-size="13">"#
@@ -100,7 +100,7 @@ pub fn lines(lines: &[Line<'_>], least: [f64; 2], limits: &[f64]) -> Option<Stri
     let right = SIZE[0] - 14.0 - 7.2 * longest as f64;
     let epochs = span(|point| point.0, [f64::INFINITY, f64::NEG_INFINITY]);
     let frame = Frame::new(epochs, rounded(span(|point| point.1, least)), right);
-    let mut svg = frame.open();
+    let mut svg = Frame::open();
     frame.axes(&mut svg, true, "epoch");
     for limit in limits.iter().filter(|limit| (frame.y[0]..=frame.y[1]).contains(limit)) {
         let y = frame.y(*limit);
@@ -156,7 +156,7 @@ pub fn clouds(clouds: &[(usize, &[[f64; 2]])]) -> Option<String> {
         [ends[0] - room, ends[1] + room]
     };
     let frame = Frame::new(span(0), span(1), SIZE[0] - 12.0);
-    let mut svg = frame.open();
+    let mut svg = Frame::open();
     frame.axes(&mut svg, false, "first component; upwards the second");
     for (series, points) in clouds {
         let mut path = String::new();
@@ -182,7 +182,7 @@ pub fn boxes(rows: &[Row<'_>]) -> Option<String> {
     values().next()?;
     let ends = values().fold([0.0f64; 2], |[low, high], value| [low.min(value), high.max(value)]);
     let frame = Frame { y: [0.0, 1.0], ..Frame::new(ends, [0.0, 1.0], SIZE[0] - 12.0) };
-    let mut svg = frame.open();
+    let mut svg = Frame::open();
     let _ = write!(
         svg,
         r#"<line x1="{LEFT}" x2="{:.1}" y1="{1:.1}" y2="{1:.1}" stroke="var(--quiet)"/>"#,
@@ -250,7 +250,8 @@ impl Tukey {
         let quartiles = [quantile(0.25), quantile(0.75)];
         let reach = 1.5 * (quartiles[1] - quartiles[0]);
         let inside = |value: &&f64| (quartiles[0] - reach..=quartiles[1] + reach).contains(*value);
-        let whiskers = [values.iter().find(inside), values.iter().rev().find(inside)].map(|end| end.copied());
+        let whiskers =
+            [values.iter().find(inside), values.iter().rev().find(inside)].map(Option::<&f64>::copied);
         Some(Self {
             median: quantile(0.5),
             whiskers: [whiskers[0].unwrap_or(quartiles[0]), whiskers[1].unwrap_or(quartiles[1])],

@@ -131,7 +131,9 @@ fn power(matrix: &[f64], side: usize, n: usize) -> (Vec<f64>, i32) {
         whole = product(&whole, matrix, side);
     }
     if whole[(side / 2) * side + side / 2] > 1e140 {
-        whole.iter_mut().for_each(|value| *value *= 1e-140);
+        for value in &mut whole {
+            *value *= 1e-140;
+        }
         exponent += 140;
     }
     (whole, exponent)

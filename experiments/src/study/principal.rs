@@ -45,7 +45,9 @@ impl Principal {
                 .iter()
                 .fold(0.0f64, |most, value| if value.abs() > most.abs() { *value } else { most });
             let scale = largest.signum() / length;
-            loading.iter_mut().for_each(|value| *value *= scale);
+            for value in &mut loading {
+                *value *= scale;
+            }
             principal.scores.push(centred.iter().map(|row| dot(row, &loading)).collect());
             principal.explained.push(value / whole);
         }

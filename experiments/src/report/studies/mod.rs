@@ -22,7 +22,7 @@ impl Report {
                 Text(&of),
                 study.seed
             )?;
-            self.unshown(out, study)?;
+            Self::unshown(out, study)?;
             self.policies(out, study)?;
             self.monitors(out, study)?;
             if let Some(seen) = &study.seen {
@@ -34,7 +34,7 @@ impl Report {
         Ok(())
     }
 
-    fn unshown(&self, out: &mut String, study: &Study) -> fmt::Result {
+    fn unshown(out: &mut String, study: &Study) -> fmt::Result {
         let problems = study.problems.iter().chain(study.seen.iter().flat_map(|seen| &seen.problems));
         let problems: Vec<&String> = problems.collect();
         if !problems.is_empty() {

@@ -19,10 +19,15 @@ pub(super) const SCORES: &str = "Chance is what the same boxes would score at pl
 pub(super) fn scores(of: &Overlap) -> [String; 7] {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let ([overlap, inside], [by_chance, in_by_chance], [other, in_other]) = (of.own, of.chance, of.other);
-    let overlaps = [overlap, by_chance, other].map(digits);
-    let insides = [inside, in_by_chance, in_other].map(percent);
-    let [[a, b, c], [d, e, f]] = [overlaps, insides];
-    [a, b, c, d, e, f, of.verdict().to_owned()]
+    [
+        digits(overlap),
+        digits(by_chance),
+        digits(other),
+        percent(inside),
+        percent(in_by_chance),
+        percent(in_other),
+        of.verdict().to_owned(),
+    ]
 }
 
 impl Report {

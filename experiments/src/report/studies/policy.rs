@@ -3,7 +3,7 @@
 use super::super::chart::{self, Line};
 use super::super::html::{Dot, Text};
 use super::{Report, figures};
-use crate::study::{DISTINCT, History, Monitor, SPREAD, Study};
+use crate::study::{Curve, DISTINCT, History, Monitor, SPREAD, Study};
 use std::fmt::{self, Write};
 
 impl Report {
@@ -12,14 +12,14 @@ impl Report {
             out.push_str("<h3>The policy’s history</h3>\n");
         }
         for (arm, history) in &study.policies {
-            write!(
+            writeln!(
                 out,
-                "<p>{}<b>{}</b> {}</p>\n",
+                "<p>{}<b>{}</b> {}</p>",
                 Dot(self.series(arm)),
                 Text(arm),
                 Text(&preference(history))
             )?;
-            let panel = |(aspect, operations): &(&str, Vec<(String, Vec<(f64, f64)>)>)| {
+            let panel = |(aspect, operations): &(&str, Vec<(String, Curve)>)| {
                 let lines: Vec<Line<'_>> = operations
                     .iter()
                     .enumerate()
