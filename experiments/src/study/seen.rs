@@ -111,7 +111,7 @@ impl Seen {
         let data = data.as_ref();
         let sight = Sight::of(data.info().test, MOST);
         (seen.images, seen.of) = (sight.rows.len(), data.info().test);
-        session.stage.say(&format!("studies: {} runs, {} test images", runs.len(), seen.images));
+        session.stage.say(&format!("studies: looking at {} test images", seen.images));
         let places = seen.show(&sight, data)?;
 
         let mut teacher: Option<Reading> = None;
