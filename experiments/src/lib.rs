@@ -27,6 +27,7 @@ pub mod shipped;
 pub mod signals;
 pub mod stopwatch;
 mod student;
+pub mod study;
 mod summary;
 pub mod table;
 

@@ -189,6 +189,12 @@ impl Recipe {
         blake3::hash(&json).to_hex().to_string()
     }
 
+    /// The name of the phase that trains the student.
+    pub fn learner(&self) -> &str {
+        let learner = self.phase.iter().find(|(_, phase)| phase.moves.iter().any(|group| group == "student"));
+        learner.map_or("student", |(name, _)| name)
+    }
+
     /// The recipe as a file that loads as it is.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ const CONTENTS: &[&str] = &[
     "checkpoints",
     "student",
     "report.html",
+    "report.md",
+    "studies.json",
 ];
 
 /// A run's directory, in which no other process writes while this lives.

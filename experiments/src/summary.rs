@@ -181,8 +181,7 @@ impl From<&Evaluation> for Scores {
 
 /// The epochs that a metrics file tells of. The loss is that of the phase that trains the student.
 fn epochs(recipe: &Recipe, lines: &[Map<String, Value>]) -> Vec<Epoch> {
-    let learner = recipe.phase.iter().find(|(_, phase)| phase.moves.iter().any(|group| group == "student"));
-    let loss = format!("train/{}/loss", learner.map_or("student", |(name, _)| name));
+    let loss = format!("train/{}/loss", recipe.learner());
     let number = |line: &Map<String, Value>, name: &str| line.get(name).and_then(Value::as_f64);
     let scores = |line: &Map<String, Value>| {
         let under = |name: &str| number(line, &format!("test/{name}"));

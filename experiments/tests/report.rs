@@ -86,6 +86,8 @@ fn report() -> Report {
         facts: vec!["Teacher: resnet56, 853\u{202f}018 parameters.".into()],
         problems: vec!["KD, seed 3: not measured yet".into()],
         classes: vec!["disc".into(), "ring".into()],
+        studies: Vec::new(),
+        single: false,
         gallery: Some(Gallery {
             caption: "The first images.".into(),
             classes: vec![("disc".into(), vec![picture(), picture()])],

@@ -1,5 +1,5 @@
 use super::Session;
-use super::table::run;
+use super::table::{How, run};
 use crate::Result;
 use crate::table::{Choice, Table};
 use clap::Args;
@@ -21,6 +21,6 @@ impl Demo {
         if !session.quiet {
             eprintln!("{}\n\n{}\n", table.head.title, table.head.note.trim());
         }
-        run(&table, &choice, session, self.force, None)
+        run(&table, &choice, session, &How { force: self.force, ..How::default() })
     }
 }

@@ -15,6 +15,7 @@ mod eval;
 mod list;
 mod report;
 mod resume;
+mod studies;
 mod table;
 mod train;
 

@@ -1,8 +1,9 @@
+use super::studies::Studies;
 use super::table::Size;
 use super::{Session, print, print_json};
 use crate::report::Report as Measured;
 use crate::table::Table;
-use crate::{Result, rundir};
+use crate::{Result, rundir, study};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -25,6 +26,8 @@ pub struct Report {
     overrides: Vec<String>,
     #[command(flatten)]
     size: Size,
+    #[command(flatten)]
+    studies: Studies,
     /// Where committed results lie.
     #[arg(long, value_name = "DIR", default_value = RESULTS)]
     results: PathBuf,
@@ -37,13 +40,16 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn run(&self, _: &Session) -> Result<()> {
+    pub fn run(&self, session: &Session) -> Result<()> {
         let table = Table::open(&self.name)?;
-        let report = Measured::gather(&table, &self.size.choice(&self.overrides), &self.results)?;
+        let choice = self.size.choice(&self.overrides);
+        let mut report = Measured::gather(&table, &choice, &self.results)?;
         if self.json {
             return print_json(&report.runs);
         }
         let folder = self.into.clone().unwrap_or_else(|| rundir::root().join(&table.name));
+        let extent = self.studies.extent(&choice.tier);
+        report.studies = study::table(&table, &choice, session, extent, &rundir::root().join(&table.name))?;
         let [html, markdown] = report.write(&folder)?;
         print(report.plain())?;
         print(format!("{}\n{}", markdown.display(), html.display()))

@@ -1,6 +1,7 @@
 use super::Session;
 use super::out::print;
-use super::train::came_to;
+use super::train::{About, came_to, leave_report};
+use crate::study::Extent;
 use crate::{Layers, Options, Result, overlay::Document, run};
 use clap::Args;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ impl Resume {
         let resolved = Layers::of(&Document::file(&config)?)?.resolve()?;
         let options = Options { session, force: false, label: self.run.display().to_string() };
         let summary = run(&resolved, &self.run, &options)?;
+        let name = self.run.display().to_string();
+        let about = About { name: &name, tier: "full", extent: Extent::Everything };
+        leave_report(&resolved, &self.run, session, &summary, &about);
         print(format!("{}\n{}", came_to(&summary), self.run.display()))
     }
 }

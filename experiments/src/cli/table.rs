@@ -1,7 +1,8 @@
+use super::studies::Studies;
 use super::{Session, print};
 use crate::report::Report;
 use crate::table::{Choice, Table as Rows, Work};
-use crate::{Error, Result, rundir};
+use crate::{Error, Result, rundir, study};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub struct Table {
     overrides: Vec<String>,
     #[command(flatten)]
     size: Size,
+    #[command(flatten)]
+    studies: Studies,
     /// Runs finished cells again.
     #[arg(long)]
     force: bool,
@@ -67,12 +70,25 @@ impl Table {
         if self.dry_run {
             return plan(&table, &choice);
         }
-        run(&table, &choice, session, self.force, self.keep.as_deref())
+        let how = How { force: self.force, keep: self.keep.as_deref(), studies: self.studies };
+        run(&table, &choice, session, &how)
     }
 }
 
+/// What is done with a table beside running it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How<'a> {
+    /// Runs finished cells again.
+    pub force: bool,
+    /// Keeps finished cells below this folder.
+    pub keep: Option<&'a Path>,
+    /// What is studied.
+    pub studies: Studies,
+}
+
 /// Runs a table, and leaves a report of it.
-pub fn run(table: &Rows, choice: &Choice, session: &Session, force: bool, keep: Option<&Path>) -> Result<()> {
+pub fn run(table: &Rows, choice: &Choice, session: &Session, how: &How<'_>) -> Result<()> {
+    let How { force, keep, studies } = *how;
     let outcome = Work { table, choice, session, force }.run()?;
     if let Some(results) = keep {
         for measured in &outcome.finished {
@@ -85,7 +101,9 @@ pub fn run(table: &Rows, choice: &Choice, session: &Session, force: bool, keep: 
         report.problems.retain(|problem| !problem.starts_with(&format!("{label}:")));
         report.problems.push(format!("{label}: {error}"));
     }
-    let [html, markdown] = report.write(&rundir::root().join(&table.name))?;
+    let folder = rundir::root().join(&table.name);
+    report.studies = study::table(table, choice, session, studies.extent(&choice.tier), &folder)?;
+    let [html, markdown] = report.write(&folder)?;
     print(report.plain())?;
     print(format!("{}\n{}", markdown.display(), html.display()))?;
     let failed = outcome.failed.len();

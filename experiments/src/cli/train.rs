@@ -1,8 +1,11 @@
 use super::out::print;
+use super::studies::Studies;
 use super::{Session, Which};
-use crate::{Options, Result, Summary, run, rundir};
+use crate::report::Report;
+use crate::study::{self, Arm, Extent};
+use crate::{Options, Resolved, Result, Summary, run, rundir};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Trains what a recipe says.
 ///
@@ -20,6 +23,8 @@ pub struct Train {
     /// Where the run is kept, in place of `runs/<recipe>/<digest>/seed-<n>`.
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    studies: Studies,
     /// Replaces what stands in the run directory.
     #[arg(long)]
     force: bool,
@@ -41,7 +46,41 @@ impl Train {
         }
         let options = Options { session, force: self.force, label: self.which.recipe.clone() };
         let summary = run(&resolved, &dir, &options)?;
+        let tier = self.which.tier.as_deref().unwrap_or("full");
+        let about = About { name: &self.which.recipe, tier, extent: self.studies.extent(tier) };
+        leave_report(&resolved, &dir, session, &summary, &about);
         print(format!("{}\n{}", came_to(&summary), dir.display()))
+    }
+}
+
+/// What a single run's report says of the run.
+pub struct About<'a> {
+    /// The recipe, as the command line has it.
+    pub name: &'a str,
+    /// Its size.
+    pub tier: &'a str,
+    /// How much is studied.
+    pub extent: Extent,
+}
+
+/// Writes the report of a finished run into its directory. What keeps it from being written is said, and fails nothing:
+/// the run is done.
+pub fn leave_report(
+    resolved: &Resolved,
+    dir: &Path,
+    session: &Session,
+    summary: &Summary,
+    about: &About<'_>,
+) {
+    let write = || -> Result<()> {
+        let mut report = Report::single(about.name, about.tier, resolved, summary.clone())?;
+        let arm = Arm { row: about.name, column: "", resolved, dir: dir.to_owned() };
+        report.studies = study::of(&[arm], session, about.extent, |_| dir.join("studies.json"));
+        report.write_as(dir, "report")?;
+        Ok(())
+    };
+    if let Err(error) = write() {
+        session.stage.say(&format!("no report of the run: {error}"));
     }
 }
 

@@ -1,5 +1,6 @@
 use base64::Engine;
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use candle::Tensor;
+use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder, imageops};
 use sokd_core::{Area, Dataset, Error, Result, Split};
 use std::fmt::Write;
 
@@ -45,16 +46,8 @@ impl Gallery {
             else {
                 continue;
             };
-            let (_, height, width, _) = batch.images.dims4()?;
-            let pixels: Vec<u8> = batch
-                .images
-                .flatten_all()?
-                .to_vec1::<f32>()?
-                .iter()
-                .map(|value| (value * 255.0).round().clamp(0.0, 255.0) as u8)
-                .collect();
             let area = areas.and_then(|areas| areas.get(row)).copied();
-            pictures.push(Picture { png: png(&pixels, height, width)?, size: [height, width], area });
+            pictures.push(Picture::of(&batch.images, area)?);
         }
         let boxes = if areas.is_some() { ", each with the true box of its shape" } else { "" };
         let kinds = if shown < info.classes.len() {
@@ -69,7 +62,28 @@ impl Gallery {
     }
 }
 
+/// The longest side of a picture: a page shows them small.
+const SIDE: u32 = 128;
+
 impl Picture {
+    /// The one image of a batch.
+    ///
+    /// # Shapes
+    /// `image`: `(1, height, width, 3)`, in [0, 1].
+    pub(crate) fn of(image: &Tensor, area: Option<Area>) -> Result<Self> {
+        let (_, height, width, _) = image.dims4()?;
+        let values = image.flatten_all()?.to_vec1::<f32>()?;
+        let pixels = values.iter().map(|value| (value * 255.0).round().clamp(0.0, 255.0) as u8).collect();
+        let mut pixels = RgbImage::from_raw(width as u32, height as u32, pixels)
+            .ok_or_else(|| Error::setting("a picture of the data set", "not of three colours"))?;
+        let longest = pixels.width().max(pixels.height());
+        if longest > SIDE {
+            let side = |side: u32| (side * SIDE / longest).max(1);
+            pixels = imageops::thumbnail(&pixels, side(pixels.width()), side(pixels.height()));
+        }
+        Ok(Self { png: png(&pixels)?, size: [height, width], area })
+    }
+
     /// As inline SVG, the box drawn over the pixels.
     pub fn svg(&self) -> String {
         let [height, width] = self.size;
@@ -89,10 +103,10 @@ impl Picture {
     }
 }
 
-fn png(pixels: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
+pub(super) fn png(pixels: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
-        .write_image(pixels, width as u32, height as u32, ExtendedColorType::Rgb8)
+        .write_image(pixels, pixels.width(), pixels.height(), ExtendedColorType::Rgb8)
         .map_err(|error| Error::setting("a picture of the data set", error.to_string()))?;
     Ok(bytes)
 }
@@ -104,7 +118,7 @@ mod tests {
     #[test]
     fn a_picture_is_a_png_of_its_pixels_with_its_box() {
         let pixels: Vec<u8> = (0..2 * 3 * 3).collect();
-        let png = png(&pixels, 2, 3).expect("six pixels");
+        let png = png(&RgbImage::from_raw(3, 2, pixels.clone()).expect("six pixels")).expect("a PNG");
         let back = image::load_from_memory(&png).expect("a PNG").to_rgb8();
         assert_eq!((back.dimensions(), back.into_raw()), ((3, 2), pixels));
         let area = Area { top: 0.0, left: 1.0, bottom: 2.0, right: 3.0 };

@@ -1,6 +1,6 @@
 use super::{Gallery, Measured, Report, duration, grouped, id};
 use crate::table::{Cell, Choice, Table, Teacher};
-use crate::{Result, Summary, rundir};
+use crate::{Resolved, Result, Summary, rundir};
 use sokd_core::{Dataset, Error, file};
 use sokd_data::{DataSpec, Locations};
 use std::path::{Path, PathBuf};
@@ -34,8 +34,36 @@ impl Report {
                 report.settings.push((heading, cell.resolved.toml()?));
             }
         }
-        report.data(&cells);
+        if let Some(first) = cells.first() {
+            report.data(&first.resolved.recipe.data);
+        }
         report.tell_teachers(&cells)?;
+        Ok(report)
+    }
+
+    /// The report of one finished run.
+    ///
+    /// # Errors
+    /// None that a recipe read from TOML could raise.
+    pub fn single(name: &str, tier: &str, resolved: &Resolved, summary: Summary) -> Result<Self> {
+        let mut report = Self {
+            name: name.to_owned(),
+            single: true,
+            title: format!("A run of {name}"),
+            tier: tier.to_owned(),
+            rows: vec![name.to_owned()],
+            columns: vec![String::new()],
+            settings: vec![(name.to_owned(), resolved.toml()?)],
+            ..Self::default()
+        };
+        report.data(&resolved.recipe.data);
+        report.runs.push(Measured {
+            row: name.to_owned(),
+            column: String::new(),
+            tier: tier.to_owned(),
+            summary,
+        });
+        report.tell_given();
         Ok(report)
     }
 
@@ -63,9 +91,8 @@ impl Report {
     }
 
     /// The classes and some images, where the data can be opened here.
-    fn data(&mut self, cells: &[Cell]) {
-        let Some(first) = cells.first().map(|cell| &cell.resolved.recipe.data) else { return };
-        let Some(data) = open(first) else { return };
+    fn data(&mut self, data: &DataSpec) {
+        let Some(data) = open(data) else { return };
         let info = data.info();
         self.classes.clone_from(&info.classes);
         self.facts.push(format!(
@@ -86,10 +113,16 @@ impl Report {
                 self.tell_trained(teacher)?;
             }
         }
+        self.tell_given();
+        Ok(())
+    }
+
+    /// The teachers that came with weights.
+    fn tell_given(&mut self) {
         let mut lines = Vec::new();
         for taught in self.runs.iter().filter_map(|run| run.summary.teacher.as_ref()) {
             // Teachers trained here have told more already.
-            if taught.weights.starts_with("run:") {
+            if !self.single && taught.weights.starts_with("run:") {
                 continue;
             }
             let digest = taught
@@ -108,7 +141,6 @@ impl Report {
             }
         }
         self.facts.extend(lines);
-        Ok(())
     }
 
     fn tell_trained(&mut self, teacher: &Teacher) -> Result<()> {
@@ -134,8 +166,16 @@ impl Report {
     /// # Errors
     /// Whatever the system refuses.
     pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2]> {
+        let tier = if self.tier == "full" { String::new() } else { format!("-{}", self.tier) };
+        self.write_as(folder, &format!("report{tier}"))
+    }
+
+    /// The same under another name.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn write_as(&self, folder: &Path, stem: &str) -> Result<[PathBuf; 2]> {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let stem = if self.tier == "full" { "report".to_owned() } else { format!("report-{}", self.tier) };
         let [html, markdown] = ["html", "md"].map(|kind| folder.join(format!("{stem}.{kind}")));
         file::write(&html, self.html().as_bytes())?;
         file::write(&markdown, self.markdown().as_bytes())?;

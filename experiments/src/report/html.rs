@@ -28,14 +28,15 @@ impl Report {
         for column in &self.columns {
             self.column(out, column)?;
         }
+        self.studies_as_html(out)?;
         self.reading(out)?;
         self.pictures(out)?;
         self.runs_as_html(out)?;
         self.recipes(out)?;
         write!(
             out,
-            "</main>\n<footer>Written by <code>sokd report {}</code>.</footer>\n</body>\n</html>\n",
-            Text(&self.name)
+            "</main>\n<footer>Written by <code>{}</code>.</footer>\n</body>\n</html>\n",
+            Text(&self.command())
         )
     }
 
@@ -288,7 +289,7 @@ fn figures(out: &mut String, arms: &[Arm<'_>]) -> fmt::Result {
 }
 
 /// A series colour as a dot.
-struct Dot(usize);
+pub(super) struct Dot(pub usize);
 
 impl Display for Dot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -297,7 +298,7 @@ impl Display for Dot {
 }
 
 /// Text that means itself.
-struct Text<'a>(&'a str);
+pub(super) struct Text<'a>(pub &'a str);
 
 impl Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -34,6 +34,7 @@ impl Report {
                 let _ = writeln!(out, "- {}", problem.replace('\n', " "));
             }
         }
+        self.studies_as_markdown(&mut out);
         self.runs_as_markdown(&mut out);
         out
     }

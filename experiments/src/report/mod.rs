@@ -1,5 +1,6 @@
 //! What was measured, for people: Markdown, and one HTML file that needs nothing else.
 
+mod chart;
 mod gallery;
 mod gather;
 mod html;
@@ -9,6 +10,7 @@ mod plain;
 mod plot;
 mod sheet;
 mod statistics;
+mod studies;
 
 pub use gallery::{Gallery, Picture};
 pub use measured::{Measured, Score};
@@ -17,13 +19,16 @@ pub use statistics::{Gain, Sample};
 
 use crate::Epoch;
 use crate::environment::Environment;
+use crate::study::Study;
 use serde::{Deserialize, Serialize};
 
 /// A table and everything that was measured for it.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How the command line calls the table.
+    /// How the command line calls the table, or the recipe of a single run.
     pub name: String,
+    /// Whether it is a single run's.
+    pub single: bool,
     /// What the table asks.
     pub title: String,
     /// What a reader must know to read it: who saw what.
@@ -46,6 +51,8 @@ pub struct Report {
     pub classes: Vec<String>,
     /// Some of the images.
     pub gallery: Option<Gallery>,
+    /// What plug-ins did, column by column, where there are any.
+    pub studies: Vec<Study>,
     /// Resolved recipes, under a heading each.
     pub settings: Vec<(String, String)>,
 }
@@ -96,6 +103,11 @@ impl Report {
                 .collect(),
         };
         self.rows.iter().enumerate().map(arm).collect()
+    }
+
+    /// What wrote it.
+    fn command(&self) -> String {
+        format!("sokd {} {}", if self.single { "train" } else { "report" }, self.name)
     }
 
     /// The most seeds that any arm has.

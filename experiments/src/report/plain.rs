@@ -37,6 +37,9 @@ impl Report {
             }
         }
         let _ = writeln!(out, "\n{}", wrapped(&statistics::reach(self.seeds()), 100));
+        for warning in self.warnings() {
+            let _ = writeln!(out, "  {warning}");
+        }
         for problem in &self.problems {
             let _ = writeln!(out, "  not measured: {problem}");
         }
