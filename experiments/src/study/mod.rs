@@ -195,7 +195,7 @@ impl Study {
 
 /// Whether plug-ins stand in front of any of its losses.
 fn plugged(recipe: &Recipe) -> bool {
-    recipe.objective.values().any(|term| !term.refine.is_empty())
+    recipe.objective.values().any(|term| !term.refine.0.is_empty())
 }
 
 /// Whether one asks the same losses as the other, bare of plug-ins.

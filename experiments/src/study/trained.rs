@@ -36,7 +36,7 @@ impl Trained {
             None => weights::load(&parts.params, "student", &dir.join("student/model.safetensors"))?,
         }
         let student = judged(&recipe.student.model, &parts.params, &parts.info, &session.device)?;
-        let refiners = recipe.objective.values().flat_map(|term| &term.refine);
+        let refiners = recipe.objective.values().flat_map(|term| term.refine.0.values());
         let dam = refiners.into_iter().find_map(|refiner| match refiner {
             RefinerSpec::Dam(dam) => Some(dam),
             RefinerSpec::Dafa(_) => None,
