@@ -5,9 +5,9 @@
 
 use clap::Parser;
 use sokd_core::{Batches, Key, Step};
+use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
 use sokd_experiments::cli::{Common, Session};
-use sokd_experiments::Resolved;
 use sokd_nn::Moment;
 use sokd_train::{Hand, Shown, Tally, step};
 

@@ -151,8 +151,10 @@ impl Table {
             Err(misfit(whole, path, &format!("the table has no {what} `{name}`{near}")))
         };
         let expected = self.head.expect.iter().enumerate().flat_map(|(at, expect)| {
-            let known = expect.top1.iter().map(|(row, columns)| ("top1", row, columns.keys().collect::<Vec<_>>()));
-            let silent = expect.not_public.iter().map(|(row, columns)| ("not-public", row, columns.iter().collect()));
+            let known =
+                expect.top1.iter().map(|(row, columns)| ("top1", row, columns.keys().collect::<Vec<_>>()));
+            let silent =
+                expect.not_public.iter().map(|(row, columns)| ("not-public", row, columns.iter().collect()));
             known.chain(silent).map(move |(key, row, columns)| (format!("expect[{at}].{key}"), row, columns))
         });
         let single =

@@ -66,8 +66,7 @@ fn printed(arm: &Arm<'_>, report: &Report) -> Option<String> {
     let one = |value: &&super::Published| {
         let Some(top1) = value.top1 else { return "not public".to_owned() };
         let ours = arm.sample(value.score).filter(|_| report.tier == "full");
-        let difference =
-            ours.map_or(String::new(), |ours| format!(", ours {}", signed(ours.mean - top1)));
+        let difference = ours.map_or(String::new(), |ours| format!(", ours {}", signed(ours.mean - top1)));
         format!("{top1:.2} ({}{difference})", value.score.name())
     };
     let all: Vec<String> = arm.published.iter().map(one).collect();
