@@ -4,7 +4,7 @@
 //! time of the fastest step, and the ratios to the plain step. Images are procedural, 32 × 32; weights are drawn.
 
 use clap::Parser;
-use sokd_core::{Batches, Key, Step};
+use sokd_core::{Key, Step};
 use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
 use sokd_experiments::cli::{Common, Session};
@@ -50,14 +50,13 @@ fn measure(teacher: &str, student: &str, preset: &str, threads: &str, session: &
         let said = said.map(|setting| setting.replacen(" = ", "=", 1));
         Ok(assemble(&Resolved::new("cifar100-alone", None, &said)?.recipe, session)?)
     };
-    let (mut plain, mut sokd) = (parts("")?, parts(&format!(", \"sokd:{preset}\""))?);
+    let mut both = [parts("")?, parts(&format!(", \"sokd:{preset}\""))?];
     // Epoch 0 searches, epoch 100 does not any more.
     let mut fastest = [f64::INFINITY; 3];
     for round in 0..ROUNDS as u64 {
-        for (at, (parts, epoch)) in
-            [(&mut plain, 100), (&mut sokd, 0), (&mut sokd, 100)].into_iter().enumerate()
-        {
-            let milliseconds = once(parts, Step { epoch, index: round, ..Step::first(Key::new(0)) })?;
+        for (at, (side, epoch)) in [(0, 100), (1, 0), (1, 100)].into_iter().enumerate() {
+            let milliseconds =
+                once(&mut both[side], Step { epoch, index: round, ..Step::first(Key::new(0)) })?;
             // The first rounds warm up.
             if round > 1 {
                 fastest[at] = fastest[at].min(milliseconds);

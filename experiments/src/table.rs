@@ -200,10 +200,14 @@ impl Table {
                 });
             };
             for (row, columns) in top1 {
-                columns.iter().for_each(|(column, &top1)| value(row, column, Some(top1)));
+                for (column, &top1) in columns {
+                    value(row, column, Some(top1));
+                }
             }
             for (row, columns) in not_public {
-                columns.iter().for_each(|column| value(row, column, None));
+                for column in columns {
+                    value(row, column, None);
+                }
             }
         }
         values

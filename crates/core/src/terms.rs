@@ -58,10 +58,11 @@ impl Terms {
         for term in &mut self.terms {
             let named = |(name, weight): (&String, &f64)| {
                 let below = term.name.strip_prefix(name.as_str())?;
-                match below.is_empty() {
-                    // A term by its whole name counts for what is said, whatever it counted for.
-                    true => Some(*weight),
-                    false => below.starts_with('/').then_some(weight * term.weight),
+                // A term by its whole name counts for what is said, whatever it counted for.
+                if below.is_empty() {
+                    Some(*weight)
+                } else {
+                    below.starts_with('/').then_some(weight * term.weight)
                 }
             };
             term.weight = weights.iter().rev().find_map(named).unwrap_or(0.0);

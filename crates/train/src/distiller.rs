@@ -81,13 +81,10 @@ impl Shown {
 
     /// The teacher and its word, which no graph tracks.
     fn teacher<'a>(&self, net: &'a dyn Backbone) -> Result<Side<'a>> {
-        let out = match self.teacher.get() {
-            Some(out) => out.clone(),
-            None => {
-                let said = net.forward(&self.batch.images, Mode::Eval)?.detach();
-                self.teacher.get_or_init(|| said).clone()
-            }
-        };
+        if self.teacher.get().is_none() {
+            let _ = self.teacher.set(net.forward(&self.batch.images, Mode::Eval)?.detach());
+        }
+        let out = self.teacher.get().cloned().expect("it was asked just now");
         Ok(Side { net, mode: Mode::Eval, out })
     }
 }
