@@ -3,6 +3,8 @@
 //! `cargo bench --package sokd-experiments --bench sokd [-- THREADS]` prints a line of JSON for each pair: processor
 //! time of the fastest step, and the ratios to the plain step. Images are procedural, 32 × 32; weights are drawn.
 
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
+
 use clap::Parser;
 use sokd_core::{Key, Step};
 use sokd_experiments::Resolved;
