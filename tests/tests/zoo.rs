@@ -331,5 +331,16 @@ fn costs_are_the_known_ones() -> Result<()> {
     {
         assert_eq!(macs(name)?, counted, "{name}");
     }
+    let counted = [
+        ("imagenet_resnet18", 1_814_073_344),
+        ("imagenet_resnet34", 3_663_761_408),
+        ("imagenet_resnet50", 4_089_184_256),
+        ("imagenet_resnet101", 7_801_405_440),
+        ("imagenet_mobilenetv1", 568_740_352),
+    ];
+    for (name, counted) in counted {
+        let spec = sokd_models::named(name).expect("a network of the zoo");
+        assert_eq!(sokd_models::cost(&spec, &data(1000, [224, 224]))?.macs, counted, "{name}");
+    }
     Ok(())
 }
