@@ -82,7 +82,7 @@ fn so_are_parts() -> Result<()> {
     for Cut { part: [height, width, top, left, tall, wide, side], bytes: expected } in recorded.parts {
         let (_dir, data) = folder(height, width, Fit { shorter: side, crop: side })?;
         let [top, left, bottom, right] = [top, left, top + tall, left + wide].map(|place| place as f32);
-        let part = |row, size| {
+        let part = |row: u32, size: [usize; 2]| {
             assert_eq!((row, size), (0, [height, width]));
             Area { top, left, bottom, right }
         };
@@ -126,7 +126,7 @@ fn photographs_are_pillows_but_for_the_decoder() -> Result<()> {
     }
     assert_eq!(found, recorded.photographs.len());
     println!("{found} photographs: mean difference {}, largest {largest}, of 255", sum / count);
-    assert!(largest <= 2.0 && sum / count <= 0.5, "{largest} {}", sum / count);
+    assert!(largest <= 4.0 && sum / count <= 0.1, "{largest} {}", sum / count);
     Ok(())
 }
 

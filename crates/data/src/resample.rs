@@ -1,4 +1,4 @@
-//! Pictures of bytes, made larger or smaller as Pillow makes them, bit for bit.
+//! Pictures of bytes, made larger or smaller as Pillow makes them, bit for bit, lines before columns.
 
 use std::ops::Range;
 

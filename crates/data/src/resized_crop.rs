@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn parts_have_the_areas_ratios_and_places_of_the_definition() {
         let crop = ResizedCrop::default();
-        let (mut areas, mut ratios, mut places) = (0.0, 0.0, 0.0);
+        let (mut areas, mut ratios, mut tops) = (0.0, 0.0, 0.0);
         let count = 4000;
         for row in 0..count {
             let Area { top, left, bottom, right } = crop.draw(Key::new(3).stream_at(2, 0, row), [300, 400]);
@@ -91,12 +91,12 @@ mod tests {
             assert!((0.079..=1.0).contains(&area) && (0.74..=1.35).contains(&ratio), "{area} {ratio}");
             areas += area;
             ratios += ratio.ln();
-            places += f64::from(top) / f64::from(300.0 - (bottom - top)).max(1.0);
+            tops += f64::from(top);
         }
-        let mean = |sum: f64| sum / f64::from(count);
-        // Large parts of extreme ratios do not fit and are drawn again: the mean area is below 0.54.
-        assert!((0.45..0.54).contains(&mean(areas)), "{}", mean(areas));
-        assert!(mean(ratios).abs() < 0.03 && (mean(places) - 0.5).abs() < 0.02);
+        // The means of 400,000 draws of torchvision's rule, written down in Python: 0.4331, 0.0305 and 41.88. Large parts of
+        // extreme ratios do not fit and are drawn again, so that none is in the middle of its bounds.
+        let near = |sum: f64, mean: f64, off| (sum / f64::from(count) - mean).abs() < off;
+        assert!(near(areas, 0.4331, 0.01) && near(ratios, 0.0305, 0.01) && near(tops, 41.88, 2.0));
     }
 
     #[test]
