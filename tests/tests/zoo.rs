@@ -107,7 +107,7 @@ const FIELD: &[(&str, usize, usize, &[[usize; 2]])] = &[
 ];
 
 /// The same of torchvision's and mdistiller's networks for ImageNet (1,000 classes, images of 224 × 224 pixels). Of
-/// MobileNetV1 the field shows no stem; ours has one.
+/// `MobileNetV1` the field shows no stem; ours has one.
 #[rustfmt::skip]
 const IMAGENET: &[(&str, usize, usize, &[[usize; 2]])] = &[
     ("imagenet_resnet18", 11_689_512, 122, &[[64, 112], [64, 56], [128, 28], [256, 14], [512, 7]]),

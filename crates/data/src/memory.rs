@@ -122,12 +122,11 @@ impl Memory {
     /// Where the rows of a split lie among its images.
     fn find(&self, split: Split, rows: &[u32]) -> Result<(&Images, Vec<usize>)> {
         let part = self.part(split);
-        let find = |&row: &u32| match part.rows.get(row as usize) {
-            Some(&index) => Ok(index as usize),
-            None => {
+        let find = |&row: &u32| {
+            part.rows.get(row as usize).map(|&index| index as usize).ok_or_else(|| {
                 let problem = format!("{} has {} rows of {split:?}", self.info.name, part.rows.len());
-                Err(Error::setting(format!("row {row}"), problem))
-            }
+                Error::setting(format!("row {row}"), problem)
+            })
         };
         Ok((&part.images, rows.iter().map(find).collect::<Result<_>>()?))
     }

@@ -1,4 +1,4 @@
-//! MobileNetV1, for the images of ImageNet.
+//! `MobileNetV1`, for the images of ImageNet.
 
 use crate::mobile::{DEFAULT, depthwise, pointwise};
 use crate::residual::{classifier, conv_norm};
