@@ -26,6 +26,8 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "cifar100-vgg13-vgg8",
     "cifar100-wrn_40_2",
     "cifar100-wrn_40_2-wrn_16_2",
+    "imagenet-resnet34-resnet18",
+    "imagenet-resnet50-mobilenetv1",
     "shapes-alone",
     "shapes-teacher",
     "teachers/cifar10-resnet20_a",

@@ -1,5 +1,5 @@
-"""The networks for small devices among those that zoo.py records: MobileNetV2, ShuffleNet and ShuffleNetV2, written
-from the facts of the field's code, not copied from it.
+"""The networks for small devices among those that zoo.py records: MobileNetV1, MobileNetV2, ShuffleNet and
+ShuffleNetV2, written from the facts of the field's code, not copied from it.
 
 Each gives logits, maps (the stem's first) and the stages' maps before their last ReLU, as all networks of zoo.py do.
 """
@@ -26,6 +26,37 @@ def normed(module, number, x):
 
 def shuffle(x, groups):
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class MobileNetV1(nn.Module):
+    """A stem and thirteen pairs of a depthwise convolution and one of single pixels; `thin`: how many times thinner."""
+
+    # Channels and stride of each pair; behind which of them a stage ends.
+    PAIRS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
+    SHOWN = (3, 5, 11, 13)
+
+    def __init__(self, classes, thin=1):
+        super().__init__()
+        before = 32 // thin
+        parts = [nn.Sequential(conv(3, before, 3, 2), nn.BatchNorm2d(before), nn.ReLU())]
+        for to, stride in self.PAIRS:
+            to, one = to // thin, []
+            for part in (conv(before, before, 3, stride, before), conv(before, to)):
+                one += [part, nn.BatchNorm2d(part.out_channels), nn.ReLU()]
+            parts.append(nn.Sequential(*one))
+            before = to
+        self.model, self.fc = nn.Sequential(*parts), nn.Linear(before, classes)
+
+    def forward(self, x):
+        x = self.model[0](x)
+        maps, preacts = [x], []
+        for number, part in list(enumerate(self.model))[1:]:
+            preact = part[:-1](x)
+            x = F.relu(preact)
+            if number in self.SHOWN:
+                maps.append(x)
+                preacts.append(preact)
+        return self.fc(x.mean((2, 3))), maps, preacts
 
 
 class Inverted(nn.Module):

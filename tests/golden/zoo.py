@@ -79,24 +79,26 @@ class Block(nn.Module):
 
 
 class Residual(nn.Module):
-    """`kind`: how blocks look and what the shortcut and the classifier are called."""
+    """`kind`: how blocks look and what the shortcut and the classifier are called. `stem`: the first convolution's size
+    and stride; behind one of 7 × 7, a pool that the first stage begins with.
+    """
 
-    def __init__(self, widths, blocks, kind, classes):
+    def __init__(self, widths, blocks, kind, classes, stem=(3, 1)):
         super().__init__()
-        self.conv1, self.bn1 = conv(3, widths[0]), nn.BatchNorm2d(widths[0])
-        self.stages = len(blocks)
+        self.conv1, self.bn1 = conv(3, widths[0], *stem), nn.BatchNorm2d(widths[0])
+        self.stages, self.pool = len(blocks), stem[0] == 7
         for stage, (a, b, count) in enumerate(zip(widths, widths[1:], blocks), 1):
-            layers = [self.block(a if i == 0 else b, b, 2 if i == 0 and stage > 1 else 1, kind) for i in range(count)]
+            layers = [self.block(a if i == 0 else b, b, 2 if i == 0 and stage > 1 else 1, kind, self.pool) for i in range(count)]
             self.add_module(f"layer{stage}", nn.Sequential(*layers))
-        self.last = "fc" if kind == "cifar" else "linear"
+        self.last = "fc" if kind == "cifar" or self.pool else "linear"
         self.add_module(self.last, nn.Linear(widths[-1], classes))
 
     @staticmethod
-    def block(a, b, stride, kind):
+    def block(a, b, stride, kind, imagenet):
         shapes = [(a, b, 3, stride), (b, b, 3, 1)]
         if kind == "bottleneck":
             shapes = [(a, b // 4, 1, 1), (b // 4, b // 4, 3, stride), (b // 4, b, 1, 1)]
-        name, shortcut = ("downsample" if kind == "cifar" else "shortcut"), None
+        name, shortcut = ("downsample" if kind == "cifar" or imagenet else "shortcut"), None
         if stride != 1 or a != b:
             shortcut = Pad(b - a) if kind == "pad" else nn.Sequential(conv(a, b, 1, stride), nn.BatchNorm2d(b))
         return Block(shapes, shortcut, name)
@@ -104,6 +106,7 @@ class Residual(nn.Module):
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
         maps, preacts = [x], []
+        x = F.max_pool2d(x, 3, 2, 1) if self.pool else x
         for stage in range(1, self.stages + 1):
             for block in getattr(self, f"layer{stage}"):
                 preact = block(x)
@@ -190,9 +193,9 @@ def cifar(depth, widths, kind="cifar"):
     return lambda classes: Residual(widths, [(depth - 2) // 6] * 3, kind, classes)
 
 
-def deep(blocks, kind, width=64):
+def deep(blocks, kind, width=64, stem=(3, 1)):
     times = 4 if kind == "bottleneck" else 1
-    return lambda classes: Residual([width] + [width * m * times for m in (1, 2, 4, 8)], blocks, kind, classes)
+    return lambda classes: Residual([width] + [width * m * times for m in (1, 2, 4, 8)], blocks, kind, classes, stem)
 
 
 ZOO = {
@@ -222,6 +225,15 @@ ZOO = {
     "ShuffleV2": mobile.ShuffleV2,
 }
 
+# Of 1,000 classes, on images of 224 × 224.
+IMAGENET = {
+    "imagenet_resnet18": deep([2, 2, 2, 2], "basic", stem=(7, 2)),
+    "imagenet_resnet34": deep([3, 4, 6, 3], "basic", stem=(7, 2)),
+    "imagenet_resnet50": deep([3, 4, 6, 3], "bottleneck", stem=(7, 2)),
+    "imagenet_resnet101": deep([3, 4, 23, 3], "bottleneck", stem=(7, 2)),
+    "imagenet_mobilenetv1": mobile.MobileNetV1,
+}
+
 # Filled and run: with how many classes, on images of which size. Small ones, for tests that take seconds.
 RUN = {
     "resnet20": (ZOO["resnet20"], 10, 32),
@@ -232,6 +244,9 @@ RUN = {
     "vgg13 at 64": (ZOO["vgg13"], 5, 64),
     "ResNet18 of width 8": (deep([2, 2, 2, 2], "basic", 8), 7, 32),
     "ResNet50 of width 8": (deep([3, 4, 6, 3], "bottleneck", 8), 7, 16),
+    "imagenet_resnet18 of width 8": (deep([2, 2, 2, 2], "basic", 8, (7, 2)), 7, 64),
+    "imagenet_resnet50 of width 8": (deep([3, 4, 6, 3], "bottleneck", 8, (7, 2)), 7, 64),
+    "imagenet_mobilenetv1 of width 0.25": (lambda classes: mobile.MobileNetV1(classes, 4), 7, 64),
     "resnet20_a": (ZOO["resnet20_a"], 10, 32),
     "MobileNetV2": (ZOO["MobileNetV2"], 10, 32),
     "ShuffleV1": (ZOO["ShuffleV1"], 7, 32),
@@ -262,6 +277,17 @@ def layers(net):
             entries += [f"{name}.weight", f"{name}.bias"]
     assert sorted(entries) == sorted(net.state_dict()), "a kind of layer that the lines do not say"
     return lines
+
+
+def facts(net, size):
+    with torch.no_grad():
+        _, maps, _ = net(torch.zeros(1, 3, size, size))
+    return {
+        "parameters": sum(weight.numel() for weight in net.parameters()),
+        "entries": len(net.state_dict()),
+        "maps": [[map.shape[1], map.shape[2]] for map in maps],
+        "layers": layers(net),
+    }
 
 
 def numbers(tensor):
@@ -345,23 +371,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--teachers", type=Path, help="without it, what was recorded of them stays")
     teachers = parser.parse_args().teachers
-    zoo = {}
-    for name, build in ZOO.items():
-        net = build(100)
-        with torch.no_grad():
-            _, maps, _ = net(torch.zeros(1, 3, 32, 32))
-        zoo[name] = {
-            "parameters": sum(weight.numel() for weight in net.parameters()),
-            "entries": len(net.state_dict()),
-            "maps": [[map.shape[1], map.shape[2]] for map in maps],
-            "layers": layers(net),
-        }
     target = here.with_suffix(".json")
     known = json.loads(target.read_text())["teachers"] if target.exists() else {}
     found = {file: teacher(teachers / file, *facts) for file, facts in TEACHERS.items()} if teachers else {}
     out = {
         "torch": torch.__version__,
-        "zoo": zoo,
+        "zoo": {name: facts(build(100), 32) for name, build in ZOO.items()},
+        "imagenet": {name: facts(build(1000), 224) for name, build in IMAGENET.items()},
         "run": {name: run_both(*how) for name, how in RUN.items()},
         "teachers": {**known, **found},
     }

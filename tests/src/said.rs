@@ -84,7 +84,7 @@ pub fn data(classes: usize, size: [usize; 2]) -> DatasetInfo {
 /// Every family of networks as the catalogue has it, and bottlenecks besides.
 #[must_use]
 pub fn networks() -> Vec<ModelSpec> {
-    let bottlenecks = ModelSpec::Resnet(Resnet { depth: 50, width: 8 });
+    let bottlenecks = ModelSpec::Resnet(Resnet { depth: 50, width: 8, ..Resnet::default() });
     ModelSpec::examples().into_iter().chain([bottlenecks]).collect()
 }
 

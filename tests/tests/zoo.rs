@@ -4,7 +4,7 @@ use candle::{DType, Device, Tensor};
 use serde::Deserialize;
 use sokd_core::{Backbone, Build as _, BuildCx, DatasetInfo, Error, Forward, Key, Mode, Result};
 use sokd_losses::functional::{cross_entropy, soften};
-use sokd_models::{ModelSpec, resnet::Resnet};
+use sokd_models::{ModelSpec, Stem, mobilenet_v1::MobilenetV1, resnet::Resnet};
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Wave, data, golden, near, wave};
@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct Recorded {
+    /// Of 100 classes, on images of 32 × 32 pixels.
     zoo: BTreeMap<String, Network>,
+    /// Of 1,000 classes, on images of 224 × 224 pixels.
+    imagenet: BTreeMap<String, Network>,
     run: BTreeMap<String, Run>,
 }
 
@@ -21,7 +24,7 @@ struct Recorded {
 struct Network {
     parameters: usize,
     entries: usize,
-    /// Channels and side of the stem's and every stage's map, of images of 32 × 32 pixels.
+    /// Channels and side of the stem's and every stage's map.
     maps: Vec<[usize; 2]>,
     /// Name, kind and sizes.
     layers: Vec<String>,
@@ -103,11 +106,23 @@ const FIELD: &[(&str, usize, usize, &[[usize; 2]])] = &[
     ("ShuffleV2", 1_355_528, 338, &[[24, 32], [116, 16], [232, 8], [464, 4]]),
 ];
 
+/// The same of torchvision's and mdistiller's networks for ImageNet (1,000 classes, images of 224 × 224 pixels). Of
+/// `MobileNetV1` the field shows no stem; ours has one.
+#[rustfmt::skip]
+const IMAGENET: &[(&str, usize, usize, &[[usize; 2]])] = &[
+    ("imagenet_resnet18", 11_689_512, 122, &[[64, 112], [64, 56], [128, 28], [256, 14], [512, 7]]),
+    ("imagenet_resnet34", 21_797_672, 218, &[[64, 112], [64, 56], [128, 28], [256, 14], [512, 7]]),
+    ("imagenet_resnet50", 25_557_032, 320, &[[64, 112], [256, 56], [512, 28], [1024, 14], [2048, 7]]),
+    ("imagenet_resnet101", 44_549_160, 626, &[[64, 112], [256, 56], [512, 28], [1024, 14], [2048, 7]]),
+    ("imagenet_mobilenetv1", 4_231_976, 164, &[[32, 112], [128, 56], [256, 28], [512, 14], [1024, 7]]),
+];
+
 #[test]
 fn the_recorded_networks_are_the_fields() {
-    let recorded: Recorded = golden("zoo");
-    for (name, parameters, entries, maps) in FIELD {
-        let network = &recorded.zoo[*name];
+    let Recorded { zoo, imagenet, .. } = golden("zoo");
+    let all = FIELD.iter().map(|row| (row, &zoo)).chain(IMAGENET.iter().map(|row| (row, &imagenet)));
+    for ((name, parameters, entries, maps), recorded) in all {
+        let network = &recorded[*name];
         assert_eq!(
             (network.parameters, network.entries, &network.maps[..]),
             (*parameters, *entries, *maps),
@@ -134,9 +149,14 @@ fn entries(layer: &str) -> Vec<(String, Vec<usize>)> {
 
 #[test]
 fn every_network_has_the_weights_and_maps_that_pytorchs_has() -> Result<()> {
-    let recorded: Recorded = golden("zoo");
-    let data = data(100, [32, 32]);
-    for (name, network) in &recorded.zoo {
+    let Recorded { zoo, imagenet, .. } = golden("zoo");
+    have(&zoo, 100, 32)?;
+    have(&imagenet, 1000, 224)
+}
+
+fn have(networks: &BTreeMap<String, Network>, classes: usize, side: usize) -> Result<()> {
+    let data = data(classes, [side; 2]);
+    for (name, network) in networks {
         let spec = sokd_models::named(name).expect("a network of the zoo");
         let cost = sokd_models::cost(&spec, &data)?;
         assert_eq!(cost.parameters, network.parameters, "{name}");
@@ -148,7 +168,7 @@ fn every_network_has_the_weights_and_maps_that_pytorchs_has() -> Result<()> {
         assert_eq!(ours, expected, "{name}");
         let info = net.info();
         let stages = std::iter::once(&info.stem).chain(&info.stages);
-        let maps: Vec<_> = stages.map(|stage| [stage.channels, 32 / stage.stride]).collect();
+        let maps: Vec<_> = stages.map(|stage| [stage.channels, side / stage.stride]).collect();
         assert_eq!(maps, network.maps, "{name}");
         let classifier = expected.values().find(|shape| shape.len() == 2).expect("a linear layer");
         assert_eq!([info.classes, info.features], classifier[..], "{name}");
@@ -212,10 +232,17 @@ fn shows(
     Ok(())
 }
 
+fn thin(depth: usize, stem: Stem) -> ModelSpec {
+    ModelSpec::Resnet(Resnet { depth, width: 8, stem })
+}
+
 fn runs(name: &str, run: &Run, dtype: DType, tolerance: Tolerance) -> Result<()> {
     let spec = match name {
-        "ResNet18 of width 8" => ModelSpec::Resnet(Resnet { depth: 18, width: 8 }),
-        "ResNet50 of width 8" => ModelSpec::Resnet(Resnet { depth: 50, width: 8 }),
+        "ResNet18 of width 8" => thin(18, Stem::Cifar),
+        "ResNet50 of width 8" => thin(50, Stem::Cifar),
+        "imagenet_resnet18 of width 8" => thin(18, Stem::Imagenet),
+        "imagenet_resnet50 of width 8" => thin(50, Stem::Imagenet),
+        "imagenet_mobilenetv1 of width 0.25" => ModelSpec::MobilenetV1(MobilenetV1 { width: 0.25 }),
         name => sokd_models::named(name.split(' ').next().expect("a name")).expect("a network of the zoo"),
     };
     let (params, net) = build(&spec, &data(run.classes, [run.size; 2]), dtype)?;
@@ -267,6 +294,7 @@ fn so_do_the_kernels() -> Result<()> {
 #[test]
 fn channels_that_do_not_part_are_refused() {
     let tables = [
+        serde_json::json!({ "type": "mobilenet-v1", "width": 0.01 }),
         serde_json::json!({ "type": "mobilenet-v2", "width": 0.05 }),
         serde_json::json!({ "type": "mobilenet-v2", "expand": 0 }),
         serde_json::json!({ "type": "shufflenet-v1", "groups": 7 }),
@@ -302,6 +330,17 @@ fn costs_are_the_known_ones() -> Result<()> {
     for (name, counted) in [("MobileNetV2", 6_408_448), ("ShuffleV1", 38_605_056), ("ShuffleV2", 44_412_288)]
     {
         assert_eq!(macs(name)?, counted, "{name}");
+    }
+    let counted = [
+        ("imagenet_resnet18", 1_814_073_344),
+        ("imagenet_resnet34", 3_663_761_408),
+        ("imagenet_resnet50", 4_089_184_256),
+        ("imagenet_resnet101", 7_801_405_440),
+        ("imagenet_mobilenetv1", 568_740_352),
+    ];
+    for (name, counted) in counted {
+        let spec = sokd_models::named(name).expect("a network of the zoo");
+        assert_eq!(sokd_models::cost(&spec, &data(1000, [224, 224]))?.macs, counted, "{name}");
     }
     Ok(())
 }

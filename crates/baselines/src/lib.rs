@@ -17,6 +17,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
+    ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];
 
 /// The text of a preset, by the name that stands behind `sokd:`.

@@ -1,4 +1,4 @@
-use crate::{PixelNorm, Result};
+use crate::{Error, PixelNorm, Result};
 use candle::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,21 @@ pub trait Dataset: Send + Sync {
 
     /// The examples at `rows` of a split, unchanged.
     fn read(&self, split: Split, rows: &[u32]) -> Result<Batch>;
+
+    /// The examples at `rows`, of each the part that `part` chooses for its row and its picture's height and width, resized
+    /// to the set's size. Parts have whole pixels, at least one each way.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] from a set whose pictures cannot be cut.
+    fn cut(
+        &self,
+        split: Split,
+        rows: &[u32],
+        part: &(dyn Fn(u32, [usize; 2]) -> Area + Sync),
+    ) -> Result<Batch> {
+        let _ = (split, rows, part);
+        Err(Error::setting("resized-crop", format!("{} gives whole images only", self.info().name)))
+    }
 
     /// Where the thing to recognise is, by row, for the sets that know.
     fn areas(&self, split: Split) -> Option<&[Area]> {

@@ -1,16 +1,21 @@
+use crate::ResizedCrop;
 use candle::{CpuStorage, Device, Storage, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Batch, Error, Key, Result};
+use sokd_core::{Batch, Dataset, Error, Key, Result, Split};
 
-/// What happens to an image before it is learned from: a crop out of the image with a black margin, and a mirroring.
+/// What happens to an image before it is learned from: a part of it resized, a crop out of the image with a black margin,
+/// and a mirroring, in this order.
 ///
 /// # Source
 /// He et al., "Deep residual learning", 2015, section 4.2: a margin of 4 pixels on each side, a crop of the image's
 /// own size, mirrored or not. Margins are black in pixels, as torchvision pads before it normalises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Augment {
+    /// A random part of the whole picture, resized to the images' size; without it, the image as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<ResizedCrop>,
     /// The margin from which the crop is taken, in pixels on each side; 0 crops nothing.
     pub crop: usize,
     /// Whether half of the images are mirrored left to right.
@@ -19,19 +24,44 @@ pub struct Augment {
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { crop: 4, flip: true }
+        Self { resized_crop: None, crop: 4, flip: true }
     }
 }
 
 impl Augment {
     /// Images as they are.
     pub fn none() -> Self {
-        Self { crop: 0, flip: false }
+        Self { resized_crop: None, crop: 0, flip: false }
     }
 
-    /// The same batch with every image changed as `key`, the epoch and the image's row decide.
-    pub(crate) fn apply(self, batch: Batch, rows: &[u32], key: Key, epoch: u32) -> Result<Batch> {
-        if self == Self::none() {
+    /// # Errors
+    /// [`Error::Setting`] for a resized crop with bounds that are none.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.resized_crop.iter().try_for_each(ResizedCrop::check)
+    }
+
+    /// Rows of a split with every image changed as `key`, the epoch and the image's row decide.
+    pub(crate) fn read(
+        self,
+        dataset: &dyn Dataset,
+        split: Split,
+        rows: &[u32],
+        key: Key,
+        epoch: u32,
+    ) -> Result<Batch> {
+        let batch = match self.resized_crop {
+            None => dataset.read(split, rows)?,
+            Some(crop) => {
+                let part = |row, size| crop.draw(key.stream_at(RESIZED, epoch, row), size);
+                dataset.cut(split, rows, &part)?
+            }
+        };
+        self.apply(batch, rows, key, epoch)
+    }
+
+    /// The same batch with every image cropped and mirrored.
+    fn apply(self, batch: Batch, rows: &[u32], key: Key, epoch: u32) -> Result<Batch> {
+        if self.crop == 0 && !self.flip {
             return Ok(batch);
         }
         let (count, height, width, channels) = batch.images.dims4()?;
@@ -96,8 +126,9 @@ impl Shift {
     }
 }
 
-/// The purpose of a loader's draws for an image; those for an epoch's order have another.
+/// The purposes of a loader's draws for an image; those for an epoch's order have another.
 const AUGMENT: u32 = 1;
+const RESIZED: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +164,7 @@ mod tests {
         let rows: Vec<u32> = (0..count).collect();
         let numbers = Tensor::new(rows.as_slice(), &Device::Cpu).unwrap();
         let batch = Batch { images, labels: numbers.clone(), rows: numbers };
-        let augment = Augment { crop: 6, flip: true };
+        let augment = Augment { crop: 6, flip: true, ..Augment::none() };
         let cropped = augment.apply(batch, &rows, Key::new(1), 9).unwrap().images.flatten_all().unwrap();
         let cropped: Vec<f32> = cropped.to_vec1().unwrap();
         let (mut mirrored, mut seen) = (0, std::collections::BTreeSet::new());

@@ -47,23 +47,28 @@ pub(crate) fn fill<T: Sync>(
     items: &[T],
     pixels: impl Fn(&T) -> Result<Vec<u8>> + Sync,
 ) -> Result<()> {
-    let threads = cores();
     for some in items.chunks(AT_A_TIME) {
-        let decoded: Vec<Result<Vec<u8>>> = std::thread::scope(|scope| {
-            let decode = |share| {
-                let pixels = &pixels;
-                scope.spawn(move || <[T]>::iter(share).map(pixels).collect::<Result<Vec<_>>>())
-            };
-            let workers: Vec<_> = some.chunks(some.len().div_ceil(threads)).map(decode).collect();
-            let joined = |worker: ScopedJoinHandle<'_, Result<Vec<Vec<u8>>>>| {
-                let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                done.map(|pictures| pictures.concat())
-            };
-            workers.into_iter().map(joined).collect()
-        });
-        for share in decoded {
-            images.pixels.extend_from_slice(&share?);
-        }
+        images.pixels.extend_from_slice(&in_order(some, &pixels)?);
     }
     Ok(())
+}
+
+/// The pixels of each item in order, made on all cores; fails with the first item that does.
+pub(crate) fn in_order<T: Sync>(
+    items: &[T],
+    pixels: impl Fn(&T) -> Result<Vec<u8>> + Sync,
+) -> Result<Vec<u8>> {
+    let made: Result<Vec<Vec<u8>>> = std::thread::scope(|scope| {
+        let make = |share| {
+            let pixels = &pixels;
+            scope.spawn(move || <[T]>::iter(share).map(pixels).collect::<Result<Vec<_>>>())
+        };
+        let workers: Vec<_> = items.chunks(items.len().div_ceil(cores()).max(1)).map(make).collect();
+        let joined = |worker: ScopedJoinHandle<'_, Result<Vec<Vec<u8>>>>| {
+            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done.map(|pictures| pictures.concat())
+        };
+        workers.into_iter().map(joined).collect()
+    });
+    Ok(made?.concat())
 }

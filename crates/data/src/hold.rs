@@ -1,4 +1,4 @@
-use sokd_core::Key;
+use sokd_core::{Error, Key, Result};
 
 /// The rows of each class, each class in an order of its own that `key` draws.
 fn shuffled(labels: &[u32], classes: usize, key: Key) -> Vec<Vec<u32>> {
@@ -48,6 +48,28 @@ pub(crate) fn hold(
     aside.sort_unstable();
     kept.sort_unstable();
     (aside, kept)
+}
+
+/// The rows held out of training, and those left to learn from.
+///
+/// # Errors
+/// [`Error::Setting`] when nothing would be left to learn from.
+pub(crate) fn hold_out(
+    labels: &[u32],
+    classes: usize,
+    search: usize,
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<(Vec<u32>, Vec<u32>)> {
+    if search >= labels.len() {
+        let problem =
+            format!("{search} of {} training images leave none to learn from: hold out fewer", labels.len());
+        return Err(Error::setting("search", problem));
+    }
+    if limit == Some(0) {
+        return Err(Error::setting("limit", "0 images of each class leave none to learn from"));
+    }
+    Ok(hold(labels, classes, search, limit, Key::new(seed).fold("hold out")))
 }
 
 #[cfg(test)]

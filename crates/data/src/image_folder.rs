@@ -1,21 +1,29 @@
 use crate::content::Content;
 use crate::decode::{fill, picture, picture_of};
-use crate::hold::hold;
-use crate::{Images, Locations, Memory, Source};
+use crate::files::{Files, Labelled};
+use crate::hold::{hold, hold_out};
+use crate::resample::resample;
+use crate::{Fit, Images, Locations, Memory, Source};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Error, Key, Result};
+use sokd_core::{Dataset, DatasetInfo, Error, Key, PixelNorm, Result};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Folders of PNG or JPEG files, a folder a class.
 ///
 /// With `train/` in it, `train/<class>/` is learned from and `test/<class>/`, else `val/<class>/`, judged by; without,
-/// a part of each class is set aside to judge by. All images must be of one size.
+/// a part of each class is set aside to judge by. All images must be of one size, unless `fit` brings them to one; then they
+/// stay in their files and are decoded batch by batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ImageFolder {
     /// Its folder, as it is or below one that `SOKD_DATA_DIR` names.
     pub path: PathBuf,
+    /// How images of any size come to one size. What is learned from may be cut out of the whole image instead, by
+    /// `resized-crop` of `augment`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
     /// The share of the images that is set aside to judge by, where no folder holds them; each class in proportion.
     pub test_share: f64,
     /// Training images held out for policies and for choosing, each class in proportion.
@@ -30,32 +38,63 @@ pub struct ImageFolder {
 impl Default for ImageFolder {
     fn default() -> Self {
         // ours: a fifth to judge by.
-        Self { path: PathBuf::new(), test_share: 0.2, search: 0, limit: None, seed: 0 }
+        Self { path: PathBuf::new(), fit: None, test_share: 0.2, search: 0, limit: None, seed: 0 }
     }
 }
 
-const REMEDY: &str = "mend or remove the file";
+const REMEDY: &str = "mend or remove the file; images of any size want `fit`";
 const LAYOUT: &str =
     "name a folder with train/<class>/ and test/<class>/, or with <class>/, of PNG or JPEG files";
 
+/// The statistics of `ImageNet`, as torchvision's networks have them.
+const IMAGENET: PixelNorm = PixelNorm { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
 impl Source for ImageFolder {
     fn read(&self, locations: &Locations) -> Result<Memory> {
-        if self.path.as_os_str().is_empty() {
-            return Err(Error::setting("path", LAYOUT));
-        }
-        let root = locations.resolve(&self.path, "a folder of images", LAYOUT)?;
-        let (classes, train, test) = self.files(&root)?;
-        let (train, test) = read_both(&train, &test)?;
-        let name = self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy();
-        let pixels = train.statistics();
-        Memory::new(&name, classes, pixels, train, test)?.hold_out(self.search, self.limit, self.seed)
+        let (classes, train, test) = self.find(locations)?;
+        let (train, test) = self.read_both(&train, &test)?;
+        let pixels = if self.fit.is_some() { IMAGENET } else { train.statistics() };
+        Memory::new(&self.name(), classes, pixels, train, test)?.hold_out(self.search, self.limit, self.seed)
+    }
+
+    fn open(&self, locations: &Locations) -> Result<Arc<dyn Dataset>> {
+        let Some(fit) = self.fit else { return Ok(Arc::new(self.read(locations)?)) };
+        fit.check()?;
+        let (classes, all, test) = self.find(locations)?;
+        let labels: Vec<u32> = all.iter().map(|&(_, label)| label).collect();
+        let (aside, kept) = hold_out(&labels, classes.len(), self.search, self.limit, self.seed)?;
+        let (train, search) = (pick(&all, &kept), pick(&all, &aside));
+        let info = DatasetInfo {
+            name: self.name(),
+            classes,
+            size: fit.size(),
+            // ours: the field's numbers for photographs. Their own would take every one of them decoded.
+            pixels: IMAGENET,
+            train: train.len(),
+            search: search.len(),
+            test: test.len(),
+        };
+        Ok(Arc::new(Files { info, fit, splits: [train, search, test], remedy: REMEDY }))
     }
 }
 
-/// A file and its class.
-type Labelled = (PathBuf, u32);
+fn pick(all: &[Labelled], rows: &[u32]) -> Vec<Labelled> {
+    rows.iter().map(|&row| all[row as usize].clone()).collect()
+}
 
 impl ImageFolder {
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// What [`ImageFolder::files`] finds where the folder lies.
+    fn find(&self, locations: &Locations) -> Result<(Vec<String>, Vec<Labelled>, Vec<Labelled>)> {
+        if self.path.as_os_str().is_empty() {
+            return Err(Error::setting("path", LAYOUT));
+        }
+        self.files(&locations.resolve(&self.path, "a folder of images", LAYOUT)?)
+    }
+
     /// The classes, what to learn from and what to judge by.
     fn files(&self, root: &Path) -> Result<(Vec<String>, Vec<Labelled>, Vec<Labelled>)> {
         let below = |name: &str| Some(root.join(name)).filter(|folder| folder.is_dir());
@@ -82,8 +121,28 @@ impl ImageFolder {
             return Err(Error::setting("test-share", problem));
         }
         let (test, train) = hold(&labels, classes.len(), aside, None, Key::new(self.seed).fold("test share"));
-        let pick = |rows: Vec<u32>| rows.into_iter().map(|row| all[row as usize].clone()).collect();
-        Ok((classes, pick(train), pick(test)))
+        Ok((classes, pick(&all, &train), pick(&all, &test)))
+    }
+
+    fn read_both(&self, train: &[Labelled], test: &[Labelled]) -> Result<(Images, Images)> {
+        let Some((first, _)) = train.first() else { return Err(Error::setting("path", LAYOUT)) };
+        let size = match self.fit {
+            Some(fit) => fit.check().map(|()| fit.size())?,
+            None => picture(&Content::read(first, REMEDY)?)?.size,
+        };
+        let decode = |(path, _): &Labelled| {
+            let content = Content::read(path, REMEDY)?;
+            let Some(fit) = self.fit else { return picture_of(&content, size) };
+            let picture = picture(&content)?;
+            Ok(resample(&picture.pixels, picture.size, &fit.axes(picture.size)))
+        };
+        let read = |files: &[Labelled]| -> Result<Images> {
+            let mut images = Images::of_size(size);
+            images.labels = files.iter().map(|&(_, label)| label).collect();
+            fill(&mut images, files, decode)?;
+            Ok(images)
+        };
+        Ok((read(train)?, read(test)?))
     }
 }
 
@@ -143,16 +202,4 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
-}
-
-fn read_both(train: &[Labelled], test: &[Labelled]) -> Result<(Images, Images)> {
-    let Some((first, _)) = train.first() else { return Err(Error::setting("path", LAYOUT)) };
-    let size = picture(&Content::read(first, REMEDY)?)?.size;
-    let read = |files: &[Labelled]| -> Result<Images> {
-        let mut images = Images::of_size(size);
-        images.labels = files.iter().map(|&(_, label)| label).collect();
-        fill(&mut images, files, |(path, _)| picture_of(&Content::read(path, REMEDY)?, size))?;
-        Ok(images)
-    };
-    Ok((read(train)?, read(test)?))
 }

@@ -1,4 +1,5 @@
-use sokd_core::{Area, Error, PixelNorm, Result};
+use candle::{Device, Tensor};
+use sokd_core::{Area, Batch, Error, PixelNorm, Result};
 
 /// Labelled pictures of one size, held as bytes.
 ///
@@ -77,6 +78,22 @@ impl Images {
         };
         Err(Error::setting(what, problem))
     }
+}
+
+/// Images of one size, as bytes in a row, as networks take them.
+pub(crate) fn batch(
+    bytes: &[u8],
+    labels: Vec<u32>,
+    rows: &[u32],
+    [height, width]: [usize; 2],
+) -> Result<Batch> {
+    // Divided, not multiplied by 1/255: the last bit is then torchvision's.
+    let images: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    Ok(Batch {
+        images: Tensor::from_vec(images, (rows.len(), height, width, 3), &Device::Cpu)?,
+        labels: Tensor::from_vec(labels, rows.len(), &Device::Cpu)?,
+        rows: Tensor::new(rows, &Device::Cpu)?,
+    })
 }
 
 #[cfg(test)]

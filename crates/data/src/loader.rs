@@ -32,7 +32,7 @@ pub struct Loader {
 
 impl Loader {
     /// # Errors
-    /// [`Error::Setting`] for batches of no image, and for a split without any.
+    /// [`Error::Setting`] for batches of no image, for a split without any, and for an augmentation that is none.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         split: LearnSplit,
@@ -41,6 +41,7 @@ impl Loader {
         key: Key,
     ) -> Result<Self> {
         check(&*dataset, split.into(), batch)?;
+        augment.check()?;
         Ok(Self { dataset, split, batch, augment, key, threads: 1 })
     }
 
@@ -76,7 +77,7 @@ impl Batches for Loader {
         let order = self.order(epoch);
         let make = move |step: usize| {
             let rows = &order[step * batch..order.len().min((step + 1) * batch)];
-            augment.apply(dataset.read(split, rows)?, rows, key, epoch)
+            augment.read(&*dataset, split, rows, key, epoch)
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }

@@ -1,7 +1,9 @@
 use crate::Images;
-use crate::hold::hold;
-use candle::{Device, Tensor};
-use sokd_core::{Area, Batch, Dataset, DatasetInfo, Error, Key, PixelNorm, Result, Split};
+use crate::files::whole;
+use crate::hold::hold_out;
+use crate::images::batch;
+use crate::resample::resample;
+use sokd_core::{Area, Batch, Dataset, DatasetInfo, Error, PixelNorm, Result, Split};
 use std::sync::Arc;
 
 /// A data set held in memory as bytes.
@@ -104,16 +106,7 @@ impl Memory {
     /// [`Error::Setting`] when nothing would be left to learn from.
     pub fn hold_out(self, search: usize, limit: Option<usize>, seed: u64) -> Result<Self> {
         let all = &self.train.images;
-        if search >= all.len() {
-            let problem =
-                format!("{search} of {} training images leave none to learn from: hold out fewer", all.len());
-            return Err(Error::setting("search", problem));
-        }
-        if limit == Some(0) {
-            return Err(Error::setting("limit", "0 images of each class leave none to learn from"));
-        }
-        let key = Key::new(seed).fold("hold out");
-        let (aside, kept) = hold(&all.labels, self.info.classes.len(), search, limit, key);
+        let (aside, kept) = hold_out(&all.labels, self.info.classes.len(), search, limit, seed)?;
         let info = DatasetInfo { train: kept.len(), search: aside.len(), ..self.info };
         Ok(Self { info, search: Part::new(all, aside), train: Part::new(all, kept), ..self })
     }
@@ -124,6 +117,18 @@ impl Memory {
             Split::Search => &self.search,
             Split::Test => &self.test,
         }
+    }
+
+    /// Where the rows of a split lie among its images.
+    fn find(&self, split: Split, rows: &[u32]) -> Result<(&Images, Vec<usize>)> {
+        let part = self.part(split);
+        let find = |&row: &u32| {
+            part.rows.get(row as usize).map(|&index| index as usize).ok_or_else(|| {
+                let problem = format!("{} has {} rows of {split:?}", self.info.name, part.rows.len());
+                Error::setting(format!("row {row}"), problem)
+            })
+        };
+        Ok((&part.images, rows.iter().map(find).collect::<Result<_>>()?))
     }
 
     /// One image of a split as bytes, `(height, width, 3)`, for pictures in reports.
@@ -139,24 +144,23 @@ impl Dataset for Memory {
     }
 
     fn read(&self, split: Split, rows: &[u32]) -> Result<Batch> {
-        let part = self.part(split);
-        let [height, width] = self.info.size;
-        let mut images = Vec::with_capacity(rows.len() * part.images.stride());
-        let mut labels = Vec::with_capacity(rows.len());
-        for &row in rows {
-            let Some(&index) = part.rows.get(row as usize) else {
-                let problem = format!("{} has {} rows of {split:?}", self.info.name, part.rows.len());
-                return Err(Error::setting(format!("row {row}"), problem));
-            };
-            // Divided, not multiplied by 1/255: the last bit is then torchvision's.
-            images.extend(part.images.image(index as usize).iter().map(|&byte| f32::from(byte) / 255.0));
-            labels.push(part.images.labels[index as usize]);
-        }
-        Ok(Batch {
-            images: Tensor::from_vec(images, (rows.len(), height, width, 3), &Device::Cpu)?,
-            labels: Tensor::from_vec(labels, rows.len(), &Device::Cpu)?,
-            rows: Tensor::new(rows, &Device::Cpu)?,
-        })
+        let (images, found) = self.find(split, rows)?;
+        let pixels: Vec<&[u8]> = found.iter().map(|&index| images.image(index)).collect();
+        let labels = found.iter().map(|&index| images.labels[index]).collect();
+        batch(&pixels.concat(), labels, rows, self.info.size)
+    }
+
+    fn cut(
+        &self,
+        split: Split,
+        rows: &[u32],
+        part: &(dyn Fn(u32, [usize; 2]) -> Area + Sync),
+    ) -> Result<Batch> {
+        let (size, (images, found)) = (self.info.size, self.find(split, rows)?);
+        let cut = |(&row, &index)| resample(images.image(index), size, &whole(part(row, size), size));
+        let pixels: Vec<Vec<u8>> = rows.iter().zip(&found).map(cut).collect();
+        let labels = found.iter().map(|&index| images.labels[index]).collect();
+        batch(&pixels.concat(), labels, rows, size)
     }
 
     fn areas(&self, split: Split) -> Option<&[Area]> {

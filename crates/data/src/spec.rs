@@ -11,6 +11,11 @@ use std::sync::Arc;
 pub trait Source {
     /// Reads or draws them all.
     fn read(&self, locations: &Locations) -> Result<Memory>;
+
+    /// Makes them ready for batches: all in memory, unless the source can do better.
+    fn open(&self, locations: &Locations) -> Result<Arc<dyn Dataset>> {
+        Ok(Arc::new(self.read(locations)?))
+    }
 }
 
 sokd_core::catalog! {
@@ -36,7 +41,7 @@ impl DataSpec {
     /// Reads or draws it, ready for batches.
     pub fn open(&self, locations: &Locations) -> Result<Arc<dyn Dataset>> {
         let source: &dyn Source = self.as_ref();
-        Ok(Arc::new(source.read(locations)?))
+        source.open(locations)
     }
 
     /// A data set that has a name of its own, at its defaults.

@@ -1,7 +1,7 @@
 //! The thin residual networks of the CIFAR experiments, as the field's distillation papers run them: projections
 //! (option B) wherever the shape changes.
 
-use crate::residual::{self, Block, FAN_OUT, Plan, Shortcut, blocks, conv_norm};
+use crate::residual::{self, Block, FAN_OUT, Plan, Shortcut, Stem, blocks, conv_norm};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, Build, BuildCx, Result};
@@ -31,6 +31,7 @@ impl Build<dyn Backbone> for CifarResnet {
         const WHO: &str = "cifar-resnet";
         let classes = cx.data(WHO)?.classes.len();
         let plan = Plan {
+            stem: Stem::Cifar,
             widths: &self.widths,
             blocks: &[blocks(self.depth, 2, 2)?; 3],
             draw: FAN_OUT,

@@ -8,6 +8,7 @@ pub mod weights;
 
 pub use cost::{Cost, cost};
 pub use names::{named, names, pixels};
+pub use residual::Stem;
 
 use sokd_core::Backbone;
 
@@ -19,6 +20,7 @@ sokd_core::catalog! {
         wide_resnet::WideResnet,
         vgg::Vgg,
         resnet::Resnet,
+        mobilenet_v1::MobilenetV1,
         mobilenet_v2::MobilenetV2,
         shufflenet_v1::ShufflenetV1,
         shufflenet_v2::ShufflenetV2,

@@ -2,8 +2,10 @@
 
 use crate::ModelSpec;
 use crate::cifar_resnet::CifarResnet;
+use crate::mobilenet_v1::MobilenetV1;
 use crate::mobilenet_v2::MobilenetV2;
 use crate::option_a_resnet::OptionAResnet;
+use crate::residual::Stem;
 use crate::resnet::Resnet;
 use crate::shufflenet_v1::ShufflenetV1;
 use crate::shufflenet_v2::ShufflenetV2;
@@ -14,7 +16,7 @@ use sokd_core::PixelNorm;
 const THIN: [usize; 4] = [16, 16, 32, 64];
 const WIDE: [usize; 4] = [32, 64, 128, 256];
 
-const ZOO: [(&str, ModelSpec); 31] = [
+const ZOO: [(&str, ModelSpec); 37] = [
     ("resnet8", cifar(8, THIN)),
     ("resnet14", cifar(14, THIN)),
     ("resnet20", cifar(20, THIN)),
@@ -33,11 +35,11 @@ const ZOO: [(&str, ModelSpec); 31] = [
     ("vgg13", ModelSpec::Vgg(Vgg { depth: 13 })),
     ("vgg16", ModelSpec::Vgg(Vgg { depth: 16 })),
     ("vgg19", ModelSpec::Vgg(Vgg { depth: 19 })),
-    ("ResNet18", ModelSpec::Resnet(Resnet { depth: 18, width: 64 })),
-    ("ResNet34", ModelSpec::Resnet(Resnet { depth: 34, width: 64 })),
-    ("ResNet50", ModelSpec::Resnet(Resnet { depth: 50, width: 64 })),
-    ("ResNet101", ModelSpec::Resnet(Resnet { depth: 101, width: 64 })),
-    ("ResNet152", ModelSpec::Resnet(Resnet { depth: 152, width: 64 })),
+    ("ResNet18", resnet(18, Stem::Cifar)),
+    ("ResNet34", resnet(34, Stem::Cifar)),
+    ("ResNet50", resnet(50, Stem::Cifar)),
+    ("ResNet101", resnet(101, Stem::Cifar)),
+    ("ResNet152", resnet(152, Stem::Cifar)),
     ("resnet20_a", option_a(20)),
     ("resnet32_a", option_a(32)),
     ("resnet44_a", option_a(44)),
@@ -46,6 +48,14 @@ const ZOO: [(&str, ModelSpec); 31] = [
     ("MobileNetV2", ModelSpec::MobilenetV2(MobilenetV2 { width: 0.5, expand: 6 })),
     ("ShuffleV1", ModelSpec::ShufflenetV1(ShufflenetV1 { widths: [24, 240, 480, 960], groups: 3 })),
     ("ShuffleV2", ModelSpec::ShufflenetV2(ShufflenetV2 { widths: [24, 116, 232, 464, 1024] })),
+    // torchvision's `resnet18` differs in nothing but case from the CIFAR tables' `ResNet18`, which is another network:
+    // those for ImageNet say so in their names.
+    ("imagenet_resnet18", resnet(18, Stem::Imagenet)),
+    ("imagenet_resnet34", resnet(34, Stem::Imagenet)),
+    ("imagenet_resnet50", resnet(50, Stem::Imagenet)),
+    ("imagenet_resnet101", resnet(101, Stem::Imagenet)),
+    ("imagenet_resnet152", resnet(152, Stem::Imagenet)),
+    ("imagenet_mobilenetv1", ModelSpec::MobilenetV1(MobilenetV1 { width: 1.0 })),
 ];
 
 const fn cifar(depth: usize, widths: [usize; 4]) -> ModelSpec {
@@ -54,6 +64,10 @@ const fn cifar(depth: usize, widths: [usize; 4]) -> ModelSpec {
 
 const fn wide(depth: usize, widen: usize) -> ModelSpec {
     ModelSpec::WideResnet(WideResnet { depth, widen })
+}
+
+const fn resnet(depth: usize, stem: Stem) -> ModelSpec {
+    ModelSpec::Resnet(Resnet { depth, width: 64, stem })
 }
 
 const fn option_a(depth: usize) -> ModelSpec {
@@ -80,10 +94,13 @@ pub fn names() -> Vec<&'static str> {
 /// What the published weights of a network expect of their images, where that is not the data set's own.
 ///
 /// # Source
-/// `akamaster/pytorch_resnet_cifar10`, `trainer.py`: the statistics of `ImageNet`, although the images are CIFAR's.
+/// The statistics of `ImageNet`: torchvision and mdistiller for its networks, and for those with option A
+/// `akamaster/pytorch_resnet_cifar10`, `trainer.py`, although the images are CIFAR's.
 pub fn pixels(name: &str) -> Option<PixelNorm> {
     match named(name)? {
-        ModelSpec::OptionAResnet(_) => {
+        ModelSpec::OptionAResnet(_)
+        | ModelSpec::MobilenetV1(_)
+        | ModelSpec::Resnet(Resnet { stem: Stem::Imagenet, .. }) => {
             Some(PixelNorm { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] })
         }
         _ => None,

@@ -1,6 +1,6 @@
 //! The residual networks of the CIFAR-10 experiments as they were published: shortcuts without parameters.
 
-use crate::residual::{Block, Draw, Plan, Shortcut, blocks};
+use crate::residual::{Block, Draw, Plan, Shortcut, Stem, blocks};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, Build, BuildCx, Error, Result};
@@ -36,6 +36,7 @@ impl Build<dyn Backbone> for OptionAResnet {
         let (features, classes) = (self.widths[3], cx.data(WHO)?.classes.len());
         let bias = Some(init::kaiming_uniform(features));
         let plan = Plan {
+            stem: Stem::Cifar,
             widths: &self.widths,
             blocks: &[blocks(self.depth, 2, 2)?; 3],
             draw: FAN_IN,

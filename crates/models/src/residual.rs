@@ -2,6 +2,7 @@
 
 use candle::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
+use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
 use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize, relu};
@@ -88,8 +89,47 @@ impl Block {
     }
 }
 
+/// What images meet first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// A convolution of 3 × 3: for images of 32 × 32 pixels.
+    #[default]
+    Cifar,
+    /// A convolution of 7 × 7 with a stride of 2 and, behind it, a pool of 3 × 3 with a stride of 2: for images of
+    /// 224 × 224 pixels.
+    Imagenet,
+}
+
+impl Stem {
+    /// Size and stride of the convolution.
+    fn kernel(self) -> [usize; 2] {
+        match self {
+            Self::Cifar => [3, 1],
+            Self::Imagenet => [7, 2],
+        }
+    }
+
+    /// What the first stage reads. The field shows a stem's map as it is before the pool.
+    fn pool(self, map: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Cifar => Ok(map.clone()),
+            Self::Imagenet => max_pool2d(map, Pool { padding: [1; 2], ..Pool::square(3, 2) }),
+        }
+    }
+
+    /// Pixels of an image per pixel of the first stage's map, along one side.
+    fn stride(self) -> usize {
+        match self {
+            Self::Cifar => 1,
+            Self::Imagenet => 4,
+        }
+    }
+}
+
 /// What tells the families apart.
 pub(crate) struct Plan<'a, B> {
+    pub stem: Stem,
     /// Channels of the stem and of each stage.
     pub widths: &'a [usize],
     /// Blocks of each stage.
@@ -113,22 +153,25 @@ impl<B: Fn(usize, usize, usize, &VarBuilder<'_>) -> Result<Block>> Plan<'_, B> {
             };
             stages.push((0..blocks).map(block).collect::<Result<_>>()?);
         }
-        let shape = |(index, &channels): (usize, &usize)| StageInfo { channels, stride: 1 << index };
+        let shape =
+            |(index, &channels): (usize, &usize)| StageInfo { channels, stride: self.stem.stride() << index };
+        let [kernel, stride] = self.stem.kernel();
         let info = BackboneInfo {
-            stem: StageInfo { channels: widths[0], stride: 1 },
+            stem: StageInfo { channels: widths[0], stride },
             stages: widths[1..].iter().enumerate().map(shape).collect(),
             features: widths[widths.len() - 1],
             classes: data.classes.len(),
             pixels: data.pixels,
         };
-        let stem = conv_norm([3, widths[0], 3, 1], self.draw, vb.pp("conv1"), vb.pp("bn1"))?;
-        Ok(Box::new(Net { info, stem, stages, classifier: self.classifier }))
+        let first = conv_norm([3, widths[0], kernel, stride], self.draw, vb.pp("conv1"), vb.pp("bn1"))?;
+        Ok(Box::new(Net { info, stem: self.stem, first, stages, classifier: self.classifier }))
     }
 }
 
 struct Net {
     info: BackboneInfo,
-    stem: ConvNorm,
+    stem: Stem,
+    first: ConvNorm,
     stages: Vec<Vec<Block>>,
     classifier: Linear,
 }
@@ -140,12 +183,12 @@ impl Backbone for Net {
 
     fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let pixels = self.info.pixels;
-        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
+        self.first.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
         let (last, before) = self.stages[index].split_last().expect("every family's stages have blocks");
-        let mut x = input.clone();
+        let mut x = if index == 0 { self.stem.pool(input)? } else { input.clone() };
         for block in before {
             x = block.forward(&x, true, mode)?;
         }

@@ -61,7 +61,8 @@ fn a_flat_tree_sets_a_part_of_each_class_aside() {
     }
     let open = |seed, search| {
         let path = dir.path().to_owned();
-        open(&ImageFolder { path, search, test_share: 0.3, seed, limit: Some(8) }).unwrap()
+        open(&ImageFolder { path, search, test_share: 0.3, seed, limit: Some(8), ..ImageFolder::default() })
+            .unwrap()
     };
     let (data, again, other) = (open(1, 3), open(1, 3), open(2, 3));
     assert_eq!((data.info().train, data.info().search, data.info().test), (8 + 6, 3, 9));

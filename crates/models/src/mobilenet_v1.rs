@@ -1,0 +1,125 @@
+//! `MobileNetV1`, for the images of ImageNet.
+
+use crate::mobile::{DEFAULT, depthwise, pointwise};
+use crate::residual::{classifier, conv_norm};
+use candle::Tensor;
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
+use sokd_nn::{ConvNorm, Linear};
+use sokd_ops::{global_avg_pool, normalize, relu};
+
+/// A stem that halves the map and thirteen pairs of a depthwise convolution and one of single pixels, shown as four
+/// stages: the pairs 1 to 3, 4 and 5, 6 to 11, 12 and 13.
+///
+/// # Source
+/// Howard et al., 2017 (arXiv:1704.04861), table 1; the stages that are shown, PyTorch's initialisation and the names of
+/// weights from mdistiller (Zhao et al., 2022, arXiv:2203.08679).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct MobilenetV1 {
+    /// How many times the published channels every layer has, rounded down: the paper's α.
+    pub width: f64,
+}
+
+impl Default for MobilenetV1 {
+    fn default() -> Self {
+        Self { width: 1.0 }
+    }
+}
+
+const STEM: usize = 32;
+
+/// Channels and stride of each pair, stage by stage.
+const STAGES: [&[(usize, usize)]; 4] = [
+    &[(64, 1), (128, 2), (128, 1)],
+    &[(256, 2), (256, 1)],
+    &[(512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)],
+    &[(1024, 2), (1024, 1)],
+];
+
+/// `norm(conv(relu(norm(depthwise x))))`, and a ReLU where the caller wants it.
+struct Pair {
+    depthwise: ConvNorm,
+    pointwise: ConvNorm,
+}
+
+impl Pair {
+    fn new(from: usize, to: usize, stride: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            depthwise: depthwise(from, stride, DEFAULT, vb.pp(0), vb.pp(1))?,
+            pointwise: pointwise([from, to], 1, DEFAULT, vb.pp(3), vb.pp(4))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
+        self.pointwise.forward(&self.depthwise.forward(x, None, true, mode)?, None, relu, mode)
+    }
+}
+
+struct Net {
+    info: BackboneInfo,
+    stem: ConvNorm,
+    stages: Vec<Vec<Pair>>,
+    classifier: Linear,
+}
+
+impl Build<dyn Backbone> for MobilenetV1 {
+    fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn Backbone>> {
+        let (vb, data) = (cx.vars.pp("model"), cx.data("mobilenet-v1")?);
+        let scale = |channels: usize| (channels as f64 * self.width) as usize;
+        let stem = scale(STEM);
+        if stem == 0 {
+            let problem = format!("{} leaves the stem without channels", self.width);
+            return Err(Error::setting("width", problem));
+        }
+        let (mut from, mut stride, mut stages, mut shapes) = (stem, 2, Vec::new(), Vec::new());
+        let mut places = 1..;
+        for pairs in STAGES {
+            let mut stage = Vec::new();
+            for (&(channels, step), place) in pairs.iter().zip(places.by_ref()) {
+                let to = scale(channels);
+                stage.push(Pair::new(from, to, step, &vb.pp(place))?);
+                (from, stride) = (to, stride * step);
+            }
+            stages.push(stage);
+            shapes.push(StageInfo { channels: from, stride });
+        }
+        let first = vb.pp(0);
+        Ok(Box::new(Net {
+            info: BackboneInfo {
+                stem: StageInfo { channels: stem, stride: 2 },
+                stages: shapes,
+                features: from,
+                classes: data.classes.len(),
+                pixels: data.pixels,
+            },
+            stem: conv_norm([3, stem, 3, 2], DEFAULT, first.pp(0), first.pp(1))?,
+            stages,
+            classifier: classifier(from, data.classes.len(), cx.vars.pp("fc"))?,
+        }))
+    }
+}
+
+impl Backbone for Net {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let pixels = self.info.pixels;
+        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
+    }
+
+    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
+        let (last, before) = self.stages[index].split_last().expect("every stage has pairs");
+        let x = before.iter().try_fold(input.clone(), |x, pair| pair.forward(&x, true, mode))?;
+        let preact = last.forward(&x, false, mode)?;
+        Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
+    }
+
+    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
+        let pooled = global_avg_pool(map)?;
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+    }
+}
