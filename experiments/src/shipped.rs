@@ -45,6 +45,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-sokd-different-family",
     "cifar100-sokd-same-family",
     "cifar100-sokd-search-epochs",
+    "imagenet-sokd",
 );
 
 /// The recipe of that name.

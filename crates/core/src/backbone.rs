@@ -177,7 +177,9 @@ pub trait Backbone: Send + Sync {
             });
         }
         let mut kept = out.stages[..stage].to_vec();
-        kept.push(Stage { map: map.clone(), preact: None });
+        // What a stage said before its last non-linearity stands as long as its map does.
+        let preact = was.preact.clone().filter(|_| was.map.id() == map.id());
+        kept.push(Stage { map: map.clone(), preact });
         self.finish(out.stem.clone(), kept, map, mode)
     }
 
