@@ -77,7 +77,7 @@ fn idle(host: &str) -> String {
         _ => r#""stages": "all""#,
     };
     format!(
-        r#"[{{ "type": "dafa", "estimator": "none", {reach} }},
+        r#"[{{ "type": "dafa", {reach} }},
             {{ "type": "dam", "peaks": 0, "agreement": 0.0, "area": 0.0 }}]"#
     )
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// DAFA: a learned policy rewrites the teacher's maps before a loss reads them. The teacher's weights stay as they are.
 ///
 /// Its terms, none of which counts until a phase goes toward it: `aug`, the augmentation loss; `teacher-task`, the
-/// cross-entropy of the frozen rest of the teacher on the refined map, when a policy is steered; `entropy`, of the choice
-/// among sub-policies.
+/// cross-entropy of the frozen rest of the teacher on the refined map, where it is asked for and a policy is steered;
+/// `entropy`, of the choice among sub-policies.
 ///
 /// # Source
 /// SoKD (arXiv:2409.18785), by equations (E1) to (E9) of the book's page on DAFA, which says where each is from.
@@ -30,6 +30,8 @@ pub struct Dafa {
     pub operations: Vec<OperationSpec>,
     /// How the policy gets its gradient.
     pub estimator: Estimator,
+    /// Whether a pass that steers also tells `teacher-task`: it runs the rest of the teacher for it.
+    pub teacher_task: bool,
     /// Of the softened draw, the equations' τ.
     pub temperature: f64,
     /// Whether probabilities and levels that a step drove out of [0, 1] are brought back before the next.
@@ -82,6 +84,7 @@ impl Default for Dafa {
             through: Through::Maps,
             operations: OperationSpec::examples(),
             estimator: Estimator::Gumbel,
+            teacher_task: false,
             temperature: 0.5,
             project: true,
         }
@@ -125,7 +128,10 @@ impl Build<dyn Refiner> for Dafa {
         }
         let space = Arc::new(Space::new(self.operations.clone())?);
         Ok(Box::new(Augmenting {
-            policy: Policy::new(&cx.vars, &space, self.temperature)?,
+            policy: match self.estimator {
+                Estimator::None => Policy::at_random(&space, self.temperature, cx.vars.device())?,
+                Estimator::Gumbel | Estimator::Score => Policy::new(&cx.vars, &space, self.temperature)?,
+            },
             adapter: self.hint.build(cx, "dafa")?,
             names: space.names(),
             space,
@@ -163,10 +169,13 @@ impl Refiner for Augmenting {
         let distance = (self.adapter.teachers(&pair, "dafa")? - student)?.sqr()?;
         let mut terms = Terms::default().with("aug", 0.0, (each(distance)? * 0.5)?);
         if steered {
-            let labels = pair.labels.unsqueeze(1)?;
-            let logits = self.verdict(pair.teacher("dafa")?)?;
-            let own = log_softmax(&logits)?.gather(&labels, 1)?.squeeze(1)?;
-            terms = terms.with("teacher-task", 0.0, own.neg()?).with("entropy", 0.0, self.policy.entropy()?);
+            terms = terms.with("entropy", 0.0, self.policy.entropy()?);
+            if self.dafa.teacher_task {
+                let labels = pair.labels.unsqueeze(1)?;
+                let logits = self.verdict(pair.teacher("dafa")?)?;
+                let own = log_softmax(&logits)?.gather(&labels, 1)?.squeeze(1)?;
+                terms = terms.with("teacher-task", 0.0, own.neg()?);
+            }
             if self.dafa.estimator == Estimator::Score {
                 terms = terms.score(self.policy.log_probability(&draw)?);
             }

@@ -1,8 +1,13 @@
 use crate::Space;
-use candle::{DType, Tensor};
+use candle::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder, ops::sigmoid};
 use sokd_core::{Key, Result};
 use sokd_ops::{axpby_, log_softmax};
+
+/// Where α begins: nothing is preferred.
+const ALPHA: f64 = 1e-3;
+/// Where β and m begin.
+const MIDDLE: f64 = 0.5;
 
 /// Where a probability stands before its logit is taken: 0 and 1 have none.
 const OPEN: [f64; 2] = [1e-6, 1.0 - 1e-6];
@@ -64,11 +69,20 @@ impl Policy {
     pub fn new(vars: &VarBuilder<'_>, space: &Space, temperature: f64) -> Result<Self> {
         let (vars, pairs) = (vars.pp("policy.dafa"), space.pairs().len());
         Ok(Self {
-            alpha: vars.get_with_hints(pairs, "alpha", Init::Const(1e-3))?,
-            beta: vars.get_with_hints((pairs, 2), "beta", Init::Const(0.5))?,
-            magnitude: vars.get_with_hints((pairs, 2), "magnitude", Init::Const(0.5))?,
+            alpha: vars.get_with_hints(pairs, "alpha", Init::Const(ALPHA))?,
+            beta: vars.get_with_hints((pairs, 2), "beta", Init::Const(MIDDLE))?,
+            magnitude: vars.get_with_hints((pairs, 2), "magnitude", Init::Const(MIDDLE))?,
             temperature,
         })
+    }
+
+    /// The policy that a learned one begins as, and that stays so: no weight of it can move, and a phase that would move
+    /// it has nothing to do.
+    pub fn at_random(space: &Space, temperature: f64, device: &Device) -> Result<Self> {
+        let pairs = space.pairs().len();
+        let middle = || Tensor::full(MIDDLE as f32, (pairs, 2), device);
+        let alpha = Tensor::full(ALPHA as f32, pairs, device)?;
+        Ok(Self { alpha, beta: middle()?, magnitude: middle()?, temperature })
     }
 
     /// A sub-policy and its bits, by Gumbel's trick: the same for the same key and weights.

@@ -198,7 +198,8 @@ fn the_terms_say_what_was_done() -> Result<()> {
         };
         assert!(sum("drawn/")? <= 2.0);
         assert!(get("norm-ratio").is_some());
-        assert_eq!(get("teacher-task").is_some(), at.steers);
+        assert_eq!(get("entropy").is_some(), at.steers);
+        assert!(get("teacher-task").is_none(), "nobody asked for it");
         // Two operations are always in the pair; each bit starts at a half.
         let policy = mode == Mode::Probe;
         assert!((sum("probability/")? - if policy { 2.0 } else { 0.0 }).abs() < 1e-5);
@@ -212,7 +213,7 @@ fn the_terms_say_what_was_done() -> Result<()> {
 #[test]
 fn the_teachers_own_task_is_a_term() -> Result<()> {
     let set = Set::new("resnet14")?;
-    let dafa = set.dafa("{}")?;
+    let dafa = set.dafa(r#"{ "teacher-task": true }"#)?;
     let (pair, terms) = dafa.refine(set.pair(Mode::Probe)?, &steering(Step::first(Key::new(6))))?;
     let side = pair.teacher("the test")?;
     let logits = side.net.resume(&side.out, 1, side.out.stages[1].map.clone(), Mode::Eval)?.logits;
