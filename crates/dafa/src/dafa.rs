@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{BackboneInfo, Build, BuildCx, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms};
 use sokd_nn::{Adapter, Hint};
-use sokd_ops::log_softmax;
+use sokd_ops::{energy, log_softmax, squared_distance};
 use std::sync::Arc;
 
 /// DAFA: a learned policy rewrites the teacher's maps before a loss reads them. The teacher's weights stay as they are.
@@ -166,7 +166,8 @@ impl Refiner for Augmenting {
         let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
 
         let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair })?;
-        let distance = (self.adapter.teachers(&pair, "dafa")? - student)?.sqr()?;
+        let teachers = self.adapter.teachers(&pair, "dafa")?;
+        let distance = (squared_distance(&teachers, &student)? / teachers.dim(D::Minus1)? as f64)?;
         let mut terms = Terms::default().with("aug", 0.0, (each(distance)? * 0.5)?);
         if steered {
             terms = terms.with("entropy", 0.0, self.policy.entropy()?);
@@ -268,5 +269,5 @@ fn each(mut map: Tensor) -> Result<Tensor> {
 
 /// ‖F‖ over a batch, as its root mean square: `()`.
 fn norm(map: &Tensor) -> Result<Tensor> {
-    Ok(each(map.detach().sqr()?)?.mean_all()?.sqrt()?)
+    Ok(each(energy(&map.detach())?)?.mean_all()?.sqrt()?)
 }

@@ -1,10 +1,63 @@
-//! What the networks for small devices share: convolutions that mix channels or pixels, never both.
+//! What the networks for small devices share: convolutions that mix channels or pixels, never both, and a plan of a stem,
+//! stages of blocks and perhaps a last convolution.
 
 use crate::residual::Draw;
+use candle::Tensor;
 use candle_nn::VarBuilder;
-use sokd_core::Result;
-use sokd_nn::{BatchNorm, Conv2d, ConvNorm, init};
-use sokd_ops::Conv;
+use sokd_core::{Backbone, BackboneInfo, Head, Mode, Result, Stage};
+use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
+use sokd_ops::{Conv, global_avg_pool, normalize, relu};
+
+/// Blocks of one family, one behind the other.
+pub(crate) trait Chain: Sized + Send + Sync {
+    /// What the last of them gives, and what it gives before its ReLU where it has one.
+    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage>;
+}
+
+/// A stage of blocks that end in a ReLU if they are told to: all do, and the last shows what was before it.
+pub(crate) fn rectified<B>(
+    blocks: &[B],
+    input: &Tensor,
+    forward: impl Fn(&B, &Tensor, bool) -> Result<Tensor>,
+) -> Result<Stage> {
+    let (last, before) = blocks.split_last().expect("every stage has blocks");
+    let x = before.iter().try_fold(input.clone(), |x, block| forward(block, &x, true))?;
+    let preact = forward(last, &x, false)?;
+    Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
+}
+
+/// A network of such blocks.
+pub(crate) struct Net<B> {
+    pub(crate) info: BackboneInfo,
+    pub(crate) stem: ConvNorm,
+    pub(crate) stages: Vec<Vec<B>>,
+    /// A convolution between the last stage and the pool.
+    pub(crate) last: Option<ConvNorm>,
+    pub(crate) classifier: Linear,
+}
+
+impl<B: Chain> Backbone for Net<B> {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let pixels = self.info.pixels;
+        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
+    }
+
+    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
+        B::run(&self.stages[index], input, mode)
+    }
+
+    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
+        let pooled = match &self.last {
+            Some(last) => global_avg_pool(&last.forward(map, None, true, mode)?)?,
+            None => global_avg_pool(map)?,
+        };
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+    }
+}
 
 /// As PyTorch draws a `Conv2d` when nothing else is said.
 pub(crate) const DEFAULT: Draw = |kernel, from, _| init::kaiming_uniform(kernel * kernel * from);

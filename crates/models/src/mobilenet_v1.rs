@@ -1,13 +1,12 @@
 //! `MobileNetV1`, for the images of ImageNet.
 
-use crate::mobile::{DEFAULT, depthwise, pointwise};
+use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise, rectified};
 use crate::residual::{classifier, conv_norm};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
-use sokd_nn::{ConvNorm, Linear};
-use sokd_ops::{global_avg_pool, normalize, relu};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_nn::ConvNorm;
 
 /// A stem that halves the map and thirteen pairs of a depthwise convolution and one of single pixels, shown as four
 /// stages: the pairs 1 to 3, 4 and 5, 6 to 11, 12 and 13.
@@ -57,11 +56,10 @@ impl Pair {
     }
 }
 
-struct Net {
-    info: BackboneInfo,
-    stem: ConvNorm,
-    stages: Vec<Vec<Pair>>,
-    classifier: Linear,
+impl Chain for Pair {
+    fn run(pairs: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
+        rectified(pairs, input, |block, x, relu| block.forward(x, relu, mode))
+    }
 }
 
 impl Build<dyn Backbone> for MobilenetV1 {
@@ -96,30 +94,8 @@ impl Build<dyn Backbone> for MobilenetV1 {
             },
             stem: conv_norm([3, stem, 3, 2], DEFAULT, first.pp(0), first.pp(1))?,
             stages,
+            last: None,
             classifier: classifier(from, data.classes.len(), cx.vars.pp("fc"))?,
         }))
-    }
-}
-
-impl Backbone for Net {
-    fn info(&self) -> &BackboneInfo {
-        &self.info
-    }
-
-    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let pixels = self.info.pixels;
-        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
-    }
-
-    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let (last, before) = self.stages[index].split_last().expect("every stage has pairs");
-        let x = before.iter().try_fold(input.clone(), |x, pair| pair.forward(&x, true, mode))?;
-        let preact = last.forward(&x, false, mode)?;
-        Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
-    }
-
-    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(map)?;
-        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
     }
 }

@@ -1,13 +1,12 @@
 //! MobileNetV2 with a stem for small images.
 
-use crate::mobile::{depthwise, pointwise};
+use crate::mobile::{Chain, Net, depthwise, pointwise};
 use crate::residual::{self, FAN_OUT};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
 use sokd_nn::{ConvNorm, Linear, init};
-use sokd_ops::{global_avg_pool, normalize};
 
 /// A stem that halves the map and seven groups of inverted residual blocks, shown as four stages: the groups 1 and 2, 3,
 /// 4 and 5, 6 and 7. The last convolution belongs to the head.
@@ -66,12 +65,12 @@ impl Block {
     }
 }
 
-struct Net {
-    info: BackboneInfo,
-    stem: ConvNorm,
-    stages: Vec<Vec<Block>>,
-    last: ConvNorm,
-    classifier: Linear,
+impl Chain for Block {
+    /// Blocks end without a ReLU: the map is what it was before one.
+    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
+        let map = blocks.iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
+        Ok(Stage { map, preact: None })
+    }
 }
 
 impl Build<dyn Backbone> for MobilenetV2 {
@@ -112,30 +111,8 @@ impl Build<dyn Backbone> for MobilenetV2 {
             },
             stem: residual::conv_norm([3, stem, 3, 2], FAN_OUT, vb.pp("conv1.0"), vb.pp("conv1.1"))?,
             stages,
-            last: pointwise([from, FEATURES], 1, FAN_OUT, tail.pp(0), tail.pp(1))?,
+            last: Some(pointwise([from, FEATURES], 1, FAN_OUT, tail.pp(0), tail.pp(1))?),
             classifier: Linear::new(FEATURES, classes, init::normal(0.01), Some(init::ZERO), classifier)?,
         }))
-    }
-}
-
-impl Backbone for Net {
-    fn info(&self) -> &BackboneInfo {
-        &self.info
-    }
-
-    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let pixels = self.info.pixels;
-        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
-    }
-
-    /// Blocks end without a ReLU: the map is what it was before one.
-    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let map = self.stages[index].iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
-        Ok(Stage { map, preact: None })
-    }
-
-    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(&self.last.forward(map, None, true, mode)?)?;
-        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
     }
 }

@@ -1,13 +1,13 @@
 //! ShuffleNet with a stem for small images.
 
-use crate::mobile::{DEFAULT, depthwise, pointwise};
+use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise, rectified};
 use crate::residual;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
-use sokd_nn::{ConvNorm, Linear};
-use sokd_ops::{Pool, avg_pool2d, channel_concat, channel_shuffle, global_avg_pool, normalize, relu};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_nn::ConvNorm;
+use sokd_ops::{Pool, avg_pool2d, channel_concat, channel_shuffle, relu};
 
 /// A stem of single pixels and three stages of grouped convolutions, whose channels are dealt out between them.
 ///
@@ -75,11 +75,10 @@ impl Block {
     }
 }
 
-struct Net {
-    info: BackboneInfo,
-    stem: ConvNorm,
-    stages: Vec<Vec<Block>>,
-    linear: Linear,
+impl Chain for Block {
+    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
+        rectified(blocks, input, |block, x, relu| block.forward(x, relu, mode))
+    }
 }
 
 impl Build<dyn Backbone> for ShufflenetV1 {
@@ -108,30 +107,8 @@ impl Build<dyn Backbone> for ShufflenetV1 {
             },
             stem: pointwise([3, widths[0]], 1, DEFAULT, vb.pp("conv1"), vb.pp("bn1"))?,
             stages,
-            linear: residual::classifier(widths[3], classes, vb.pp("linear"))?,
+            last: None,
+            classifier: residual::classifier(widths[3], classes, vb.pp("linear"))?,
         }))
-    }
-}
-
-impl Backbone for Net {
-    fn info(&self) -> &BackboneInfo {
-        &self.info
-    }
-
-    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let pixels = self.info.pixels;
-        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
-    }
-
-    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let (last, before) = self.stages[index].split_last().expect("every stage has blocks");
-        let x = before.iter().try_fold(input.clone(), |x, block| block.forward(&x, true, mode))?;
-        let preact = last.forward(&x, false, mode)?;
-        Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
-    }
-
-    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(map)?;
-        Ok(Head { logits: self.linear.forward(&pooled)?, pooled })
     }
 }

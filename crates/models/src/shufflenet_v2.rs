@@ -1,13 +1,13 @@
 //! ShuffleNetV2 with a stem for small images.
 
-use crate::mobile::{DEFAULT, depthwise, pointwise};
+use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise};
 use crate::residual;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
-use sokd_nn::{ConvNorm, Linear};
-use sokd_ops::{channel_concat, channel_range, channel_shuffle, global_avg_pool, normalize, relu};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_nn::ConvNorm;
+use sokd_ops::{channel_concat, channel_range, channel_shuffle, relu};
 
 /// A stem of single pixels and three stages of blocks that work on one half of their channels and deal out both. The last
 /// convolution belongs to the head.
@@ -94,12 +94,15 @@ impl Block {
     }
 }
 
-struct Net {
-    info: BackboneInfo,
-    stem: ConvNorm,
-    stages: Vec<Vec<Block>>,
-    last: ConvNorm,
-    linear: Linear,
+impl Chain for Block {
+    /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
+    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
+        let (last, before) = blocks.split_last().expect("every stage has blocks");
+        let x = before.iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
+        let [kept, right] = last.halves(&x, false, mode)?;
+        let map = channel_shuffle(&channel_concat(&kept, &relu(&right)?)?, 2)?;
+        Ok(Stage { map, preact: Some(channel_concat(&kept, &right)?) })
+    }
 }
 
 impl Build<dyn Backbone> for ShufflenetV2 {
@@ -129,33 +132,8 @@ impl Build<dyn Backbone> for ShufflenetV2 {
             },
             stem: pointwise([3, widths[0]], 1, DEFAULT, vb.pp("conv1"), vb.pp("bn1"))?,
             stages,
-            last: pointwise([widths[3], widths[4]], 1, DEFAULT, vb.pp("conv2"), vb.pp("bn2"))?,
-            linear: residual::classifier(widths[4], classes, vb.pp("linear"))?,
+            last: Some(pointwise([widths[3], widths[4]], 1, DEFAULT, vb.pp("conv2"), vb.pp("bn2"))?),
+            classifier: residual::classifier(widths[4], classes, vb.pp("linear"))?,
         }))
-    }
-}
-
-impl Backbone for Net {
-    fn info(&self) -> &BackboneInfo {
-        &self.info
-    }
-
-    fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let pixels = self.info.pixels;
-        self.stem.forward(&normalize(images, pixels.mean, pixels.std)?, None, true, mode)
-    }
-
-    /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
-    fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let (last, before) = self.stages[index].split_last().expect("every stage has blocks");
-        let x = before.iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
-        let [kept, right] = last.halves(&x, false, mode)?;
-        let map = channel_shuffle(&channel_concat(&kept, &relu(&right)?)?, 2)?;
-        Ok(Stage { map, preact: Some(channel_concat(&kept, &right)?) })
-    }
-
-    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(&self.last.forward(map, None, true, mode)?)?;
-        Ok(Head { logits: self.linear.forward(&pooled)?, pooled })
     }
 }
