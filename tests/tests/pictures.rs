@@ -149,7 +149,7 @@ fn an_epoch_of_photographs_is_a_function() -> Result<()> {
 fn photographs() -> Option<tempfile::TempDir> {
     let archive = "small/imagenet-sample-24.tar.gz";
     let Ok(path) = Locations::from_env().resolve(archive.as_ref(), "photographs", "") else {
-        println!("skipped, because {archive} is in none of the folders for data");
+        eprintln!("skipped, because {archive} is in none of the folders for data");
         return None;
     };
     let dir = tempfile::tempdir().expect("a folder");
