@@ -1,4 +1,5 @@
-//! DAM against recordings, differences and laws, and what its training does to it.
+//! DAM against recordings, differences and laws, and what its training does to it. Long, because all four stand on one
+//! scene.
 
 use candle::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;

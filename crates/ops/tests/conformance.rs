@@ -1,6 +1,6 @@
 //! Every operation that the project uses, ours and candle's: gradients against finite differences in double precision,
 //! and our kernels against the composed forms. All axes differ, so that a swapped one cannot hide; and every input has
-//! a second user, so that a gradient written over another's cannot either.
+//! a second user, so that a gradient written over another's cannot either. Long, because it is a list of all operations.
 
 #[path = "../../../tests/src/wave.rs"]
 #[allow(dead_code, reason = "shared with the workspace's tests, each of which uses a part")]

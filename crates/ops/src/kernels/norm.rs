@@ -1,4 +1,6 @@
 //! Batch normalisation: sums per channel, and maps that are affine per channel.
+//!
+//! Long, because forward and backward share their sums, each with and without residual and ReLU.
 
 use super::backward::Incoming;
 use super::buffer::{Fresh, Scratch};

@@ -4,6 +4,8 @@
 //! good part of the sum is zeros (a third of it for a window of 3 × 3 on a map of 4 × 4). A tile of the *same* pixel
 //! of several images has neither trouble: each place of the map has exactly the taps that see something. For this
 //! the images are stored together, `[pixel][channel][image]`, so that a tile's inputs lie side by side.
+//!
+//! Long, because the three directions of one convolution share its layout and its lists of taps.
 
 use super::backward::Incoming;
 use super::buffer::{Fresh, Scratch, Shared};
