@@ -269,7 +269,11 @@ pub fn names() -> Vec<&'static str> {
 
 fn listed(setting: Setting) -> Result<IndexMap<String, Setting>> {
     match setting.value {
-        Value::Table(table) if !table.is_empty() => Ok(table),
+        Value::Table(table) if !table.is_empty() => match table.keys().find(|name| name.contains(',')) {
+            // `--rows` and `--columns` take names apart at commas.
+            Some(name) => Err(Misfit::new(format!("the name `{name}` has a comma")).at(setting.at).into()),
+            None => Ok(table),
+        },
         _ => Err(Misfit::new("expected a table with a name for each").at(setting.at).into()),
     }
 }
