@@ -153,9 +153,10 @@ impl DistillLoss for Refined {
 
     fn named(&self, pair: &Pair<'_>, at: &Step, names: &[&str]) -> Result<Terms> {
         let (pair, mut terms) = self.refiner.refine(pair.clone(), at)?;
-        let said = |name: &&str| terms.iter().any(|term| term.name == **name);
-        if !names.iter().all(said) {
-            terms.extend(self.loss.named(&pair, at, names)?);
+        let said = |name: &&str| terms.iter().any(|term| term.name == *name);
+        let names: Vec<_> = names.iter().copied().filter(|name| !said(name)).collect();
+        if !names.is_empty() {
+            terms.extend(self.loss.named(&pair, at, &names)?);
         }
         Ok(terms)
     }
