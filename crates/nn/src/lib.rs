@@ -26,6 +26,6 @@ pub use layer_norm::LayerNorm;
 pub use layout::{from_torch, to_torch};
 pub use linear::Linear;
 pub use norm::{BatchNorm, ConvNorm};
-pub use optim::{Adam, Adamw, OptimSpec, Optimizer, Rule, Sgd};
+pub use optim::{Adam, Adamw, Groups, OptimSpec, Optimizer, Rule, Sgd};
 pub use params::Params;
 pub use schedule::{LrSchedule, Moment};

@@ -1,11 +1,13 @@
 //! Optimisers: configurations that recipes name, and what they become once they know their weights.
 
 mod adam;
+mod groups;
 mod memory;
 mod sgd;
 
 pub use adam::{Adam, Adamw};
 use candle::{Tensor, Var, backprop::GradStore};
+pub use groups::Groups;
 pub use sgd::Sgd;
 use sokd_core::Result;
 use std::collections::BTreeMap;
