@@ -128,7 +128,7 @@ pub struct PhaseSpec {
     /// Some of these weights, by the first segments of their names, that move in another way: `"adapter.skd"`.
     #[serde(default, skip_serializing_if = "usual")]
     pub apart: BTreeMap<String, ApartSpec>,
-    /// The largest norm of the gradient, over all weights that move.
+    /// The largest norm of the gradient, over all weights that move; those apart have a norm of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     /// Acts on one step in so many.

@@ -28,6 +28,10 @@ impl Optimizer for Groups {
         &self.vars
     }
 
+    fn groups(&self) -> Vec<&[(String, Var)]> {
+        self.groups.iter().flat_map(|(_, group)| group.groups()).collect()
+    }
+
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let states = self.groups.iter().map(|(_, group)| group.state());
         Ok(states.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
@@ -90,7 +94,7 @@ mod tests {
         }
         assert_eq!(values(&apart)?, values(&together)?);
         assert!(apart[0].1.to_vec1::<f32>()? != apart[1].1.to_vec1::<f32>()?);
-        assert_eq!(groups.vars().len(), 2);
+        assert_eq!((groups.vars().len(), groups.groups().len()), (2, 2));
         Ok(())
     }
 

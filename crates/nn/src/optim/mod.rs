@@ -20,6 +20,11 @@ pub trait Optimizer: Send {
     /// The weights that move, by name.
     fn vars(&self) -> &[(String, Var)];
 
+    /// The same, group by group: each has a gradient norm of its own.
+    fn groups(&self) -> Vec<&[(String, Var)]> {
+        vec![self.vars()]
+    }
+
     /// All that is remembered, by PyTorch's name for it and the weight's (`momentum_buffer.student.fc.bias`), in
     /// PyTorch's layout.
     fn state(&self) -> Result<BTreeMap<String, Tensor>>;
