@@ -1,4 +1,5 @@
-use candle::{DType, Tensor};
+use crate::wave;
+use candle::{DType, Tensor, Var};
 use sokd_core::Result;
 
 /// The largest difference between two tensors.
@@ -36,4 +37,41 @@ pub fn near(what: &str, got: &Tensor, recorded: &[f64], relative: f64) -> Result
         );
     }
     Ok(())
+}
+
+/// Asserts, in double precision, that the gradient of a value in each leaf is its slope along a direction, and says how
+/// many of them it depends on.
+///
+/// `step`: how far to either side the value is asked; `close`: the relative difference that is allowed, and the least
+/// slope that it is relative to.
+///
+/// # Panics
+/// When a gradient says something else.
+pub fn slopes(
+    what: &str,
+    leaves: impl IntoIterator<Item = Var>,
+    (step, close): (f64, [f64; 2]),
+    value: impl Fn() -> Result<Tensor>,
+) -> Result<usize> {
+    let grads = value()?.backward()?;
+    let mut read = 0;
+    for (index, var) in leaves.into_iter().enumerate() {
+        let Some(grad) = grads.get(&var) else { continue };
+        read += 1;
+        let way = wave(&format!("direction {index}"), var.dims(), 1.0)?.to_dtype(DType::F64)?;
+        let slope: f64 = (grad * &way)?.sum_all()?.to_scalar()?;
+        let start = var.as_detached_tensor().force_contiguous()?;
+        let moved = |step: f64| -> Result<f64> {
+            var.set(&(&start + (&way * step)?)?)?;
+            Ok(value()?.to_scalar()?)
+        };
+        let difference = (moved(step)? - moved(-step)?) / (2.0 * step);
+        var.set(&start)?;
+        let [relative, least] = close;
+        assert!(
+            (slope - difference).abs() <= relative * difference.abs().max(least),
+            "{what}, leaf {index}: the gradient says {slope}, differences say {difference}"
+        );
+    }
+    Ok(read)
 }

@@ -4,7 +4,7 @@ mod close;
 mod said;
 mod wave;
 
-pub use close::{gap, near, same};
+pub use close::{gap, near, same, slopes};
 pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};
 

@@ -7,7 +7,7 @@ use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 use sokd_nn::Params;
 use sokd_ops::{Backend, with_backend};
-use sokd_tests::{Said, data, first, gap, networks, pair, same, wave};
+use sokd_tests::{Said, data, first, gap, networks, pair, same, slopes, wave};
 use std::collections::BTreeMap;
 
 const BATCH: usize = 3;
@@ -71,32 +71,9 @@ fn losses_have_the_gradients_of_their_values() -> Result<()> {
         };
         // A lesson, for losses that remember; from then on looks, which change nothing that is compared.
         of(Mode::Train)?;
-        let total = || of(Mode::Probe);
-        let grads = total()?.backward()?;
-        let all = student
-            .iter()
-            .chain(&teacher)
-            .cloned()
-            .chain(params.group("adapter").into_iter().map(|(_, var)| var));
-        let mut read = 0;
-        for (index, var) in all.enumerate() {
-            let Some(grad) = grads.get(&var) else { continue };
-            read += 1;
-            let way = wave(&format!("direction {index}"), var.dims(), 1.0)?.to_dtype(DType::F64)?;
-            let slope: f64 = (grad * &way)?.sum_all()?.to_scalar()?;
-            let start = var.as_detached_tensor().force_contiguous()?;
-            let value = |step: f64| -> Result<f64> {
-                var.set(&(&start + (&way * step)?)?)?;
-                Ok(total()?.to_scalar()?)
-            };
-            let difference = (value(1e-5)? - value(-1e-5)?) / 2e-5;
-            var.set(&start)?;
-            assert!(
-                (slope - difference).abs() <= 1e-6 * difference.abs().max(1e-3),
-                "{}, leaf {index}: the gradient says {slope}, differences say {difference}",
-                spec.name()
-            );
-        }
+        let adapters = params.group("adapter").into_iter().map(|(_, var)| var);
+        let leaves = student.iter().chain(&teacher).cloned().chain(adapters);
+        let read = slopes(&spec.name(), leaves, (1e-5, [1e-6, 1e-3]), || of(Mode::Probe))?;
         assert!(read > 0, "{} has no gradient", spec.name());
     }
     Ok(())

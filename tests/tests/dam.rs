@@ -15,7 +15,7 @@ use sokd_losses::functional::{cross_entropy, soften};
 use sokd_nn::optim::{Rule as _, Sgd};
 use sokd_nn::{Params, clip_grad_norm, to_torch};
 use sokd_ops::{Backend, with_backend};
-use sokd_tests::{Said, Wave, data, first, gap, golden, near, pair, same, wave};
+use sokd_tests::{Said, Wave, data, first, gap, golden, near, pair, same, slopes, wave};
 use sokd_train::{Schedule, Weighted};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -180,24 +180,9 @@ fn gradients_are_the_slopes_of_the_values() -> Result<()> {
                 Ok(detector.refine(pair, &first())?.1.total()?.expect("DAM has terms"))
             })
         };
-        let grads = total()?.backward()?;
         let weights = params.group("adapter").into_iter().map(|(_, var)| var);
-        let mut read = 0;
-        for (index, var) in student.iter().chain(&teacher).cloned().chain(weights).enumerate() {
-            let Some(grad) = grads.get(&var) else { continue };
-            read += 1;
-            let way = wave(&format!("direction {index}"), var.dims(), 1.0)?.to_dtype(DType::F64)?;
-            let slope: f64 = (grad * &way)?.sum_all()?.to_scalar()?;
-            let start = var.as_detached_tensor().force_contiguous()?;
-            let value = |step: f64| -> Result<f64> {
-                var.set(&(&start + (&way * step)?)?)?;
-                Ok(total()?.to_scalar()?)
-            };
-            let difference = (value(1e-6)? - value(-1e-6)?) / 2e-6;
-            var.set(&start)?;
-            let allowed = 1e-5 * difference.abs().max(1e-2);
-            assert!((slope - difference).abs() <= allowed, "{settings}, leaf {index}: {slope}, {difference}");
-        }
+        let leaves = student.iter().chain(&teacher).cloned().chain(weights);
+        let read = slopes(settings, leaves, (1e-6, [1e-5, 1e-2]), total)?;
         // Both maps, three layers of the adapter with their norms, six convolutions with their biases.
         assert!(read >= 2 + 9 + 12, "{settings}: {read}");
     }

@@ -2,14 +2,25 @@
 //! with something drawn, each host sees it.
 
 use candle::{Device, Tensor};
-use sokd_core::{Backbone, Build as _, BuildCx, DistillLoss, Key, Pair, Result, Terms};
+use sokd_core::{Backbone, Batch, Build as _, BuildCx, DistillLoss, Key, Mode, Pair, Result, Step, Terms};
 use sokd_experiments::Refine;
 use sokd_losses::LossSpec;
 use sokd_nn::Params;
 use sokd_tests::{data, first, pair, same, wave};
+use sokd_train::{Distiller, Schedule, Shown, TermOf};
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
 const LABELS: [u32; 4] = [0, 3, 1, 3];
+
+/// A thin student and a teacher of twice its width, the same at every call.
+fn networks(params: &Params) -> Result<(Box<dyn Backbone>, Box<dyn Backbone>)> {
+    let net = |name: &str, vars| {
+        let spec = sokd_models::named(name).expect("it is in the zoo");
+        spec.build(&BuildCx::alone(vars, &data(5, [32, 32])))
+    };
+    let teacher = net("resnet8x4", Params::new(Key::new(4)).frozen(&Device::Cpu))?;
+    Ok((net("resnet8", params.builder(&Device::Cpu).pp("student"))?, teacher))
+}
 
 struct Scene {
     params: Params,
@@ -19,15 +30,9 @@ struct Scene {
 }
 
 impl Scene {
-    /// A thin student before a teacher of twice its width, the same at every call.
     fn new() -> Result<Self> {
-        let (params, data) = (Params::new(Key::new(3)), data(5, [32, 32]));
-        let net = |name: &str, vars| {
-            let spec = sokd_models::named(name).expect("it is in the zoo");
-            spec.build(&BuildCx::alone(vars, &data))
-        };
-        let teacher = net("resnet8x4", Params::new(Key::new(4)).frozen(&Device::Cpu))?;
-        let student = net("resnet8", params.builder(&Device::Cpu).pp("student"))?;
+        let params = Params::new(Key::new(3));
+        let (student, teacher) = networks(&params)?;
         let images = (wave("images", &[LABELS.len(), 32, 32, 3], 0.5)? + 0.5)?;
         Ok(Self { params, student, teacher, images })
     }
@@ -122,6 +127,77 @@ fn every_host_sees_what_is_drawn() -> Result<()> {
         let behind = counted(&loss.terms(&refined.pair()?, &first())?)?;
         assert_eq!(plain.len(), behind.len(), "{host}");
         assert_ne!(plain, behind, "{host} reads something that the policy does not rewrite");
+    }
+    Ok(())
+}
+
+const BOTH: &str = r#"[{ "type": "dafa" }, { "type": "dam" }]"#;
+
+/// Who has been said by a plug-in need not be asked of those behind it; what is said is the same.
+#[test]
+fn whoever_is_not_needed_is_not_asked() -> Result<()> {
+    let scene = Scene::new()?;
+    let (loss, mut pair) = (scene.host("fitnet", BOTH)?, scene.pair()?);
+    // Running statistics, about which batch norm centres its sums, stay as they are.
+    pair.student.mode = Mode::Probe;
+    let value = |terms: &Terms, name: &str| -> Result<Option<Vec<f32>>> {
+        let term = terms.iter().find(|term| term.name == name);
+        term.map(|term| Ok(term.value.flatten_all()?.to_vec1()?)).transpose()
+    };
+    let all = loss.terms(&pair, &first())?;
+    for (wanted, said) in
+        [(vec!["aug"], 1), (vec!["aug", "agreement"], 2), (vec!["fitnet"], 3), (vec!["aug", "nobody"], 3)]
+    {
+        let some = loss.named(&pair, &first(), &wanted)?;
+        for (at, name) in ["aug", "agreement", "fitnet"].into_iter().enumerate() {
+            let found = value(&some, name)?;
+            assert_eq!(found.is_some(), at < said, "{wanted:?}: {name}");
+            assert!(found.is_none() || found == value(&all, name)?, "{wanted:?}: {name}");
+        }
+    }
+    Ok(())
+}
+
+/// A pass that holds the student still says the same, and pulls at the policy's cuts the same, to the bit.
+#[test]
+fn a_still_student_changes_nothing_for_the_policy() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.execute(1.0)?;
+    for host in HOSTS {
+        let (student, teacher) = networks(&scene.params)?;
+        let distiller = Distiller {
+            student,
+            teacher: Some(teacher),
+            terms: vec![TermOf {
+                name: "distill".into(),
+                weight: Schedule::default(),
+                loss: scene.host(host, BOTH)?,
+            }],
+        };
+        let shown = Shown::new(Batch {
+            images: scene.images.clone(),
+            labels: Tensor::new(&LABELS, &Device::Cpu)?,
+            rows: Tensor::arange(0, LABELS.len() as u32, &Device::Cpu)?,
+        });
+        let pass = |learns| -> Result<_> {
+            let at = Step { steers: true, learns, ..first() };
+            let terms = distiller.terms(&shown, Mode::Probe, &None, &at)?;
+            let grads = terms.total()?.expect("terms").backward()?;
+            Ok((terms, grads))
+        };
+        let ((moving, moved), (still, stood)) = (pass(true)?, pass(false)?);
+        assert_eq!(counted(&moving)?, counted(&still)?, "{host}");
+        assert!(!moving.cuts().is_empty(), "{host}");
+        for (moving, still) in moving.cuts().iter().zip(still.cuts()) {
+            let (moved, stood) = (moved.get(&moving.leaf), stood.get(&still.leaf));
+            match moved.zip(stood) {
+                Some((moved, stood)) => assert!(same(moved, stood)?, "{host}"),
+                None => assert!(moved.is_none() && stood.is_none(), "{host}"),
+            }
+        }
+        let students = scene.params.group("student");
+        assert!(students.iter().any(|(_, var)| moved.get(var).is_some()), "{host}");
+        assert!(students.iter().all(|(_, var)| stood.get(var).is_none()), "{host}");
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("skd", include_str!("../presets/skd.toml")),
+    ("skd-robust", include_str!("../presets/skd-robust.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];

@@ -16,12 +16,15 @@ pub struct Step {
     /// Whether a gradient for the policies of plug-ins is wanted: it can cost more than the pass itself, so a pass
     /// that moves other weights goes without.
     pub steers: bool,
+    /// Whether a gradient for the weights that are not a policy's is wanted. A pass that only asks how a policy would
+    /// change the terms holds the student still, and saves the way back through it.
+    pub learns: bool,
 }
 
 impl Step {
     /// The first step of a run.
     pub fn first(key: Key) -> Self {
-        Self { epoch: 0, index: 0, key, steers: false }
+        Self { epoch: 0, index: 0, key, steers: false, learns: true }
     }
 }
 
@@ -117,6 +120,13 @@ impl<'a> Pair<'a> {
 pub trait DistillLoss: Send + Sync {
     /// Named parts, one value per example; weights and means are the caller's.
     fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms>;
+
+    /// Those of its terms that are named, and perhaps others: a plug-in that has said all of them does not ask who
+    /// stands behind it.
+    fn named(&self, pair: &Pair<'_>, at: &Step, names: &[&str]) -> Result<Terms> {
+        let _ = names;
+        self.terms(pair, at)
+    }
 }
 
 /// A plug-in: rewrites what a loss is about to compare, and may ask a price of its own.
@@ -138,6 +148,16 @@ impl DistillLoss for Refined {
         // Tensors are reference counted: cloning a pair copies counters, not maps.
         let (pair, mut terms) = self.refiner.refine(pair.clone(), at)?;
         terms.extend(self.loss.terms(&pair, at)?);
+        Ok(terms)
+    }
+
+    fn named(&self, pair: &Pair<'_>, at: &Step, names: &[&str]) -> Result<Terms> {
+        let (pair, mut terms) = self.refiner.refine(pair.clone(), at)?;
+        let said = |name: &&str| terms.iter().any(|term| term.name == *name);
+        let names: Vec<_> = names.iter().copied().filter(|name| !said(name)).collect();
+        if !names.is_empty() {
+            terms.extend(self.loss.named(&pair, at, &names)?);
+        }
         Ok(terms)
     }
 }

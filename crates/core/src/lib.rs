@@ -15,7 +15,7 @@ pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use key::{Key, Stream};
-pub use terms::{Term, Terms};
+pub use terms::{Cut, Term, Terms};
 
 #[doc(hidden)]
 pub mod __private {

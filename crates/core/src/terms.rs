@@ -1,5 +1,5 @@
 use crate::Result;
-use candle::Tensor;
+use candle::{Tensor, Var, backprop::GradStore};
 use std::collections::BTreeMap;
 
 /// One named part of an objective.
@@ -13,11 +13,42 @@ pub struct Term {
     pub value: Tensor,
 }
 
+/// A place where a pass's graph is cut in two: what comes later hangs on `leaf`, and the gradient found there may go on
+/// through `source`, once for several passes where `source` is linear in it and dear.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// The value, on the graph that made it.
+    pub source: Tensor,
+    /// The same value, where a new graph begins.
+    pub leaf: Var,
+}
+
+impl Cut {
+    /// Cuts behind a value.
+    pub fn behind(source: Tensor) -> Result<Self> {
+        Ok(Self { leaf: Var::from_tensor(&source.detach())?, source })
+    }
+
+    /// What becomes behind some cuts of the gradients found at their leaves.
+    pub fn across(cuts: &[Self], found: &[Option<Tensor>]) -> Result<GradStore> {
+        let mut total: Option<Tensor> = None;
+        for (cut, gradient) in cuts.iter().zip(found) {
+            if let Some(gradient) = gradient {
+                // A sum whose gradient at the source is the one that was found.
+                let part = (&cut.source * gradient)?.sum_all()?;
+                total = Some(total.map_or(Ok(part.clone()), |sum| sum + part)?);
+            }
+        }
+        total.map_or(Ok(GradStore::default()), |total| Ok(total.backward()?))
+    }
+}
+
 /// The terms of an objective, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     terms: Vec<Term>,
     scores: Vec<Tensor>,
+    cuts: Vec<Cut>,
 }
 
 impl Terms {
@@ -49,6 +80,18 @@ impl Terms {
     /// The log-probabilities of all draws.
     pub fn scores(&self) -> &[Tensor] {
         &self.scores
+    }
+
+    /// A place where the graph of these terms was cut: who descends them must carry the gradient across.
+    #[must_use]
+    pub fn cut(mut self, cut: Cut) -> Self {
+        self.cuts.push(cut);
+        self
+    }
+
+    /// All cuts, in the same order in every pass over the same draws.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.cuts
     }
 
     /// Weights by name in place of their own: a name is a term's or the first segments of several. What is not named
@@ -92,6 +135,7 @@ impl Terms {
     pub fn extend(&mut self, other: Self) {
         self.terms.extend(other.terms);
         self.scores.extend(other.scores);
+        self.cuts.extend(other.cuts);
     }
 
     /// The scalar to differentiate: `Σ weight · mean over the batch`; `None` where no term counts.

@@ -4,7 +4,9 @@ use crate::{Draw, Policy, Relaxed, Space};
 use candle::{D, Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{BackboneInfo, Build, BuildCx, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms};
+use sokd_core::{
+    BackboneInfo, Build, BuildCx, Cut, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms,
+};
 use sokd_nn::{Adapter, Hint};
 use sokd_ops::{energy, log_softmax, squared_distance};
 use std::sync::Arc;
@@ -162,13 +164,14 @@ impl Refiner for Augmenting {
 
         let plain = pair.teacher("dafa")?.clone();
         let first = plain.out.stage(self.stages[0])?.map.clone();
-        let teacher = self.rewrite(plain, &draw, relaxed.as_ref())?;
+        let (teacher, cuts) = self.rewrite(plain, &draw, relaxed.as_ref())?;
         let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
 
-        let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair })?;
+        let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair }, at)?;
         let teachers = self.adapter.teachers(&pair, "dafa")?;
         let distance = (squared_distance(&teachers, &student)? / teachers.dim(D::Minus1)? as f64)?;
-        let mut terms = Terms::default().with("aug", 0.0, (each(distance)? * 0.5)?);
+        let terms = cuts.into_iter().fold(Terms::default(), Terms::cut);
+        let mut terms = terms.with("aug", 0.0, (each(distance)? * 0.5)?);
         if steered {
             terms = terms.with("entropy", 0.0, self.policy.entropy()?);
             if self.dafa.teacher_task {
@@ -198,24 +201,31 @@ impl Augmenting {
         })
     }
 
-    /// The teacher as a loss will see it.
+    /// The teacher as a loss will see it, and where its graph is cut: the way from a map back to the policy asks all
+    /// sub-policies, so an update goes it once, with the gradients of all its passes.
     fn rewrite<'a>(
         &self,
         mut side: Side<'a>,
         draw: &Arc<Draw>,
         relaxed: Option<&Relaxed>,
-    ) -> Result<Side<'a>> {
+    ) -> Result<(Side<'a>, Vec<Cut>)> {
+        let mut cuts = Vec::new();
         if draw.bits[draw.pair] == [false, false] && relaxed.is_none() {
-            return Ok(side);
+            return Ok((side, cuts));
         }
-        let refined = |map: &Tensor| match relaxed {
-            Some(relaxed) => Chosen::of(map, &self.space, draw, relaxed),
+        let mut refined = |map: &Tensor| match relaxed {
+            Some(relaxed) => {
+                let cut = Cut::behind(Chosen::of(map, &self.space, draw, relaxed)?)?;
+                let map = cut.leaf.as_tensor().clone();
+                cuts.push(cut);
+                Ok(map)
+            }
             None => drawn(&self.space, draw, map),
         };
         for &stage in &self.stages {
             let Stage { map, preact } = side.out.stage(stage)?;
             // A network that has no map before its last ReLU at hand makes one out of the refined map.
-            let (map, preact) = (refined(map)?, preact.as_ref().map(refined).transpose()?);
+            let (map, preact) = (refined(map)?, preact.as_ref().map(&mut refined).transpose()?);
             if self.dafa.through == Through::Network {
                 side = side.rewrite(stage, map.clone())?;
             } else if stage + 1 == side.out.stages.len() {
@@ -223,7 +233,7 @@ impl Augmenting {
             }
             side.out.stages[stage] = Stage { map, preact };
         }
-        Ok(side)
+        Ok((side, cuts))
     }
 
     /// What the frozen rest of the teacher says of the refined map, `(batch, classes)`.

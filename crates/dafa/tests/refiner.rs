@@ -1,8 +1,9 @@
 //! What a loss behind DAFA sees.
 
-use candle::{Device, Tensor};
+use candle::{Device, Tensor, backprop::GradStore};
 use sokd_core::{
-    Backbone, Build, BuildCx, DistillLoss, Key, Mode, Pair, Refined, Refiner, Result, Side, Stage, Step,
+    Backbone, Build, BuildCx, Cut, DistillLoss, Key, Mode, Pair, Refined, Refiner, Result, Side, Stage, Step,
+    Terms,
 };
 use sokd_dafa::{Dafa, Policy, Space};
 use sokd_losses::LossSpec;
@@ -68,6 +69,13 @@ fn settled(settings: &str) -> Dafa {
 
 fn steps() -> impl Iterator<Item = Step> {
     (0..30).map(|seed| Step::first(Key::new(seed)))
+}
+
+/// The policy's gradient of a value, across the cuts in its way.
+fn policys(value: &Tensor, terms: &Terms) -> Result<GradStore> {
+    let grads = value.backward()?;
+    let found: Vec<_> = terms.cuts().iter().map(|cut| grads.get(&cut.leaf).cloned()).collect();
+    Cut::across(terms.cuts(), &found)
 }
 
 fn steering(at: Step) -> Step {
@@ -168,7 +176,7 @@ fn only_what_steers_is_on_the_policys_graph() -> Result<()> {
             assert_eq!(terms.scores().len(), usize::from(estimator == "score"));
             assert_eq!(map.track_op(), !learns.is_empty(), "{estimator}");
             let aug = terms.iter().find(|term| term.name == "aug").expect("the augmentation loss");
-            let grads = aug.value.mean_all()?.backward()?;
+            let grads = policys(&aug.value.mean_all()?, &terms)?;
             let reached: Vec<_> =
                 set.params.group("policy").into_iter().filter(|(_, var)| grads.get(var).is_some()).collect();
             let names: Vec<_> = reached.iter().filter_map(|(name, _)| name.rsplit('.').next()).collect();
@@ -226,7 +234,7 @@ fn the_teachers_own_task_is_a_term() -> Result<()> {
     let found =
         terms.iter().find(|term| term.name == "teacher-task").expect("a steered pass").value.mean_all()?;
     assert!(gap(&found.to_dtype(candle::DType::F64)?, &expected.to_dtype(candle::DType::F64)?)? < 1e-5);
-    let grads = found.backward()?;
+    let grads = policys(&found, &terms)?;
     let alpha = &set.params.group("policy")[0].1;
     assert!(grads.get(alpha).expect("a gradient").sqr()?.sum_all()?.to_scalar::<f32>()? > 0.0);
     Ok(())
@@ -243,7 +251,7 @@ fn a_host_of_the_same_hint_shares_the_adapter() -> Result<()> {
         let terms = refined.terms(&set.pair(Mode::Probe)?, &steering(at))?;
         let get = |name: &str| terms.iter().find(|term| term.name == name).expect("a term").value.clone();
         assert!(gap(&get("fitnet"), &(get("aug") * 2.0)?)? < 1e-6);
-        let grads = terms.total()?.expect("the host's term").backward()?;
+        let grads = policys(&terms.total()?.expect("the host's term"), &terms)?;
         assert!(set.params.group("policy").iter().all(|(_, var)| grads.get(var).is_some()));
     }
     Ok(())

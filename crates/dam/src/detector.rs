@@ -137,12 +137,13 @@ impl Refiner for Detector {
         if !dam.asks() {
             return Ok((pair, Terms::default()));
         }
-        let (map, pair) = self.adapter.share(pair)?;
+        let (map, pair) = self.adapter.share(pair, at)?;
         let other = self.adapter.teachers(&pair, "dam")?;
         // The teacher is at rest, but the detector learns on either side.
         let mode = pair.student.mode;
         let compared = dam.agreement != 0.0 || dam.anchored() != 0.0;
         let student = self.heads.forward(&map, mode)?;
+        let student = if at.learns { student } else { student.detach() };
         let alone = !compared && matches!(dam.boxes_from, Whose::Student | Whose::Random);
         let teacher = if alone { student.clone() } else { self.heads.forward(&other, mode)? };
 

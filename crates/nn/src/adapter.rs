@@ -4,7 +4,7 @@ use crate::{BatchNorm, Conv2d, ConvNorm, init};
 use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{BuildCx, DatasetInfo, Error, Feature, Mode, Pair, Result};
+use sokd_core::{BuildCx, DatasetInfo, Error, Feature, Mode, Pair, Result, Step};
 use sokd_ops::Conv;
 
 /// A stage at which the student's map is brought to the shape of the teacher's.
@@ -95,8 +95,11 @@ impl Adapter {
     ///
     /// # Shapes
     /// `(batch, height, width, channels)`, as the teacher's map.
-    pub fn share<'a>(&self, mut pair: Pair<'a>) -> Result<(Tensor, Pair<'a>)> {
-        let map = self.adapted(&pair)?;
+    pub fn share<'a>(&self, mut pair: Pair<'a>, at: &Step) -> Result<(Tensor, Pair<'a>)> {
+        let mut map = self.adapted(&pair)?;
+        if !at.learns {
+            map = map.detach();
+        }
         pair.adapted.insert(self.name.clone(), map.clone());
         Ok((map, pair))
     }

@@ -33,7 +33,10 @@ impl Distiller {
     /// Shows a batch to both networks and asks every term that counts.
     pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
         let batch = &shown.batch;
-        let student = Side::new(self.student.as_ref(), mode, &batch.images)?;
+        let mut student = Side::new(self.student.as_ref(), mode, &batch.images)?;
+        if !at.learns {
+            student.out = student.out.detach();
+        }
         let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
         let pair = Pair {
             images: batch.images.clone(),
@@ -51,7 +54,11 @@ impl Distiller {
             };
             if weight != 0.0 {
                 let at = Step { key: at.key.fold(name), ..*at };
-                all.extend(loss.terms(&pair, &at)?.under(name, weight));
+                let terms = match toward.as_ref().and_then(|toward| parts(name, toward)) {
+                    Some(parts) => loss.named(&pair, &at, &parts)?,
+                    None => loss.terms(&pair, &at)?,
+                };
+                all.extend(terms.under(name, weight));
             }
         }
         Ok(match toward {
@@ -59,6 +66,13 @@ impl Distiller {
             Some(toward) => all.toward(toward),
         })
     }
+}
+
+/// The parts of a term that count; `None` where all of it does.
+fn parts<'a>(term: &str, toward: &'a BTreeMap<String, f64>) -> Option<Vec<&'a str>> {
+    let counts = |(key, weight): (&'a String, &f64)| (*weight != 0.0).then_some(key);
+    let keys = toward.iter().filter_map(counts).filter(|key| speaks(term, key));
+    keys.map(|key| key.strip_prefix(term)?.strip_prefix('/')).collect()
 }
 
 /// Whether `key` names the term or a part of what it says.

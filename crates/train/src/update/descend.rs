@@ -1,3 +1,4 @@
+use super::slopes::Slopes;
 use super::{Course, Update};
 use crate::{Distiller, Hand, Phase};
 use candle::backprop::GradStore;
@@ -26,10 +27,15 @@ impl Update for Descend {
         at: &Step,
     ) -> Result<(Terms, GradStore)> {
         let terms = distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, at)?;
-        let grads = match terms.total()? {
+        let mut grads = match terms.total()? {
             Some(total) => total.backward()?,
             None => GradStore::default(),
         };
+        if !terms.cuts().is_empty() {
+            let (found, vars) = (grads, phase.optimizer.vars());
+            grads = GradStore::default();
+            Slopes::of(&terms, &found, vars).add_to(&mut grads, vars)?;
+        }
         Ok((terms, grads))
     }
 }

@@ -1,6 +1,7 @@
 //! How a phase turns its objective into a direction for its weights.
 
 mod descend;
+mod slopes;
 mod unroll;
 
 use crate::{Distiller, Hand, Phase};

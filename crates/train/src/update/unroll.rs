@@ -1,11 +1,12 @@
 //! Bilevel search with an imagined step (DARTS).
 
+use super::slopes::{Slopes, add_all};
 use super::{Course, Update};
 use crate::{Distiller, Hand, Phase};
 use candle::{Tensor, Var, backprop::GradStore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Error, Result, Step, Terms};
+use sokd_core::{Error, LearnSplit, Result, Step, Terms};
 use sokd_nn::Params;
 
 /// Down the gradient of what the phase wants *after* the step that the student would take next.
@@ -84,10 +85,25 @@ struct Unrolled {
     inner: Vec<Var>,
 }
 
-/// What one pass of the inner objective says, a little off the student's weights.
+/// What one pass says, a little off the student's weights.
 struct Beside {
+    terms: Terms,
     loss: f64,
     grads: GradStore,
+}
+
+impl Beside {
+    fn of(terms: Terms) -> Result<Self> {
+        let (loss, grads) = match terms.total()? {
+            Some(total) => (f64::from(total.to_scalar::<f32>()?), total.backward()?),
+            None => (0.0, GradStore::default()),
+        };
+        Ok(Self { terms, loss, grads })
+    }
+
+    fn slopes(&self, vars: &[(String, Var)]) -> Slopes {
+        Slopes::of(&self.terms, &self.grads, vars)
+    }
 }
 
 impl Update for Unrolled {
@@ -117,60 +133,55 @@ impl Unrolled {
         here: &[Tensor],
     ) -> Result<(Terms, GradStore)> {
         let Unroll { lookahead, weight_decay, through, .. } = self.spec;
-        let inner = |steers: bool| -> Result<Beside> {
-            let terms = distiller.terms(&hand.train, phase.mode, &None, &Step { steers, ..*at })?;
-            beside(&terms)
+        let inner = |of: &Step| -> Result<Beside> {
+            Beside::of(distiller.terms(&hand.train, phase.mode, &None, of)?)
         };
 
-        let step = inner(false)?.grads;
+        let step = inner(&Step { steers: false, ..*at })?.grads;
         for (var, weights) in self.inner.iter().zip(here) {
             if let Some(grad) = step.get(var) {
                 var.set(&(weights - ((grad + (weights * weight_decay)?)? * lookahead)?)?)?;
             }
         }
-        let ahead = Step { steers: through != Through::Implicit, ..*at };
-        let terms = distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, &ahead)?;
-        let Beside { loss, grads: outer } = beside(&terms)?;
+        let direct = through != Through::Implicit;
+        let ahead = Step { steers: direct, ..*at };
+        let outer = Beside::of(distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, &ahead)?)?;
 
-        let mut reward = if through == Through::Implicit { 0.0 } else { loss };
-        let mut scores = terms.scores().to_vec();
+        let mut reward = if direct { outer.loss } else { 0.0 };
         let mut sides = None;
         if through != Through::Direct && lookahead > 0.0 {
-            let norm = self.norm(&outer)?;
+            let norm = self.norm(&outer.grads)?;
             if norm > 0.0 {
                 let radius = self.spec.radius / norm;
-                self.lean(here, &outer, radius)?;
-                let up = distiller.terms(&hand.train, phase.mode, &None, &Step { steers: true, ..*at })?;
-                scores = up.scores().to_vec();
-                let up = beside(&up)?;
-                self.lean(here, &outer, -radius)?;
-                let down = inner(true)?;
+                let still = Step { steers: true, learns: false, ..*at };
+                self.lean(here, &outer.grads, radius)?;
+                let up = inner(&still)?;
+                self.lean(here, &outer.grads, -radius)?;
+                let down = inner(&still)?;
                 let scale = -lookahead / (2.0 * radius);
                 reward += scale * (up.loss - down.loss);
-                sides = Some((up.grads, down.grads, scale));
+                sides = Some((up, down, scale));
             }
         }
 
-        let rewarded =
-            scores.iter().map(|score| (score * reward)?.backward()).collect::<Result<Vec<_>, _>>()?;
-        let mut grads = GradStore::default();
-        for (_, var) in phase.optimizer.vars() {
-            let mut parts = Vec::new();
-            if through != Through::Implicit {
-                parts.extend(outer.get(var).cloned());
-            }
-            if let Some((up, down, scale)) = &sides
-                && let (Some(up), Some(down)) = (up.get(var), down.get(var))
-            {
-                parts.push(((up - down)? * *scale)?);
-            }
-            parts.extend(rewarded.iter().filter_map(|grads| grads.get(var).cloned()));
-            let sum = parts.into_iter().map(Ok).reduce(|sum, part| &sum? + &part?).transpose()?;
-            if let Some(sum) = sum {
-                grads.insert(var, sum);
+        let vars = phase.optimizer.vars();
+        let mut ways = Vec::new();
+        if direct {
+            ways.push(outer.slopes(vars));
+        }
+        if let Some((up, down, scale)) = &sides {
+            let implicit = up.slopes(vars).above(&down.slopes(vars), *scale)?;
+            match ways.pop() {
+                Some(direct) if phase.split == LearnSplit::Train => ways.push(direct.plus(&implicit)?),
+                direct => ways.extend(direct.into_iter().chain([implicit])),
             }
         }
-        Ok((terms, grads))
+        let mut grads = GradStore::default();
+        ways.into_iter().try_for_each(|way| way.add_to(&mut grads, vars))?;
+        for score in sides.as_ref().map_or(&outer, |(up, ..)| up).terms.scores() {
+            add_all(&mut grads, &(score * reward)?.backward()?, vars)?;
+        }
+        Ok((outer.terms, grads))
     }
 
     /// The norm of the inner weights' gradient.
@@ -197,11 +208,4 @@ impl Unrolled {
     fn stand(&self, here: &[Tensor]) -> Result<()> {
         self.inner.iter().zip(here).try_for_each(|(var, weights)| Ok(var.set(weights)?))
     }
-}
-
-fn beside(terms: &Terms) -> Result<Beside> {
-    Ok(match terms.total()? {
-        Some(total) => Beside { loss: f64::from(total.to_scalar::<f32>()?), grads: total.backward()? },
-        None => Beside { loss: 0.0, grads: GradStore::default() },
-    })
 }
