@@ -52,7 +52,8 @@ pub struct Skd {
     pub detach: bool,
     /// Epochs in which the teacher's logits stay as they are. 0: ours.
     pub warmup_epochs: usize,
-    /// What `anchor` counts for, KL(softened ‖ simplified) at the student's temperature. 0: ours.
+    /// What `anchor` counts for, KL(softened ‖ simplified) at the student's temperature. 0: ours, after the abstract,
+    /// which trains by the distillation loss alone; then student and simplifier may meet far from the teacher.
     pub anchor: f64,
     /// What `task` counts for, the cross-entropy of the simplified prediction. 0: ours.
     pub task: f64,
