@@ -3,16 +3,16 @@
 use crate::cli::Session;
 use crate::network::{Frozen, Weights, fill, find};
 use crate::pixels::expected;
-use crate::recipe::PhaseSpec;
+use crate::recipe::{ApartSpec, PhaseSpec};
 use crate::summary::{Network, Taught};
 use crate::{Error, Model, Recipe, Result, TermSpec};
-use candle::Device;
+use candle::{Device, Var};
 use candle_nn::VarBuilder;
 use sokd_core::{
     Backbone, Batches, Build, BuildCx, Dataset, DatasetInfo, Key, LearnSplit, Mode, Split, Step,
 };
 use sokd_data::{Loader, Sequential};
-use sokd_nn::Params;
+use sokd_nn::{Groups, Optimizer, Params};
 use sokd_train::{Distiller, Phase, Shown, TermOf};
 use std::sync::Arc;
 
@@ -188,9 +188,30 @@ fn phase(name: &str, spec: &PhaseSpec, epochs: usize, params: &Params) -> Result
         epochs: from..to,
         update: spec.update.as_ref().start(params)?,
         clip: spec.clip,
-        optimizer: spec.optim.build(moves)?,
+        optimizer: optimizer(name, spec, moves)?,
         lr: spec.lr.clone(),
     }))
+}
+
+/// One optimiser for all that a phase moves, or one for each part that goes its own way.
+fn optimizer(phase: &str, spec: &PhaseSpec, mut moves: Vec<(String, Var)>) -> Result<Box<dyn Optimizer>> {
+    let mut groups = Vec::new();
+    // Backwards, longer names come before those that they begin with.
+    for (place, ApartSpec { lr, optim }) in spec.apart.iter().rev() {
+        let below = |name: &str| name.strip_prefix(place.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let (own, rest): (Vec<_>, Vec<_>) = moves.into_iter().partition(|(name, _)| below(name));
+        moves = rest;
+        if own.is_empty() {
+            tracing::info!(target: "sokd", "phase {phase} moves nothing that is called {place}");
+        } else {
+            groups.push((*lr, optim.as_ref().unwrap_or(&spec.optim).build(own)?));
+        }
+    }
+    if groups.is_empty() {
+        return Ok(spec.optim.build(moves)?);
+    }
+    groups.insert(0, (1.0, spec.optim.build(moves)?));
+    Ok(Box::new(Groups::new(groups)))
 }
 
 fn network(model: &Model, data: &DatasetInfo) -> Result<Network> {

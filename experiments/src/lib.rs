@@ -36,7 +36,9 @@ pub use exit::Exit;
 pub use misfit::{Misfit, typed};
 pub use model::Model;
 pub use pixels::Pixels;
-pub use recipe::{EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, StudentSpec, TeacherSpec, TermSpec};
+pub use recipe::{
+    ApartSpec, EmaSpec, EvaluateSpec, Expectation, PhaseSpec, Recipe, StudentSpec, TeacherSpec, TermSpec,
+};
 pub use refine::{Refine, RefinerSpec};
 pub use resolve::{Layers, Resolved};
 pub use run::{Options, run};

@@ -125,7 +125,10 @@ pub struct PhaseSpec {
     pub optim: OptimSpec,
     /// Its learning rate.
     pub lr: LrSchedule,
-    /// The largest norm of the gradient, over all weights that move.
+    /// Some of these weights, by the first segments of their names, that move in another way: `"adapter.skd"`.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub apart: BTreeMap<String, ApartSpec>,
+    /// The largest norm of the gradient, over all weights that move; those apart have a norm of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     /// Acts on one step in so many.
@@ -144,6 +147,23 @@ pub struct PhaseSpec {
     /// Which images it sees.
     #[serde(default)]
     pub split: LearnSplit,
+}
+
+/// How some of a phase's weights move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApartSpec {
+    /// What the phase's learning rate is multiplied by.
+    pub lr: f64,
+    /// The optimiser, in place of the phase's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optim: Option<OptimSpec>,
+}
+
+impl Default for ApartSpec {
+    fn default() -> Self {
+        Self { lr: 1.0, optim: None }
+    }
 }
 
 fn one() -> u64 {

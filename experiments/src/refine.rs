@@ -14,6 +14,7 @@ sokd_core::catalog! {
     pub enum RefinerSpec: dyn Refiner {
         Dafa(sokd_dafa::Dafa),
         Dam(sokd_dam::Dam),
+        Skd(sokd_baselines::Skd),
     }
 }
 

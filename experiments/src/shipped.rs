@@ -40,6 +40,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar10-first",
     "cifar10-teachers",
     "cifar100-pairs",
+    "cifar100-skd",
     "cifar100-sokd-ablation",
     "cifar100-sokd-components",
     "cifar100-sokd-different-family",

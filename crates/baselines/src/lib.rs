@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod skd;
+
+pub use skd::Skd;
+
 /// Name and text of every preset: methods, then schedules.
 const PRESETS: &[(&str, &str)] = &[
     ("cross-entropy", include_str!("../presets/cross-entropy.toml")),
@@ -16,6 +20,8 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-paper", include_str!("../presets/sokd-paper.toml")),
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
+    ("skd", include_str!("../presets/skd.toml")),
+    ("skd-robust", include_str!("../presets/skd-robust.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];

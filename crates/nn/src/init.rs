@@ -30,6 +30,15 @@ pub fn kaiming_uniform(fan_in: usize) -> Init {
     Init::Uniform { lo: -bound, up: bound }
 }
 
+/// Uniform within `±√(6 / (from + to))`: a linear layer whose two sides count alike.
+///
+/// # Source
+/// Glorot and Bengio, 2010, equation (16); `torch.nn.init.xavier_uniform_`.
+pub fn xavier_uniform(from: usize, to: usize) -> Init {
+    let bound = (6.0 / (from + to) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
 /// Normal around 0.
 pub fn normal(deviation: f64) -> Init {
     Init::Randn { mean: 0.0, stdev: deviation }

@@ -19,7 +19,7 @@ pub struct Phase {
     pub epochs: Range<usize>,
     /// How its objective becomes a direction.
     pub update: Box<dyn Update>,
-    /// The largest norm of the gradient over all weights that move.
+    /// The largest norm of the gradient over all weights that move, or over each group of the optimiser's.
     pub clip: Option<f64>,
     /// What moves, and how far along the direction.
     pub optimizer: Box<dyn Optimizer>,
@@ -54,7 +54,10 @@ pub fn step(
         tally.add(&phase.name, images, &terms)?;
         tally.guard(&phase.name, &at)?;
         if let Some(max) = phase.clip {
-            clip_grad_norm(phase.optimizer.vars(), &mut grads, max)?;
+            // Each group by itself: one with steep gradients shall not hold up the others.
+            for group in phase.optimizer.groups() {
+                clip_grad_norm(group, &mut grads, max)?;
+            }
         }
         let lr = phase.lr.at(&now);
         phase.optimizer.step(&grads, lr)?;

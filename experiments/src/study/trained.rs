@@ -39,7 +39,7 @@ impl Trained {
         let refiners = recipe.objective.values().flat_map(|term| term.refine.0.values());
         let dam = refiners.into_iter().find_map(|refiner| match refiner {
             RefinerSpec::Dam(dam) => Some(dam),
-            RefinerSpec::Dafa(_) => None,
+            RefinerSpec::Dafa(_) | RefinerSpec::Skd(_) => None,
         });
         let teacher = parts.distiller.teacher;
         let detector = dam.filter(|_| saved.is_some()).map(|dam| {

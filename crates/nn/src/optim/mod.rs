@@ -1,11 +1,13 @@
 //! Optimisers: configurations that recipes name, and what they become once they know their weights.
 
 mod adam;
+mod groups;
 mod memory;
 mod sgd;
 
 pub use adam::{Adam, Adamw};
 use candle::{Tensor, Var, backprop::GradStore};
+pub use groups::Groups;
 pub use sgd::Sgd;
 use sokd_core::Result;
 use std::collections::BTreeMap;
@@ -17,6 +19,11 @@ pub trait Optimizer: Send {
 
     /// The weights that move, by name.
     fn vars(&self) -> &[(String, Var)];
+
+    /// The same, group by group: each has a gradient norm of its own.
+    fn groups(&self) -> Vec<&[(String, Var)]> {
+        vec![self.vars()]
+    }
 
     /// All that is remembered, by PyTorch's name for it and the weight's (`momentum_buffer.student.fc.bias`), in
     /// PyTorch's layout.
