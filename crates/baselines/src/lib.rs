@@ -1,5 +1,34 @@
 #![doc = include_str!("../README.md")]
 
+pub mod letkd;
+
+use sokd_core::{DistillLoss, Scion};
+
+sokd_core::catalog! {
+    /// A loss that needs more than student and teacher, which a recipe may name.
+    pub enum LossSpec: dyn DistillLoss {
+        LetkdClusters(letkd::LetkdClusters),
+        LetkdDecisions(letkd::LetkdDecisions),
+    }
+}
+
+sokd_core::catalog! {
+    /// A layer that a recipe may set into the student.
+    pub enum GraftSpec: AsRef<dyn Scion> {
+        KdLayer(letkd::KdLayer),
+    }
+}
+
+impl LossSpec {
+    /// Where the loss wants to see the teacher, beside what every network shows.
+    pub fn looks(&self) -> sokd_core::Place {
+        match self {
+            Self::LetkdClusters(loss) => loss.looks(),
+            Self::LetkdDecisions(loss) => loss.looks(),
+        }
+    }
+}
+
 /// Name and text of every preset: methods, then schedules.
 const PRESETS: &[(&str, &str)] = &[
     ("cross-entropy", include_str!("../presets/cross-entropy.toml")),

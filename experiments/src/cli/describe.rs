@@ -1,13 +1,12 @@
 use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
-use crate::RefinerSpec;
+use crate::{LossSpec, RefinerSpec};
 use crate::misfit::closest;
 use crate::table::{Cell, Choice, Table};
 use crate::{Misfit, Result, shipped, table};
 use clap::Args;
 use serde_json::{Value, json};
 use sokd_data::DataSpec;
-use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 use std::fmt::Write;
 

@@ -1,6 +1,6 @@
 //! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
 
-use crate::RefinerSpec;
+use crate::{LossSpec, RefinerSpec};
 use crate::table::Table;
 use crate::{shipped, table};
 use clap::ValueEnum;
@@ -8,7 +8,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use sokd_data::DataSpec;
-use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 
 /// What a name can stand for.
