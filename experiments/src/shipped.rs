@@ -15,6 +15,7 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "cifar10-resnet56-resnet20",
     "cifar100-ResNet50",
     "cifar100-alone",
+    "cifar100-letkd",
     "cifar100-resnet110",
     "cifar100-resnet32-short",
     "cifar100-resnet32x4",

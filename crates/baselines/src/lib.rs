@@ -45,7 +45,10 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-paper", include_str!("../presets/sokd-paper.toml")),
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
+    ("letkd-1", include_str!("../presets/letkd-1.toml")),
+    ("letkd-2", include_str!("../presets/letkd-2.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
+    ("letkd-cifar100", include_str!("../presets/letkd-cifar100.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];
 
