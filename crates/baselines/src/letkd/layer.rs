@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sokd_core::{BuildCx, Error, Graft, Mode, Result, Scion};
 use sokd_losses::functional::unit;
 use sokd_nn::{BatchNorm, init};
-use sokd_ops::{add, linear};
+use sokd_ops::{Conv, add, conv2d};
 
 /// letKD's layer: at every place of a map it matches templates, and adds what their matches stand for.
 ///
@@ -137,19 +137,23 @@ struct Value {
 
 impl Graft for Layer {
     fn forward(&self, map: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
-        let (batch, height, width, channels) = map.dims4()?;
-        let (places, templates) = (batch * height * width, self.templates.dim(0)?);
+        map.dims4()?;
         // Scales and α go to the weights, which are fewer than the values.
-        let matching = self.scale.times(&unit(&self.templates)?)?;
-        let scores = linear(&unit(&map.reshape((places, channels))?)?, &matching, None)?;
-        let scores = scores.reshape((batch, height, width, templates))?;
+        let scores = mixed(&unit(map)?, &self.scale.times(&unit(&self.templates)?)?, None)?;
         let Value { norm, weight, scale, alpha } = &self.value;
         if matches!(alpha, Number::Fixed(0.0)) {
             return Ok((map.clone(), scores));
         }
-        let active = norm.forward(&scores, None, true, mode)?.reshape((places, templates))?;
-        let meaning = alpha.times(&scale.times(&unit(weight)?)?)?;
-        let values = linear(&unit(&active)?, &meaning, None)?;
-        Ok((add(map, &values.reshape(map.shape())?)?, scores))
+        let active = norm.forward(&scores, None, true, mode)?;
+        let values = mixed(&unit(&active)?, &alpha.times(&scale.times(&unit(weight)?)?)?, None)?;
+        Ok((add(map, &values)?, scores))
     }
+}
+
+/// A linear layer at every place of a map: as a convolution, whose kernels are the faster ones where so much is asked.
+///
+/// # Shapes
+/// `map`: `(batch, height, width, from)`; `weight`: `(to, from)`; `bias`: `(to,)` → `(batch, height, width, to)`.
+pub(super) fn mixed(map: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    conv2d(map, &weight.t()?.contiguous()?.unsqueeze(0)?.unsqueeze(0)?, bias, Conv::default())
 }

@@ -1,12 +1,13 @@
 use super::artefact::kept;
 use super::decisions::Decisions;
 use super::kmeans::Clusters;
+use super::layer::mixed;
 use super::maps::{Maps, View};
 use candle::{D, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Build, BuildCx, DistillLoss, Error, Key, Pair, Place, Result, Step, Terms};
-use sokd_ops::{linear, log_softmax};
+use sokd_ops::log_softmax;
 use std::collections::BTreeMap;
 
 /// letKD's loss behind the last stage: a layer's templates should match as the teacher's place lies to its clusters.
@@ -189,10 +190,8 @@ impl Distances {
     /// # Shapes
     /// `map`: `(batch, height, width, channels)` → `(batch · height · width, clusters)`.
     pub fn targets(&self, map: &Tensor) -> Result<Tensor> {
-        let (batch, height, width, channels) = map.dims4()?;
-        let places = map.detach().reshape((batch * height * width, channels))?;
         // −t |f − c|² = 2 t f·c − t |c|² − t |f|², and the last is the same for all clusters.
-        log_softmax(&linear(&places, &self.centres, Some(&self.lengths))?)
+        log_softmax(&mixed(&map.detach(), &self.centres, Some(&self.lengths))?.flatten_to(2)?)
     }
 }
 

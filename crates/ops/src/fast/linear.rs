@@ -102,77 +102,33 @@ fn add_product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32]) {
     assert_eq!((depth, a.size[0] * columns), (inner, out.len()), "matrices that fit together");
     let worth = out.len() * depth >= 1 << 21;
     let pieces = out.chunks_mut((ROWS * columns).max(1)).enumerate();
-    share_pieces(pieces, worth, |(index, out)| add_rows(a, index * ROWS, b, out));
-}
-
-/// Adds some rows of `a · b`, from `first` on, to `out`, which holds those.
-fn add_rows(a: Matrix<'_>, first: usize, b: Matrix<'_>, out: &mut [f32]) {
-    let ([all, depth], [inner, columns]) = (a.size, b.size);
-    let rows = out.len() / columns;
-    assert!(depth == inner && first + rows <= all && out.len() == rows * columns, "matrices that fit together");
-    let a_rows = &a.numbers[first * a.steps[0]..];
-    // SAFETY: `out` is `rows` rows of `columns` numbers; `b` is `depth` by `columns` by its construction, and `a_rows`
-    // starts at row `first` of `a`, which has `rows` more of `depth` numbers.
-    unsafe {
-        gemm(
-            rows,
-            columns,
-            depth,
-            out.as_mut_ptr(),
-            1,
-            columns as isize,
-            true,
-            a_rows.as_ptr(),
-            a.steps[1] as isize,
-            a.steps[0] as isize,
-            b.numbers.as_ptr(),
-            b.steps[1] as isize,
-            b.steps[0] as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
-/// Of each point, which centre is nearest: the first of equals.
-pub(crate) fn nearest(points: &[f32], centres: &[f32], width: usize) -> Vec<u32> {
-    /// Points a thread takes at once: enough to pay for how the product reads the centres, few enough to stay near.
-    const POINTS: usize = 256;
-    let (number, count) = (points.len() / width, centres.len() / width);
-    let (points, centres) = (Matrix::new(points, number, width), Matrix::new(centres, count, width));
-    // |p − c|² = |p|² − 2 (p·c − |c|² / 2), and |p|² is the same for all centres.
-    let half: Vec<f32> = centres
-        .numbers
-        .chunks_exact(width)
-        .map(|centre| -0.5 * centre.iter().map(|value| f64::from(value * value)).sum::<f64>() as f32)
-        .collect();
-    let mut found = vec![0; number];
-    let worth = number * count >= 1 << 16;
-    share_pieces(found.chunks_mut(POINTS).enumerate(), worth, |(index, found)| {
-        let mut close = half.repeat(found.len());
-        add_rows(points, index * POINTS, centres.turned(), &mut close);
-        for (found, row) in found.iter_mut().zip(close.chunks_exact(count)) {
-            *found = first_largest(row) as u32;
+    share_pieces(pieces, worth, |(index, out)| {
+        let rows = out.len() / columns;
+        let a_rows = &a.numbers[index * ROWS * a.steps[0]..];
+        // SAFETY: `out` is `rows` rows of `columns` numbers; `b` is `depth` by `columns` by its construction, and
+        // `a_rows` starts at row `index * ROWS` of `a`, which has `rows` more of `depth` numbers.
+        unsafe {
+            gemm(
+                rows,
+                columns,
+                depth,
+                out.as_mut_ptr(),
+                1,
+                columns as isize,
+                true,
+                a_rows.as_ptr(),
+                a.steps[1] as isize,
+                a.steps[0] as isize,
+                b.numbers.as_ptr(),
+                b.steps[1] as isize,
+                b.steps[0] as isize,
+                1.0,
+                1.0,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
         }
     });
-    found
-}
-
-/// Where the first of the largest numbers stands.
-fn first_largest(row: &[f32]) -> usize {
-    const LANES: usize = 16;
-    // Maxima by lanes are vectors to the compiler; a running index would not be.
-    let (lanes, rest) = row.as_chunks::<LANES>();
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for numbers in lanes {
-        for (most, &number) in most.iter_mut().zip(numbers) {
-            *most = if number > *most { number } else { *most };
-        }
-    }
-    let largest = most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    row.iter().position(|&number| number == largest).unwrap_or(0)
 }
