@@ -46,6 +46,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("letkd-1", include_str!("../presets/letkd-1.toml")),
+    ("letkd-intermediate", include_str!("../presets/letkd-intermediate.toml")),
     ("letkd-2", include_str!("../presets/letkd-2.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
     ("letkd-cifar100", include_str!("../presets/letkd-cifar100.toml")),
