@@ -67,7 +67,8 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     let params = Params::new(key.fold("weights"));
     let learner = student(recipe, &info, &params, device)?;
 
-    let about = About { session, dataset: dataset.as_ref(), student: learner.as_ref(), teacher: teacher.as_deref() };
+    let about =
+        About { session, dataset: dataset.as_ref(), student: learner.as_ref(), teacher: teacher.as_deref() };
     let who = teaching.as_ref().map(|teaching| teaching.who(recipe)).unwrap_or_default();
     let terms = objective(recipe, &about, &who, params.builder(device))?;
 

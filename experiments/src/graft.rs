@@ -28,13 +28,13 @@ pub struct Planted {
 }
 
 impl Grafting {
-    /// Sets every layer into a network, in their order; the weights of each are under `graft` and its place.
+    /// Sets every layer into a network, in their order; the weights of each are under `graft` and its name.
     ///
     /// # Errors
     /// A place that the network has not, and a layer that does not fit there.
     pub fn plant(&self, net: &mut dyn Backbone, cx: &BuildCx<'_>) -> Result<()> {
-        for Planted { place, graft: spec } in self.0.values() {
-            let cx = BuildCx { vars: cx.vars.pp("graft").pp(place.to_string()), ..cx.clone() };
+        for (name, Planted { place, graft: spec }) in &self.0 {
+            let cx = BuildCx { vars: cx.vars.pp("graft").pp(name), ..cx.clone() };
             let (data, device) = (cx.data("a graft")?, cx.vars.device().clone());
             graft::graft(net, *place, data, &device, |map| spec.as_ref().grow(map, &cx))?;
         }
@@ -48,7 +48,9 @@ impl<'de> Deserialize<'de> for Grafting {
         let entries: Vec<(Option<String>, Value)> = match Value::deserialize(deserializer)? {
             Value::Array(list) => list.into_iter().map(|entry| (None, entry)).collect(),
             Value::Object(table) => table.into_iter().map(|(name, entry)| (Some(name), entry)).collect(),
-            other => return Err(D::Error::custom(format!("expected a table of layers by place, got {other}"))),
+            other => {
+                return Err(D::Error::custom(format!("expected a table of layers by place, got {other}")));
+            }
         };
         for (name, entry) in entries {
             let mut fields: Map<String, Value> = typed(entry)?;

@@ -50,7 +50,8 @@ impl Folder {
     /// What the program says: on the standard output, and on the standard error.
     fn sokd(&self, arguments: &[&str]) -> Result<[String; 2], String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        let out = command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").args(arguments).output().unwrap();
+        let out =
+            command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").args(arguments).output().unwrap();
         let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         if out.status.success() { Ok(said) } else { Err(said[1].clone()) }
     }
@@ -100,12 +101,18 @@ fn a_student_leaves_with_its_layers_and_without_its_teacher() {
 fn what_does_not_fit_is_said_before_the_first_step() {
     let folder = Folder::new();
     for (change, said) in [
-        ("student.graft.penultimate.templates=7", "7 of the student's layer at penultimate, and 20 are to be"),
+        (
+            "student.graft.penultimate.templates=7",
+            "7 of the student's layer at penultimate, and 20 are to be",
+        ),
         ("student.graft.penultimate.place=intermediate", "no kd-layer at penultimate: add one"),
         ("objective.penultimate.loss.clusters=10000", "10000 clusters of 6400 points"),
     ] {
         let error = folder.sokd(&["train", "recipe.toml", "--dry-run", change]).unwrap_err();
-        assert!(error.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ").contains(said), "{change}: {error}");
+        assert!(
+            error.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ").contains(said),
+            "{change}: {error}"
+        );
     }
 }
 
@@ -115,7 +122,8 @@ fn what_is_learned_of_a_teacher_is_learned_once() {
     folder.train("one", &[]);
     let previews = || {
         let entries = std::fs::read_dir(folder.join("runs/previews")).unwrap();
-        let mut found: Vec<_> = entries.map(|entry| entry.unwrap().path().join("learned/manifest.json")).collect();
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.unwrap().path().join("learned/manifest.json")).collect();
         found.sort();
         let when = |path: &PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
         found.iter().map(|path| (path.clone(), when(path))).collect::<Vec<_>>()
@@ -127,6 +135,9 @@ fn what_is_learned_of_a_teacher_is_learned_once() {
     assert!(!said.contains("before the first step"), "{said}");
     assert_eq!(previews(), before);
     // Another number of clusters is learned anew, and the parts are not.
-    folder.train("three", &["student.graft.penultimate.templates=10", "objective.penultimate.loss.clusters=10"]);
+    folder.train(
+        "three",
+        &["student.graft.penultimate.templates=10", "objective.penultimate.loss.clusters=10"],
+    );
     assert_eq!(previews().len(), 3);
 }

@@ -278,7 +278,13 @@ fn lesson(dam: Option<&Dam>, host: &LossSpec) -> Result<Lesson> {
     let (one, other) = (said(&student)?, said(&teacher)?);
     let (params, data) = (Params::new(Key::new(5)), data(5, [6, 5]));
     let vars = params.builder(&Device::Cpu);
-    let cx = BuildCx { vars, data: Some(&data), student: Some(one.info()), teacher: Some(other.info()), preview: None };
+    let cx = BuildCx {
+        vars,
+        data: Some(&data),
+        student: Some(one.info()),
+        teacher: Some(other.info()),
+        preview: None,
+    };
     let loss = host.build(&cx)?;
     let loss = match dam {
         None => loss,

@@ -12,8 +12,8 @@ use sokd_baselines::letkd::maps::{Maps, View};
 use sokd_baselines::letkd::{Distances, KdLayer, LetkdClusters, Templates, divergence};
 use sokd_core::graft::{Behind, graft, tap};
 use sokd_core::{
-    Backbone, Batch, Build, BuildCx, Dataset, DatasetInfo, Graft, Key, Mode, PixelNorm, Place, Preview, Result,
-    Scion, Split, Watch,
+    Backbone, Batch, Build, BuildCx, Dataset, DatasetInfo, Graft, Key, Mode, PixelNorm, Place, Preview,
+    Result, Scion, Split, Watch,
 };
 use sokd_losses::functional::cross_entropy;
 use sokd_nn::Params;
@@ -86,7 +86,9 @@ struct Check {
 
 impl Check {
     fn new() -> Result<Self> {
-        let of = |shape: &[usize], of: &dyn Fn(f64) -> f64| Ok::<_, sokd_core::Error>(Var::from_tensor(&wave(shape, of)?)?);
+        let of = |shape: &[usize], of: &dyn Fn(f64) -> f64| {
+            Ok::<_, sokd_core::Error>(Var::from_tensor(&wave(shape, of)?)?)
+        };
         let weights = BTreeMap::from([
             ("match.weight", of(&[6, 4], &|i| (0.5 * i + 0.1).cos())?),
             ("value.weight", of(&[4, 6], &|i| (0.9 * i + 0.2).sin())?),
@@ -123,7 +125,11 @@ fn the_layer_its_loss_and_their_gradients_are_as_recorded() -> Result<()> {
     // The same, as the specification prints it.
     let printed = [0.373_330_3, -0.891_232_03, 0.697_907_45, 0.570_031_05, -0.946_763_37, 0.319_931_19];
     close(&flat(&scores.get(0)?.get(0)?.get(0)?)?, &printed, 1e-7);
-    close(&flat(&out.get(1)?.get(1)?.get(1)?)?, &[0.958_453_5, -0.501_196_92, 0.400_434_16, -0.056_795_97], 1e-7);
+    close(
+        &flat(&out.get(1)?.get(1)?.get(1)?)?,
+        &[0.958_453_5, -0.501_196_92, 0.400_434_16, -0.056_795_97],
+        1e-7,
+    );
     let values = (&out - turned(&x)?)?;
     close(&flat(&values.get(0)?.get(0)?.get(0)?)?, &numbers(&recorded["values"]), 1e-12);
     close(&[out.sum_all()?.to_scalar::<f64>()?], &[6.306_640_487_5], 1e-10);
@@ -201,7 +207,8 @@ fn without_alpha_the_network_is_as_it_was_and_is_taught_all_the_same() -> Result
     let images = images(3, 8)?;
     for place in [Place::Penultimate, Place::Intermediate] {
         let layer = KdLayer { templates: Templates::Count(7), alpha: 0.0, ..KdLayer::default() };
-        let ((plain_params, plain), (params, net)) = (network("resnet14", &info)?, grafted("resnet14", &info, place, &layer)?);
+        let ((plain_params, plain), (params, net)) =
+            (network("resnet14", &info)?, grafted("resnet14", &info, place, &layer)?);
         let (bare, out) = (plain.forward(&images, Mode::Train)?, net.forward(&images, Mode::Train)?);
         assert_eq!(bits(&bare.logits)?, bits(&out.logits)?);
         let task = |logits: &Tensor| -> Result<_> {
@@ -301,7 +308,8 @@ fn targets_are_a_softmax_of_distances() -> Result<()> {
     };
     // A place that is a centre is nearest to it; by hand, the softmax of what is left.
     let map = centres.get(2)?.reshape((1, 1, 1, 3))?;
-    let distance = |k: usize| -> Result<f64> { Ok(flat(&(centres.get(k)? - centres.get(2)?)?.sqr()?)?.iter().sum()) };
+    let distance =
+        |k: usize| -> Result<f64> { Ok(flat(&(centres.get(k)? - centres.get(2)?)?.sqr()?)?.iter().sum()) };
     let weights = (0..5).map(|k| Ok((-2.0 * distance(k)?).exp())).collect::<Result<Vec<f64>>>()?;
     let sum: f64 = weights.iter().sum();
     close(&at(2.0, &map)?, &weights.iter().map(|weight| weight / sum).collect::<Vec<_>>(), 1e-5);
@@ -365,11 +373,15 @@ fn discriminants_are_those_of_singular_values() -> Result<()> {
         .collect();
     for one in 0..CLASSES - 1 {
         for other in 0..CLASSES - 1 {
-            let covariance: f64 = components.chunks(EACH).map(|class| {
-                let mean = |at: usize| class.iter().map(|row| row[at]).sum::<f64>() / EACH as f64;
-                let (a, b) = (mean(one), mean(other));
-                class.iter().map(|row| (row[one] - a) * (row[other] - b)).sum::<f64>()
-            }).sum::<f64>() / (labels.len() - CLASSES) as f64;
+            let covariance: f64 = components
+                .chunks(EACH)
+                .map(|class| {
+                    let mean = |at: usize| class.iter().map(|row| row[at]).sum::<f64>() / EACH as f64;
+                    let (a, b) = (mean(one), mean(other));
+                    class.iter().map(|row| (row[one] - a) * (row[other] - b)).sum::<f64>()
+                })
+                .sum::<f64>()
+                / (labels.len() - CLASSES) as f64;
             close(&[covariance], &[f64::from(u8::from(one == other))], 1e-10);
         }
     }
@@ -489,7 +501,8 @@ impl Dataset for Waves {
     }
 
     fn read(&self, _: Split, rows: &[u32]) -> Result<Batch> {
-        let one = |row: &u32| images(1, 8)?.affine(1.0, f64::from(*row) * 0.01).map_err(sokd_core::Error::from);
+        let one =
+            |row: &u32| images(1, 8)?.affine(1.0, f64::from(*row) * 0.01).map_err(sokd_core::Error::from);
         let images = Tensor::cat(&rows.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?;
         let labels: Vec<u32> = rows.iter().map(|row| row % 3).collect();
         Ok(Batch { images, labels: Tensor::new(labels, &CPU)?, rows: Tensor::new(rows, &CPU)? })
@@ -530,7 +543,8 @@ fn what_is_learned_is_kept_and_made_anew_when_torn() -> Result<()> {
     assert_eq!(made.load(Ordering::Relaxed), 3);
 
     let files = |name: &str| {
-        let learned = std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("one").path());
+        let learned =
+            std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("one").path());
         learned.map(|path| path.join("learned").join(name)).collect::<Vec<_>>()
     };
     for name in ["tensors.safetensors", "manifest.json"] {

@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Where something may be set into a network.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// What the head pools: behind the last stage, and behind whatever the head does before it pools.

@@ -89,7 +89,8 @@ impl Augment {
         let (count, height, width, channels) = batch.images.dims4()?;
         let reflects = self.margin == Margin::Reflect;
         if reflects && self.crop >= height.min(width) {
-            let problem = format!("{} pixels of an image of {height} × {width} cannot be mirrored", self.crop);
+            let problem =
+                format!("{} pixels of an image of {height} × {width} cannot be mirrored", self.crop);
             return Err(Error::setting("augment.crop", problem));
         }
         let (storage, layout) = batch.images.storage_and_layout();
@@ -240,6 +241,10 @@ mod tests {
             mirrored += u32::from(shift.mirrored);
             seen.insert((shift.down, shift.right));
         }
-        assert!((150..250).contains(&mirrored) && seen.len() > 12 * augment.crop, "{mirrored} {}", seen.len());
+        assert!(
+            (150..250).contains(&mirrored) && seen.len() > 12 * augment.crop,
+            "{mirrored} {}",
+            seen.len()
+        );
     }
 }

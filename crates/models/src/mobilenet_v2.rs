@@ -57,7 +57,6 @@ impl Block {
             residual: stride == 1 && from == to,
         })
     }
-
 }
 
 impl Chain for Block {

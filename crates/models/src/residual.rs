@@ -164,7 +164,14 @@ impl<B: Fn(usize, usize, usize, &VarBuilder<'_>) -> Result<Block>> Plan<'_, B> {
             pixels: data.pixels,
         };
         let first = conv_norm([3, widths[0], kernel, stride], self.draw, vb.pp("conv1"), vb.pp("bn1"))?;
-        Ok(Box::new(Net { info, stem: self.stem, first, stages, classifier: self.classifier, grafts: Grafts::default() }))
+        Ok(Box::new(Net {
+            info,
+            stem: self.stem,
+            first,
+            stages,
+            classifier: self.classifier,
+            grafts: Grafts::default(),
+        }))
     }
 }
 

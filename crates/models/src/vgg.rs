@@ -4,7 +4,9 @@ use crate::residual::rectified;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo};
+use sokd_core::{
+    Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo,
+};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
 use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize};
 

@@ -21,8 +21,12 @@ const CENTRES: usize = 256;
 /// ```
 pub fn nearest(points: &[f32], centres: &[f32], width: usize) -> Vec<u32> {
     let whole = |numbers: &[f32]| width > 0 && numbers.len().is_multiple_of(width);
-    assert!(whole(points) && whole(centres) && !centres.is_empty(), "whole points and centres, at least one centre");
-    let groups: Vec<Group> = centres.chunks(CENTRES * width).map(|centres| Group::new(centres, width)).collect();
+    assert!(
+        whole(points) && whole(centres) && !centres.is_empty(),
+        "whole points and centres, at least one centre"
+    );
+    let groups: Vec<Group> =
+        centres.chunks(CENTRES * width).map(|centres| Group::new(centres, width)).collect();
     let pieces = points.len().div_ceil(POINTS * width);
     let found = par_map(pieces, |piece| {
         let end = points.len().min((piece + 1) * POINTS * width);
@@ -94,7 +98,8 @@ mod tests {
     fn the_nearest_is_that_of_all_distances() {
         for (number, count, width) in [(1, 1, 1), (1500, 300, 3), (1030, 513, 64), (7, 40, 5)] {
             let mut stream = Key::new(number as u64).stream();
-            let mut drawn = |count: usize| -> Vec<f32> { (0..count).map(|_| stream.normal() as f32).collect() };
+            let mut drawn =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| stream.normal() as f32).collect() };
             let (points, centres) = (drawn(number * width), drawn(count * width));
             let found = nearest(&points, &centres, width);
             assert_eq!(found.len(), number);

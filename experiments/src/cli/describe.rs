@@ -1,8 +1,8 @@
 use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
-use crate::{LossSpec, RefinerSpec};
 use crate::misfit::closest;
 use crate::table::{Cell, Choice, Table};
+use crate::{LossSpec, RefinerSpec};
 use crate::{Misfit, Result, shipped, table};
 use clap::Args;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
 
-use crate::{LossSpec, RefinerSpec};
 use crate::table::Table;
+use crate::{LossSpec, RefinerSpec};
 use crate::{shipped, table};
 use clap::ValueEnum;
 use schemars::JsonSchema;

@@ -41,7 +41,8 @@ pub fn kept(
     settings: &impl Serialize,
     make: impl FnOnce() -> Result<Tensors>,
 ) -> Result<Tensors> {
-    let settings = serde_json::to_value(settings).map_err(|error| Error::setting("letkd", error.to_string()))?;
+    let settings =
+        serde_json::to_value(settings).map_err(|error| Error::setting("letkd", error.to_string()))?;
     let who = format!("{} at {}, pooled by {}", preview.who, view.place, view.pool);
     let name = digest(&who, &settings, preview)?;
     let own = preview.folder.join(name);
@@ -67,7 +68,8 @@ pub fn kept(
 
 /// Held until it is dropped, or the process ends.
 fn lock(path: &Path, preview: &Preview<'_>) -> Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(Error::io(path))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(path).map_err(Error::io(path))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -87,7 +89,8 @@ fn digest(who: &str, settings: &serde_json::Value, preview: &Preview<'_>) -> Res
     }
     let number = preview.images.info().train;
     digest.update(&(number as u64).to_le_bytes());
-    let rows: Vec<u32> = (0..SAMPLE.min(number)).map(|at| (at * number / SAMPLE.min(number)) as u32).collect();
+    let rows: Vec<u32> =
+        (0..SAMPLE.min(number)).map(|at| (at * number / SAMPLE.min(number)) as u32).collect();
     for rows in rows.chunks(64) {
         let batch = preview.images.read(Split::Train, rows)?;
         for value in batch.images.flatten_all()?.to_vec1::<f32>()? {

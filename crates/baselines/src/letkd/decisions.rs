@@ -56,8 +56,7 @@ impl Decisions {
         let mut own = vec![0u32; maps.labels.len()];
         for class in 0..classes {
             watch.at("parts of classes", class, classes);
-            let rows: Vec<usize> =
-                (0..own.len()).filter(|&row| maps.labels[row] as usize == class).collect();
+            let rows: Vec<usize> = (0..own.len()).filter(|&row| maps.labels[row] as usize == class).collect();
             let of_class: Vec<f32> =
                 rows.iter().flat_map(|row| &points[row * components..][..components]).copied().collect();
             if rows.len() < parts {
@@ -92,7 +91,8 @@ impl Decisions {
         let rows = self.rows(map, labels)?;
         let scores = self.scores.index_select(&rows, 0)?;
         // 0 · ln 0 is 0.
-        let entropy = (&scores * scores.maximum(f64::from(f32::MIN_POSITIVE))?.log()?)?.sum(D::Minus1)?.neg()?;
+        let entropy =
+            (&scores * scores.maximum(f64::from(f32::MIN_POSITIVE))?.log()?)?.sum(D::Minus1)?.neg()?;
         Ok((scores, entropy))
     }
 

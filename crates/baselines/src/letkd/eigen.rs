@@ -128,8 +128,7 @@ mod tests {
             let mut stream = Key::new(side as u64).stream();
             let half: Vec<f64> = (0..side * side).map(|_| stream.normal()).collect();
             let at = |row: usize, column: usize| half[row * side + column] + half[column * side + row];
-            let matrix: Vec<f64> =
-                (0..side * side).map(|index| at(index / side, index % side)).collect();
+            let matrix: Vec<f64> = (0..side * side).map(|index| at(index / side, index % side)).collect();
             let pairs = eigen(&matrix, side);
             assert!(pairs.windows(2).all(|pair| pair[0].0 >= pair[1].0));
             for (index, (value, direction)) in pairs.iter().enumerate() {

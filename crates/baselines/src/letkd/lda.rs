@@ -43,9 +43,8 @@ impl Lda {
         }
         let number = labels.len() as f64;
         let share = |class: usize| sizes[class] as f64 / number;
-        let mean: Vec<f64> = (0..width)
-            .map(|at| present.iter().map(|&class| share(class) * means[class][at]).sum())
-            .collect();
+        let mean: Vec<f64> =
+            (0..width).map(|at| present.iter().map(|&class| share(class) * means[class][at]).sum()).collect();
 
         // Within classes, in units of each number's own spread: a direction of no spread tells nothing.
         let mut within = scatter(points, width, labels, &means)?;
@@ -119,9 +118,10 @@ fn scatter(points: &[f32], width: usize, labels: &[u32], means: &[Vec<f64>]) -> 
         .zip(labels.par_chunks(stretch))
         .map(|(points, labels)| {
             let zero = Tensor::zeros((width, width), candle::DType::F64, &Device::Cpu)?;
-            points.chunks(POINTS * width).zip(labels.chunks(POINTS)).try_fold(zero, |sum, (points, labels)| {
-                sum + product(points, labels)?
-            })
+            points
+                .chunks(POINTS * width)
+                .zip(labels.chunks(POINTS))
+                .try_fold(zero, |sum, (points, labels)| sum + product(points, labels)?)
         })
         .collect();
     let mut sum = vec![0.0; width * width];

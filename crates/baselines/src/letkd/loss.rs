@@ -118,8 +118,7 @@ impl Build<dyn DistillLoss> for LetkdClusters {
         let make = || {
             let key = Key::new(seed).fold(WHO);
             let maps = Maps::read(&preview, view, images, key.fold("images"))?;
-            let found =
-                Clusters::of(&maps.points, maps.width, clusters, iterations, key, preview.watch)?;
+            let found = Clusters::of(&maps.points, maps.width, clusters, iterations, key, preview.watch)?;
             let centres = Tensor::from_vec(found.centres, (clusters, maps.width), &candle::Device::Cpu)?;
             let sizes: Vec<u32> = found.sizes.iter().map(|&size| size as u32).collect();
             let sizes = Tensor::from_vec(sizes, clusters, &candle::Device::Cpu)?;
@@ -133,7 +132,8 @@ impl Build<dyn DistillLoss> for LetkdClusters {
             ("seed", Some(seed)),
         ]);
         let tensors = kept(&preview, view, &(WHO, asked), make)?;
-        let centres = tensors.get("centres").ok_or_else(|| Error::setting(WHO, "it was kept without centres"))?;
+        let centres =
+            tensors.get("centres").ok_or_else(|| Error::setting(WHO, "it was kept without centres"))?;
         Ok(Box::new(Distances::new(self.clone(), view, &centres.to_device(preview.device)?)?))
     }
 }
@@ -232,7 +232,8 @@ fn scores(pair: &Pair<'_>, place: Place, map: &Tensor, targets: usize) -> Result
     })?;
     let ((batch, height, width, templates), (_, rows, columns, _)) = (scores.dims4()?, map.dims4()?);
     if templates != targets {
-        let problem = format!("{templates} of the student's layer at {place}, and {targets} are to be matched");
+        let problem =
+            format!("{templates} of the student's layer at {place}, and {targets} are to be matched");
         return Err(Error::setting("kd-layer.templates", problem));
     }
     if map.dims4()?.0 != batch || [height, width] != [rows, columns] {

@@ -46,7 +46,11 @@ impl View {
     /// # Shapes
     /// `(batch, height, width, channels)` → `(batch, height / pool, width / pool, channels)`.
     pub fn of(&self, map: &Tensor) -> Result<Tensor> {
-        if self.pool == 1 { Ok(map.clone()) } else { avg_pool2d(map, Pool::square(self.pool, self.pool), false) }
+        if self.pool == 1 {
+            Ok(map.clone())
+        } else {
+            avg_pool2d(map, Pool::square(self.pool, self.pool), false)
+        }
     }
 }
 
@@ -79,7 +83,8 @@ impl Maps {
             }
             maps.points.extend(map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
             let labels = batch.labels.to_vec1::<u32>()?;
-            maps.labels.extend(labels.into_iter().flat_map(|label| std::iter::repeat_n(label, height * width)));
+            maps.labels
+                .extend(labels.into_iter().flat_map(|label| std::iter::repeat_n(label, height * width)));
         }
         Ok(maps)
     }

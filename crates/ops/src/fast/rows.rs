@@ -95,7 +95,8 @@ impl Backward<1> for Unit {
                 let rows = rows.zip(gradient[from..].chunks_exact(width));
                 for (out, ((x, y), gradient)) in out.chunks_exact_mut(width).zip(rows) {
                     let length = length(x);
-                    let along = y.iter().zip(gradient).map(|(&y, &g)| f64::from(y) * f64::from(g)).sum::<f64>();
+                    let along =
+                        y.iter().zip(gradient).map(|(&y, &g)| f64::from(y) * f64::from(g)).sum::<f64>();
                     // A vector that is only divided grows as it likes.
                     let along = if length > SHORT { along as f32 } else { 0.0 };
                     let scale = length.recip();
