@@ -69,7 +69,7 @@ impl Group {
         for (best, row) in best.iter_mut().zip(close.chunks_exact(self.count)) {
             let largest = largest(row);
             if largest > best.0 {
-                let at = row.iter().position(|&number| number == largest).unwrap_or(0);
+                let at = row.iter().position(|&number| number >= largest).unwrap_or(0);
                 *best = (largest, first + at as u32);
             }
         }

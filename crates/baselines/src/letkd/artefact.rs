@@ -61,7 +61,9 @@ pub fn kept(
     let manifest = Manifest { who, settings, blake3: blake3::hash(&bytes).to_hex().to_string() };
     let filled = Folder::new(&folder)?;
     filled.write(TENSORS, &bytes)?;
-    filled.write(MANIFEST, &serde_json::to_vec_pretty(&manifest).expect("text under text keys"))?;
+    let text =
+        serde_json::to_vec_pretty(&manifest).map_err(|error| Error::setting("letkd", error.to_string()))?;
+    filled.write(MANIFEST, &text)?;
     filled.place(None)?;
     Ok(tensors)
 }

@@ -64,7 +64,9 @@ impl Clusters {
         }
         let nearest = nearest(points, &centres, width);
         let mut sizes = vec![0; centres.len() / width];
-        nearest.iter().for_each(|&cluster| sizes[cluster as usize] += 1);
+        for &cluster in &nearest {
+            sizes[cluster as usize] += 1;
+        }
         Self { width, centres, nearest, sizes }
     }
 
@@ -90,7 +92,9 @@ fn drawn(number: usize, count: usize, key: Key) -> Vec<usize> {
 fn means(points: &[f32], width: usize, nearest: &[u32], centres: &mut [f32]) -> Vec<usize> {
     // A cluster's points in a row, in their order: a sum is then the work of one thread, and always the same.
     let mut ends = vec![0; centres.len() / width];
-    nearest.iter().for_each(|&cluster| ends[cluster as usize] += 1);
+    for &cluster in nearest {
+        ends[cluster as usize] += 1;
+    }
     let sizes = ends.clone();
     let mut end = 0;
     for start in &mut ends {

@@ -81,10 +81,10 @@ impl Scion for KdLayer {
         let (templates, vars) = (self.templates.count(cx)?, &cx.vars);
         let spread = |from: usize| init::normal((2.0 / from as f64).sqrt());
         let number = |name: &str, value: f64, learned: bool| -> Result<Number> {
-            Ok(match learned {
-                true => Number::Learned(vars.get_with_hints(1, name, candle_nn::Init::Const(value))?),
-                false => Number::Fixed(value),
-            })
+            if !learned {
+                return Ok(Number::Fixed(value));
+            }
+            Ok(Number::Learned(vars.get_with_hints(1, name, candle_nn::Init::Const(value))?))
         };
         let value = |vars: &VarBuilder<'_>| -> Result<Value> {
             Ok(Value {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 ///
 /// # Source
 /// Gorgun et al., 2023 (arXiv:2309.02843), supplement, algorithm 1, with the minus that its code has and its box lacks: the targets
-/// of QuEST. 4096 clusters, 20 iterations and t = 1 as in the authors' code.
+/// of `QuEST`. 4096 clusters, 20 iterations and t = 1 as in the authors' code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct LetkdClusters {
