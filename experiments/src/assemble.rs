@@ -3,13 +3,15 @@
 use crate::cli::Session;
 use crate::network::{Frozen, Weights, fill, find};
 use crate::pixels::expected;
-use crate::recipe::{ApartSpec, PhaseSpec};
+use crate::progress::Preparing;
+use crate::recipe::{ApartSpec, PhaseSpec, StudentSpec};
 use crate::summary::{Network, Taught};
-use crate::{Error, Model, Recipe, Result, TermSpec};
+use crate::{Error, Recipe, Result, TermSpec, rundir};
 use candle::{Device, Var};
 use candle_nn::VarBuilder;
 use sokd_core::{
-    Backbone, Batches, Build, BuildCx, Dataset, DatasetInfo, Key, LearnSplit, Mode, Split, Step,
+    Backbone, Batches, Build, BuildCx, Dataset, DatasetInfo, Key, LearnSplit, Mode, Preview, Split, Step,
+    graft,
 };
 use sokd_data::{Loader, Sequential};
 use sokd_nn::{Groups, Optimizer, Params};
@@ -65,7 +67,10 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     let params = Params::new(key.fold("weights"));
     let learner = student(recipe, &info, &params, device)?;
 
-    let terms = objective(recipe, learner.as_ref(), teacher.as_deref(), &info, params.builder(device))?;
+    let about =
+        About { session, dataset: dataset.as_ref(), student: learner.as_ref(), teacher: teacher.as_deref() };
+    let who = teaching.as_ref().map(|teaching| teaching.who(recipe)).unwrap_or_default();
+    let terms = objective(recipe, &about, &who, params.builder(device))?;
 
     let phases = recipe.phase.iter().map(|(name, spec)| phase(name, spec, recipe.epochs, &params));
     let phases: Vec<Phase> = phases.filter_map(Result::transpose).collect::<Result<_>>()?;
@@ -87,7 +92,7 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
         search: searches.then(|| loader(LearnSplit::Search)).transpose()?,
         test: in_order(Split::Test)?,
         held_out: (info.search > 0).then(|| in_order(Split::Search)).transpose()?,
-        student: network(&recipe.student.model, &info)?,
+        student: network(&recipe.student, &info)?,
         teacher: teaching,
         info: DatasetInfo { pixels: distiller.student.info().pixels, ..info },
         distiller,
@@ -101,12 +106,12 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
 /// # Errors
 /// None that building the student itself did not raise.
 pub fn judged(
-    model: &Model,
+    spec: &StudentSpec,
     params: &Params,
     seen: &DatasetInfo,
     device: &Device,
 ) -> Result<Box<dyn Backbone>> {
-    Ok(model.build(&BuildCx::alone(params.frozen(device).pp("student"), seen))?)
+    Ok(spec.build(&BuildCx::alone(params.frozen(device).pp("student"), seen))?)
 }
 
 fn student(
@@ -124,7 +129,7 @@ fn student(
         None => data.pixels,
     };
     let data = DatasetInfo { pixels, ..data.clone() };
-    let net = spec.model.build(&BuildCx::alone(params.builder(device).pp("student"), &data))?;
+    let net = spec.build(&BuildCx::alone(params.builder(device).pp("student"), &data))?;
     if let Some(path) = start {
         fill(params, "student", &path, net.as_ref(), &data)?;
     }
@@ -140,20 +145,41 @@ fn teacher(
     let Some(spec) = &recipe.teacher else { return Ok(None) };
     let weights =
         Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
-    let Frozen { net, sha256 } = Frozen::load(&spec.model, weights, data, key.fold("teacher"), device)?;
-    let teaching = Teaching { network: network(&spec.model, data)?, weights: spec.weights.clone(), sha256 };
+    let Frozen { mut net, sha256, spec: own } =
+        Frozen::load(&spec.model, weights, data, key.fold("teacher"), device)?;
+    for place in recipe.objective.values().filter_map(|term| term.loss.looks()) {
+        graft::tap(net.as_mut(), place, data, device)?;
+    }
+    let teaching = Teaching { network: network(&own, data)?, weights: spec.weights.clone(), sha256 };
     Ok(Some((net, teaching)))
 }
 
-fn objective(
-    recipe: &Recipe,
-    student: &dyn Backbone,
-    teacher: Option<&dyn Backbone>,
-    data: &DatasetInfo,
-    vars: VarBuilder<'_>,
-) -> Result<Vec<TermOf>> {
-    let teacher = teacher.map(Backbone::info);
-    let cx = BuildCx { vars, data: Some(data), teacher, student: Some(student.info()) };
+/// What an objective is built against.
+struct About<'a> {
+    session: &'a Session,
+    dataset: &'a dyn Dataset,
+    student: &'a dyn Backbone,
+    teacher: Option<&'a dyn Backbone>,
+}
+
+/// `who` tells the teacher from all others.
+fn objective(recipe: &Recipe, about: &About<'_>, who: &str, vars: VarBuilder<'_>) -> Result<Vec<TermOf>> {
+    let (watch, folder) = (Preparing::new(&about.session.stage), rundir::root().join("previews"));
+    let preview = |teacher| Preview {
+        teacher,
+        who,
+        images: about.dataset,
+        device: &about.session.device,
+        folder: &folder,
+        watch: &watch,
+    };
+    let cx = BuildCx {
+        vars,
+        data: Some(about.dataset.info()),
+        teacher: about.teacher.map(Backbone::info),
+        student: Some(about.student.info()),
+        preview: about.teacher.map(preview),
+    };
     let term = |(name, spec): (&String, &TermSpec)| {
         Ok(TermOf { name: name.clone(), weight: spec.weight, loss: spec.build(&cx)? })
     };
@@ -214,12 +240,20 @@ fn optimizer(phase: &str, spec: &PhaseSpec, mut moves: Vec<(String, Var)>) -> Re
     Ok(Box::new(Groups::new(groups)))
 }
 
-fn network(model: &Model, data: &DatasetInfo) -> Result<Network> {
-    let cost = sokd_models::cost(&model.spec()?, data)?;
-    Ok(Network { model: model.label(), parameters: cost.parameters, macs: cost.macs })
+fn network(spec: &StudentSpec, data: &DatasetInfo) -> Result<Network> {
+    let cost = sokd_models::cost(spec, data)?;
+    Ok(Network { model: spec.model.label(), parameters: cost.parameters, macs: cost.macs })
 }
 
 impl Teaching {
+    /// Tells it, its weights and the images that it is shown from all others.
+    fn who(&self, recipe: &Recipe) -> String {
+        // Drawn weights depend on the seed; all others are told apart by their digest.
+        let weights = self.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
+        let spec = recipe.teacher.as_ref().map(|spec| (&spec.model, &spec.pixels));
+        format!("{weights} {spec:?} {:?}", recipe.data)
+    }
+
     /// With what the test images say of it.
     pub fn judged(&self, top1: f64) -> Taught {
         Taught {

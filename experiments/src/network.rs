@@ -1,7 +1,9 @@
 //! Networks with weights from somewhere.
 
 use crate::pixels::{self, Pixels};
-use crate::{Model, Result, hub, rundir};
+use crate::recipe::StudentSpec;
+use crate::student::noted;
+use crate::{Grafting, Model, Result, hub, rundir};
 use candle::Device;
 use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
 use sokd_data::Locations;
@@ -15,6 +17,8 @@ pub struct Frozen {
     pub net: Box<dyn Backbone>,
     /// The digest of its weights' file; none for drawn ones.
     pub sha256: Option<String>,
+    /// The network as it was built, with what is noted among its weights to be set into it.
+    pub spec: StudentSpec,
 }
 
 /// Where weights come from, and how they are to be read.
@@ -42,23 +46,25 @@ impl Frozen {
         device: &Device,
     ) -> Result<Self> {
         let params = Params::new(key);
-        let build = |pixels| {
+        let mut spec = StudentSpec { model: model.clone(), weights: None, graft: Grafting::default() };
+        let build = |spec: &StudentSpec, pixels| {
             let data = DatasetInfo { pixels, ..data.clone() };
-            model.build(&BuildCx::alone(params.frozen(device), &data))
+            spec.build(&BuildCx::alone(params.frozen(device), &data))
         };
         if weights.from == "drawn" {
-            let net = build(pixels::expected(weights.pixels, None, model, data))?;
-            return Ok(Self { net, sha256: None });
+            let net = build(&spec, pixels::expected(weights.pixels, None, model, data))?;
+            return Ok(Self { net, sha256: None, spec });
         }
         let path = find(weights.from)?;
-        let net = build(pixels::expected(weights.pixels, Some(&path), model, data))?;
+        spec.graft = noted(&path)?;
+        let net = build(&spec, pixels::expected(weights.pixels, Some(&path), model, data))?;
         let sha256 = sokd_hub::sha256(&path)?;
         if let Some(expected) = weights.sha256.filter(|expected| !expected.eq_ignore_ascii_case(&sha256)) {
             let problem = format!("its SHA-256 is {sha256}, and {expected} was asked for");
             return Err(Error::file(&path, None, problem, "fetch the right file, or correct `sha256`").into());
         }
         fill(&params, "", &path, net.as_ref(), data)?;
-        Ok(Self { net, sha256: Some(sha256) })
+        Ok(Self { net, sha256: Some(sha256), spec })
     }
 }
 

@@ -110,18 +110,20 @@ fn noted(weights: &Path) -> Option<PixelNorm> {
         let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
         norm(config.get("pretrained_cfg")?)
     };
-    let inside = || {
-        let mut file = std::fs::File::open(weights).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let mut header = Vec::new();
-        // The format allows headers of up to 100 MB; a file that claims more is no safetensors.
-        file.take(u64::from_le_bytes(length).min(100_000_000)).read_to_end(&mut header).ok()?;
-        let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
-        let pixels = header.get("__metadata__")?.get("pixels")?.as_str()?;
-        norm(&serde_json::from_str(pixels).ok()?)
-    };
+    let inside = || norm(&serde_json::from_str(&inscribed(weights, "pixels")?).ok()?);
     inside().or_else(beside)
+}
+
+/// What stands under a name among the metadata of safetensors.
+pub fn inscribed(weights: &Path, name: &str) -> Option<String> {
+    let mut file = std::fs::File::open(weights).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    // The format allows headers of up to 100 MB; a file that claims more is no safetensors.
+    file.take(u64::from_le_bytes(length).min(100_000_000)).read_to_end(&mut header).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    Some(header.get("__metadata__")?.get(name)?.as_str()?.to_owned())
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use crate::stopwatch::Stopwatch;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sokd_core::Result;
+use sokd_core::{self as core, Result};
 use sokd_train::{EpochReport, Observer, Progress, StepReport};
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -175,6 +176,51 @@ impl Observer for Watch {
 }
 
 impl Drop for Watch {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        self.stage.bars.remove(&self.bar);
+    }
+}
+
+/// Someone who watches what is done before the first step.
+pub struct Preparing {
+    stage: Stage,
+    bar: ProgressBar,
+    said: Cell<Option<Stopwatch>>,
+}
+
+impl Preparing {
+    /// Silent, until there is something to see.
+    pub fn new(stage: &Stage) -> Self {
+        Self { stage: stage.clone(), bar: ProgressBar::hidden(), said: Cell::new(None) }
+    }
+}
+
+impl core::Watch for Preparing {
+    fn at(&self, what: &str, done: usize, of: usize) {
+        let pause = if self.stage.terminal { OFTEN } else { SELDOM };
+        if self.stage.quiet || self.said.get().is_some_and(|said| said.elapsed() < pause) {
+            return;
+        }
+        let text = format!("before the first step: {what}, {done} of {of}");
+        if self.stage.terminal {
+            if self.said.get().is_none() {
+                self.stage.bars.add(self.bar.clone());
+                self.bar.set_style(ProgressStyle::default_spinner());
+            }
+            self.bar.set_message(text);
+        } else {
+            self.stage.say(&text);
+        }
+        self.said.set(Some(Stopwatch::start()));
+    }
+
+    fn say(&self, line: &str) {
+        self.stage.say(line);
+    }
+}
+
+impl Drop for Preparing {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
         self.stage.bars.remove(&self.bar);

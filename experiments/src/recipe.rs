@@ -3,13 +3,14 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Build, BuildCx, DistillLoss, LearnSplit, Result};
+use sokd_core::{Backbone, Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
-use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, OptimSpec};
 use sokd_train::{Schedule, UpdateSpec, Weighted};
 use std::collections::BTreeMap;
 
+use crate::graft::Grafting;
+use crate::loss::LossSpec;
 use crate::model::Model;
 use crate::pixels::Pixels;
 use crate::refine::Refine;
@@ -59,6 +60,18 @@ pub struct StudentSpec {
     /// Weights to start from, in place of drawn ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// Layers set into it, which stay there.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub graft: Grafting,
+}
+
+/// The network and what is set into it.
+impl Build<dyn Backbone> for StudentSpec {
+    fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn Backbone>> {
+        let mut net = self.model.build(cx)?;
+        self.graft.plant(net.as_mut(), cx)?;
+        Ok(net)
+    }
 }
 
 /// Who is learned from.

@@ -84,7 +84,7 @@ fn train(
 
     let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
     let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
-    let net = |params| judged(&recipe.student.model, params, &info, &options.session.device);
+    let net = |params| judged(&recipe.student, params, &info, &options.session.device);
     let exam = |name: &str, split, net, batches, teacher: Option<&Vec<u32>>| Exam {
         name: name.to_owned(),
         split,

@@ -1,13 +1,15 @@
 //! A student as it leaves its run: weights, what they are, and a card for people.
 
+use crate::pixels::inscribed;
 use crate::rundir::RunDir;
-use crate::{Resolved, Result};
+use crate::{Grafting, Resolved, Result};
 use serde_json::json;
 use sokd_core::{DatasetInfo, Error};
 use sokd_models::weights;
 use sokd_nn::Params;
 use sokd_train::Progress;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Writes `student/{config.json, README.md, model.safetensors}`; the weights come last.
 ///
@@ -22,7 +24,7 @@ pub fn save(
 ) -> Result<()> {
     let folder = dir.join("student");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let model = &resolved.recipe.student.model;
+    let (model, graft) = (&resolved.recipe.student.model, &resolved.recipe.student.graft);
     let [height, width] = seen.size;
     // As timm lays it out, so that timm reads it; what only we know stands under our own name.
     let config = json!({
@@ -35,16 +37,34 @@ pub fn save(
             "std": seen.pixels.std,
             "num_classes": seen.classes.len(),
         },
-        "sokd": { "model": model.spec()?, "recipe": resolved.id },
+        "sokd": { "model": model.spec()?, "graft": graft, "recipe": resolved.id },
     });
     dir.write_json("student/config.json", &config)?;
     dir.write("student/README.md", card(resolved, seen, progress))?;
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("model".to_owned(), model.label()),
         ("recipe".to_owned(), resolved.id.clone()),
         ("pixels".to_owned(), json!(seen.pixels).to_string()),
     ]);
+    if !graft.0.is_empty() {
+        metadata.insert(GRAFT.to_owned(), json!(graft).to_string());
+    }
     Ok(weights::save(params, "student", &folder.join("model.safetensors"), &metadata)?)
+}
+
+/// Under which name the weights' file says what was set into the network.
+const GRAFT: &str = "graft";
+
+/// What the file of a student's weights says was set into its network: nothing, where it says nothing.
+///
+/// # Errors
+/// [`Error::File`] where it says what this program does not know.
+pub fn noted(weights: &Path) -> Result<Grafting> {
+    let Some(text) = inscribed(weights, GRAFT) else { return Ok(Grafting::default()) };
+    serde_json::from_str(&text).map_err(|error| {
+        let problem = format!("the layers set into its network: {error}");
+        Error::file(weights, None, problem, "read it with the program that wrote it").into()
+    })
 }
 
 fn card(resolved: &Resolved, seen: &DatasetInfo, progress: &Progress) -> String {

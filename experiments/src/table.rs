@@ -12,7 +12,6 @@ use crate::{Error, Layers, Misfit, Resolved, Result, shipped};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_losses::LossSpec;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -252,7 +251,7 @@ impl Table {
         let mut resolved = layers.resolve()?;
         let recipe = &mut resolved.recipe;
         // An arm that compares with no teacher shall not pay for one, and is the same run beside any teacher.
-        if recipe.objective.values().all(|term| matches!(term.loss, LossSpec::CrossEntropy(_))) {
+        if recipe.objective.values().all(|term| term.loss.name() == "cross-entropy") {
             recipe.teacher = None;
         }
         let teacher = prerequisite::of(recipe, &choice.tier)?;

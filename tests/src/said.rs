@@ -27,8 +27,8 @@ impl Said {
             classes: logits.dim(1)?,
             pixels: data(1, [side; 2]).pixels,
         };
-        let stages = maps.into_iter().map(|map| Stage { map, preact: None }).collect();
-        Ok(Self { info, out: Forward { stem, stages, pooled, logits } })
+        let stages = maps.into_iter().map(|map| Stage::new(map, None)).collect();
+        Ok(Self { info, out: Forward { stem, stages, pooled, logits, said: None } })
     }
 }
 
@@ -46,7 +46,7 @@ impl Backbone for Said {
     }
 
     fn head(&self, _: &Tensor, _: Mode) -> Result<Head> {
-        Ok(Head { pooled: self.out.pooled.clone(), logits: self.out.logits.clone() })
+        Ok(Head { pooled: self.out.pooled.clone(), logits: self.out.logits.clone(), said: None })
     }
 }
 

@@ -46,8 +46,13 @@ fn built(
 ) -> Result<(Box<dyn DistillLoss>, Params)> {
     let (params, data) = (Params::new(Key::new(5)), data(CLASSES, [12, 8]));
     let vars = params.builder(&Device::Cpu).to_dtype(dtype);
-    let cx =
-        BuildCx { vars, data: Some(&data), student: Some(student.info()), teacher: Some(teacher.info()) };
+    let cx = BuildCx {
+        vars,
+        data: Some(&data),
+        student: Some(student.info()),
+        teacher: Some(teacher.info()),
+        preview: None,
+    };
     Ok((spec.build(&cx)?, params))
 }
 
@@ -180,7 +185,8 @@ fn losses_say_when_they_miss_a_teacher() -> Result<()> {
         let student = said(&leaves("s", STUDENT, DType::F32)?)?;
         let (params, data) = (Params::new(Key::new(0)), data(CLASSES, [12, 8]));
         let vars = params.builder(&Device::Cpu);
-        let cx = BuildCx { vars, data: Some(&data), student: Some(student.info()), teacher: None };
+        let cx =
+            BuildCx { vars, data: Some(&data), student: Some(student.info()), teacher: None, preview: None };
         let missed = spec.build(&cx).and_then(|loss| {
             let pair = pair(&student, &student, blank(BATCH, DType::F32)?, &LABELS)?;
             loss.terms(&Pair { teacher: None, ..pair }, &first())

@@ -83,6 +83,7 @@ fn detector(dam: &Dam, student: &Said, teacher: &Said, params: &Params, dtype: D
         data: Some(&data),
         student: Some(student.info()),
         teacher: Some(teacher.info()),
+        preview: None,
     })
 }
 
@@ -262,7 +263,13 @@ fn lesson(dam: Option<&Dam>, host: &LossSpec) -> Result<Lesson> {
     let (one, other) = (said(&student)?, said(&teacher)?);
     let (params, data) = (Params::new(Key::new(5)), data(5, [6, 5]));
     let vars = params.builder(&Device::Cpu);
-    let cx = BuildCx { vars, data: Some(&data), student: Some(one.info()), teacher: Some(other.info()) };
+    let cx = BuildCx {
+        vars,
+        data: Some(&data),
+        student: Some(one.info()),
+        teacher: Some(other.info()),
+        preview: None,
+    };
     let loss = host.build(&cx)?;
     let loss = match dam {
         None => loss,
@@ -383,6 +390,7 @@ fn train(
         data: Some(images.info()),
         student: Some(student.info()),
         teacher: Some(teacher.info()),
+        preview: None,
     };
     let task = host("type = 'cross-entropy'").build(&cx)?;
     let loss = Refined {

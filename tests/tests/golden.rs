@@ -99,6 +99,7 @@ fn networks<'a>(student: &'a Said, teacher: &'a Said, data: &'a sokd_core::Datas
         data: Some(data),
         student: Some(student.info()),
         teacher: Some(teacher.info()),
+        preview: None,
     }
 }
 

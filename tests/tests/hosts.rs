@@ -103,6 +103,7 @@ impl<'a> Run<'a> {
             data: Some(&data),
             student: Some(student.info()),
             teacher: Some(teacher.info()),
+            preview: None,
         })?;
         let drawn = case.weights.iter().map(|(name, wave)| Ok((name.clone(), wave.draw(name)?)));
         let mut weights = params.tensors("")?;
@@ -239,6 +240,7 @@ fn hosts_run_between_any_two_networks_of_the_zoo() -> Result<()> {
             let cx = BuildCx {
                 student: Some(student.info()),
                 teacher: Some(teacher.info()),
+                preview: None,
                 ..BuildCx::alone(params.builder(&Device::Cpu), &about)
             };
             let total = host.build(&cx)?.terms(&pair, &first())?.total()?.expect("a loss has terms");

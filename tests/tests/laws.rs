@@ -149,8 +149,13 @@ fn a_loss_behind_a_plug_in_that_changes_nothing_is_the_bare_loss() -> Result<()>
     let spec = sokd_models::named("resnet8").expect("a network of the zoo");
     let student = spec.build(&BuildCx::alone(vars.pp("student"), &data))?;
     let teacher = spec.build(&BuildCx::alone(vars.pp("teacher"), &data))?;
-    let cx =
-        BuildCx { vars, data: Some(&data), student: Some(student.info()), teacher: Some(teacher.info()) };
+    let cx = BuildCx {
+        vars,
+        data: Some(&data),
+        student: Some(student.info()),
+        teacher: Some(teacher.info()),
+        preview: None,
+    };
     let mut pair = pair(student.as_ref(), teacher.as_ref(), images(3)?, &[1, 4, 0])?;
     for mode in [Mode::Probe, Mode::Eval, Mode::Train] {
         pair.student = Side::new(student.as_ref(), mode, &pair.images)?;

@@ -135,7 +135,8 @@ fn photographs_are_pillows_but_for_the_decoder() -> Result<()> {
 fn an_epoch_of_photographs_is_a_function() -> Result<()> {
     let Some(dir) = photographs() else { return Ok(()) };
     let data = opened(&dir.path().join("imagenet-sample-24"), Fit::default())?;
-    let augment = Augment { resized_crop: Some(ResizedCrop::default()), crop: 0, flip: true };
+    let augment =
+        Augment { resized_crop: Some(ResizedCrop::default()), crop: 0, flip: true, ..Augment::none() };
     let epoch = |epoch, threads| -> Result<Vec<Vec<u8>>> {
         let loader = Loader::new(data.clone(), LearnSplit::Train, 8, augment, Key::new(4))?;
         loader.with_threads(threads).epoch(epoch, 0).map(|batch| bytes(&batch?)).collect()

@@ -46,6 +46,7 @@ impl Scene {
             data: Some(&data),
             teacher: Some(self.teacher.info()),
             student: Some(self.student.info()),
+            preview: None,
         };
         refine.wrap(spec.build(&cx)?, &cx)
     }

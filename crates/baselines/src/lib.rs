@@ -1,8 +1,35 @@
 #![doc = include_str!("../README.md")]
 
+pub mod letkd;
 pub mod skd;
 
 pub use skd::Skd;
+use sokd_core::{DistillLoss, Scion};
+
+sokd_core::catalog! {
+    /// A loss that needs more than student and teacher, which a recipe may name.
+    pub enum LossSpec: dyn DistillLoss {
+        LetkdClusters(letkd::LetkdClusters),
+        LetkdDecisions(letkd::LetkdDecisions),
+    }
+}
+
+sokd_core::catalog! {
+    /// A layer that a recipe may set into the student.
+    pub enum GraftSpec: AsRef<dyn Scion> {
+        KdLayer(letkd::KdLayer),
+    }
+}
+
+impl LossSpec {
+    /// Where the loss wants to see the teacher, beside what every network shows.
+    pub fn looks(&self) -> sokd_core::Place {
+        match self {
+            Self::LetkdClusters(loss) => loss.looks(),
+            Self::LetkdDecisions(loss) => loss.looks(),
+        }
+    }
+}
 
 /// Name and text of every preset: methods, then schedules.
 const PRESETS: &[(&str, &str)] = &[
@@ -22,7 +49,11 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("skd", include_str!("../presets/skd.toml")),
     ("skd-robust", include_str!("../presets/skd-robust.toml")),
+    ("letkd-1", include_str!("../presets/letkd-1.toml")),
+    ("letkd-intermediate", include_str!("../presets/letkd-intermediate.toml")),
+    ("letkd-2", include_str!("../presets/letkd-2.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
+    ("letkd-cifar100", include_str!("../presets/letkd-cifar100.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];
 

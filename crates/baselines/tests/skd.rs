@@ -94,7 +94,13 @@ impl Scene {
         let data = data(CLASSES, [2, 2]);
         let net = Self::said(&teachers()?)?;
         let vars = self.params.builder(&Device::Cpu).to_dtype(self.dtype);
-        made(&BuildCx { vars, data: Some(&data), student: Some(net.info()), teacher: Some(net.info()) })
+        made(&BuildCx {
+            vars,
+            data: Some(&data),
+            student: Some(net.info()),
+            teacher: Some(net.info()),
+            preview: None,
+        })
     }
 
     /// U, and A where there is attention.
@@ -517,7 +523,7 @@ fn no_gradient_reaches_the_teacher() -> Result<()> {
     let (student, teacher) = (net("resnet8", "student")?, net("resnet14", "teacher")?);
     let (one, other) = (student.info().clone(), teacher.info().clone());
     let vars = vars.clone();
-    let cx = BuildCx { vars, data: Some(&data), student: Some(&one), teacher: Some(&other) };
+    let cx = BuildCx { vars, data: Some(&data), student: Some(&one), teacher: Some(&other), preview: None };
     let skd = skd("out-init = 'xavier'\nanchor = 0.1\ntask = 0.1");
     let loss = Box::new(Refined { refiner: skd.build(&cx)?, loss: kd(4.0).build(&cx)? });
     let terms = vec![TermOf { name: "distill".into(), weight: Schedule::default(), loss }];

@@ -1,3 +1,4 @@
+use crate::graft::{self, Grafts, Place, Said};
 use crate::{Error, Result};
 use candle::Tensor;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,15 @@ pub struct Stage {
     /// The same before its last non-linearity, where the stage computes it anyway. [`Backbone::preact`] gives it
     /// for every network.
     pub preact: Option<Tensor>,
+    /// What the grafts among its blocks said.
+    pub said: Said,
+}
+
+impl Stage {
+    /// A stage in which nothing is grafted.
+    pub fn new(map: Tensor, preact: Option<Tensor>) -> Self {
+        Self { map, preact, said: Said::new() }
+    }
 }
 
 /// What follows the last stage.
@@ -47,6 +57,8 @@ pub struct Head {
     pub pooled: Tensor,
     /// The classifier's scores.
     pub logits: Tensor,
+    /// What the graft in front of the pool said.
+    pub said: Option<Tensor>,
 }
 
 /// All that a loss or a plug-in may read of one pass through a network.
@@ -60,6 +72,8 @@ pub struct Forward {
     pub pooled: Tensor,
     /// `(batch, classes)`.
     pub logits: Tensor,
+    /// What the graft in front of the head's pool said.
+    pub said: Option<Tensor>,
 }
 
 impl Forward {
@@ -69,13 +83,23 @@ impl Forward {
         let cut = |stage: &Stage| Stage {
             map: stage.map.detach(),
             preact: stage.preact.as_ref().map(Tensor::detach),
+            said: stage.said.iter().map(|(block, word)| (*block, word.detach())).collect(),
         };
         Self {
             stem: self.stem.detach(),
             stages: self.stages.iter().map(cut).collect(),
             pooled: self.pooled.detach(),
             logits: self.logits.detach(),
+            said: self.said.as_ref().map(Tensor::detach),
         }
+    }
+
+    /// What the graft at `place` said.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where none is.
+    pub fn said(&self, place: Place) -> Result<&Tensor> {
+        graft::said(place, &self.stages, self.said.as_ref())
     }
 
     /// What stage `stage` gave, counted from 0.
@@ -142,6 +166,11 @@ pub trait Backbone: Send + Sync {
     /// `map`: what the last stage gave.
     fn head(&self, map: &Tensor, mode: Mode) -> Result<Head>;
 
+    /// What is set into it; none for a network that has no place for grafts.
+    fn grafts(&mut self) -> Option<&mut Grafts> {
+        None
+    }
+
     /// Stage `index` before its last non-linearity. A network in which the *next* stage normalises the map first
     /// (pre-activation networks) computes it here, without teaching its running statistics.
     fn preact(&self, index: usize, stage: &Stage, mode: Mode) -> Result<Tensor> {
@@ -179,7 +208,7 @@ pub trait Backbone: Send + Sync {
         let mut kept = out.stages[..stage].to_vec();
         // What a stage said before its last non-linearity stands as long as its map does.
         let preact = was.preact.clone().filter(|_| was.map.id() == map.id());
-        kept.push(Stage { map: map.clone(), preact });
+        kept.push(Stage { map: map.clone(), preact, said: was.said.clone() });
         self.finish(out.stem.clone(), kept, map, mode)
     }
 
@@ -190,7 +219,7 @@ pub trait Backbone: Send + Sync {
             map = stage.map.clone();
             stages.push(stage);
         }
-        let Head { pooled, logits } = self.head(&map, mode)?;
-        Ok(Forward { stem, stages, pooled, logits })
+        let Head { pooled, logits, said } = self.head(&map, mode)?;
+        Ok(Forward { stem, stages, pooled, logits, said })
     }
 }

@@ -1,6 +1,6 @@
 //! How a part gets a name.
 
-use crate::{BackboneInfo, DatasetInfo, DistillLoss, Error, Result};
+use crate::{BackboneInfo, DatasetInfo, DistillLoss, Error, Preview, Result};
 use candle_nn::VarBuilder;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde_json::{Map, Value};
@@ -16,12 +16,14 @@ pub struct BuildCx<'a> {
     pub teacher: Option<&'a BackboneInfo>,
     /// Who learns.
     pub student: Option<&'a BackboneInfo>,
+    /// The teacher and the images, for parts that learn of them before the first step.
+    pub preview: Option<Preview<'a>>,
 }
 
 impl<'a> BuildCx<'a> {
     /// For a network, which knows its images and no other network.
     pub fn alone(vars: VarBuilder<'a>, data: &'a DatasetInfo) -> Self {
-        Self { vars, data: Some(data), teacher: None, student: None }
+        Self { vars, data: Some(data), teacher: None, student: None, preview: None }
     }
 
     /// The data set, or an error that says who needs one.
@@ -37,6 +39,11 @@ impl<'a> BuildCx<'a> {
     /// The student, or an error that says who needs one.
     pub fn student(&self, who: &'static str) -> Result<&'a BackboneInfo> {
         self.student.ok_or(Error::NoStudent(who))
+    }
+
+    /// The teacher and the images before the first step, or an error that says who needs a teacher.
+    pub fn preview(&self, who: &'static str) -> Result<Preview<'a>> {
+        self.preview.ok_or(Error::NoTeacher(who))
     }
 }
 
@@ -58,9 +65,71 @@ impl<L: DistillLoss + Clone + 'static> Build<dyn DistillLoss> for L {
 /// A line gives the part its name in recipes (the type's, in kebab case), its defaults, refusal of unknown fields
 /// with the path to them, an entry in the JSON Schema and in the conformance suite. The second form gathers parts
 /// that live in other crates. `AsRef<dyn Trait>` in place of the target is for parts that are not built out of
-/// weights: each is its own configuration, and the catalogue lends it as what it is.
+/// weights: each is its own configuration, and the catalogue lends it as what it is. `Spec: Target = One | Other` joins whole
+/// catalogues: a part added to one of them is in the joined one.
 #[macro_export]
 macro_rules! catalog {
+    ($(#[$meta:meta])* pub enum $Spec:ident: $Target:ty = $($Part:ident($Catalog:ty))|+) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, $crate::__private::serde::Serialize)]
+        #[serde(untagged, crate = "sokd_core::__private::serde")]
+        #[allow(missing_docs)]
+        pub enum $Spec { $($Part($Catalog)),+ }
+
+        impl<'de> $crate::__private::serde::Deserialize<'de> for $Spec {
+            fn deserialize<D>(deserializer: D) -> ::std::result::Result<Self, D::Error>
+            where
+                D: $crate::__private::serde::Deserializer<'de>,
+            {
+                let names = Self::names();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                let (name, fields) = $crate::__private::tagged(deserializer, &names)?;
+                $(if <$Catalog>::names().contains(&name) {
+                    return $crate::__private::whole(name, fields).map(Self::$Part);
+                })+
+                Err($crate::__private::unknown(&name, &names))
+            }
+        }
+
+        impl $crate::__private::schemars::JsonSchema for $Spec {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
+                stringify!($Spec).into()
+            }
+
+            fn json_schema(
+                generator: &mut $crate::__private::schemars::SchemaGenerator,
+            ) -> $crate::__private::schemars::Schema {
+                $crate::__private::joined(vec![
+                    $(<$Catalog as $crate::__private::schemars::JsonSchema>::json_schema(generator)),+
+                ])
+            }
+        }
+
+        impl $crate::Build<$Target> for $Spec {
+            fn build(&self, cx: &$crate::BuildCx<'_>) -> $crate::Result<Box<$Target>> {
+                match self { $(Self::$Part(part) => $crate::Build::<$Target>::build(part, cx)),+ }
+            }
+        }
+
+        impl $Spec {
+            /// The names that recipes use, in the order of the catalogues.
+            pub fn names() -> Vec<String> {
+                [$(<$Catalog>::names()),+].concat()
+            }
+
+            /// Every entry at its defaults.
+            pub fn examples() -> Vec<Self> {
+                let mut examples = Vec::new();
+                $(examples.extend(<$Catalog>::examples().into_iter().map(Self::$Part));)+
+                examples
+            }
+
+            /// The name that recipes use for this part.
+            pub fn name(&self) -> String {
+                match self { $(Self::$Part(part) => part.name()),+ }
+            }
+        }
+    };
     ($(#[$meta:meta])* pub enum $Spec:ident: AsRef<dyn $Trait:path> { $($Variant:ident($Type:path)),+ $(,)? }) => {
         $crate::catalog! { @named $(#[$meta])* $Spec { $($Variant($Type)),+ } }
 
@@ -159,6 +228,32 @@ pub fn tagged<'de, D: Deserializer<'de>>(
 pub fn part<T: DeserializeOwned, E: serde::de::Error>(fields: Map<String, Value>) -> Result<T, E> {
     serde_path_to_error::deserialize(Value::Object(fields))
         .map_err(|error| E::custom(mark(&error.path().to_string(), &error.inner().to_string())))
+}
+
+/// A table as the part of a catalogue that its `type`, taken out before, names.
+pub fn whole<T: DeserializeOwned, E: serde::de::Error>(
+    name: String,
+    mut fields: Map<String, Value>,
+) -> Result<T, E> {
+    fields.insert("type".to_owned(), Value::String(name));
+    T::deserialize(Value::Object(fields)).map_err(E::custom)
+}
+
+/// The schemas of several catalogues as that of one.
+pub fn joined(catalogs: Vec<schemars::Schema>) -> schemars::Schema {
+    let mut whole = schemars::Schema::default();
+    for catalog in catalogs {
+        for (name, value) in catalog.as_object().into_iter().flatten() {
+            match (whole.get_mut(name), value) {
+                (Some(Value::Array(parts)), Value::Array(more)) => parts.extend(more.clone()),
+                (Some(_), _) => {}
+                (None, value) => {
+                    whole.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+    whole
 }
 
 /// A `type` that no line of the catalogue has.

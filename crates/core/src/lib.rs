@@ -6,7 +6,9 @@ mod data;
 mod distill;
 mod error;
 pub mod file;
+pub mod graft;
 mod key;
+mod preview;
 mod terms;
 
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
@@ -14,12 +16,14 @@ pub use catalog::{Build, BuildCx, misfit};
 pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
+pub use graft::{Graft, Grafts, Place, Scion};
 pub use key::{Key, Stream};
+pub use preview::{Preview, Watch};
 pub use terms::{Cut, Term, Terms};
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::catalog::{kebab, part, tagged, unknown};
+    pub use crate::catalog::{joined, kebab, part, tagged, unknown, whole};
     pub use schemars;
     pub use serde;
 }

@@ -56,7 +56,9 @@ fn a_part_answers_to_its_name_and_keeps_its_settings() {
     assert_eq!(spec.name(), "plain-hello");
     assert_eq!(serde_json::to_value(&spec).expect("it prints")["how-often"], 2);
     let vars = VarBuilder::zeros(candle::DType::F32, &candle::Device::Cpu);
-    let built = spec.build(&BuildCx { vars, data: None, teacher: None, student: None }).expect("it builds");
+    let built = spec
+        .build(&BuildCx { vars, data: None, teacher: None, student: None, preview: None })
+        .expect("it builds");
     assert_eq!(built.words(), "hello hello ");
     assert_eq!(GreetingSpec::names(), ["plain-hello"]);
     assert_eq!(GreetingSpec::examples().len(), 1);

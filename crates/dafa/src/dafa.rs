@@ -223,15 +223,15 @@ impl Augmenting {
             None => drawn(&self.space, draw, map),
         };
         for &stage in &self.stages {
-            let Stage { map, preact } = side.out.stage(stage)?;
+            let Stage { map, preact, said } = side.out.stage(stage)?.clone();
             // A network that has no map before its last ReLU at hand makes one out of the refined map.
-            let (map, preact) = (refined(map)?, preact.as_ref().map(&mut refined).transpose()?);
+            let (map, preact) = (refined(&map)?, preact.as_ref().map(&mut refined).transpose()?);
             if self.dafa.through == Through::Network {
                 side = side.rewrite(stage, map.clone())?;
             } else if stage + 1 == side.out.stages.len() {
                 side.out.pooled = side.net.head(&map, side.mode.quiet())?.pooled;
             }
-            side.out.stages[stage] = Stage { map, preact };
+            side.out.stages[stage] = Stage { map, preact, said };
         }
         Ok((side, cuts))
     }

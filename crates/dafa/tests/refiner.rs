@@ -40,6 +40,7 @@ impl Set {
             data: Some(&data(5, [32, 32])),
             student: Some(self.student.info()),
             teacher: Some(self.teacher.info()),
+            preview: None,
         })
     }
 
@@ -120,7 +121,7 @@ fn all_stages_are_rewritten_by_one_draw() -> Result<()> {
         let of = |map: &Tensor| space.apply(map, draw.pair, bits, levels, draw.key);
         let (refined, _) = dafa.refine(bare.clone(), &at)?;
         let (before, after) = (bare.teacher("the test")?, refined.teacher("the test")?);
-        for (Stage { map, preact }, after) in before.out.stages.iter().zip(&after.out.stages) {
+        for (Stage { map, preact, .. }, after) in before.out.stages.iter().zip(&after.out.stages) {
             changed += usize::from(!same(map, &after.map)?);
             assert!(same(&of(map)?, &after.map)?);
             let preact = preact.as_ref().expect("a residual network has it at hand");

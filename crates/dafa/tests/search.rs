@@ -45,12 +45,12 @@ impl Backbone for Tiny {
     }
 
     fn stage(&self, _: usize, input: &Tensor, _: Mode) -> Result<Stage> {
-        Ok(Stage { map: self.conv.forward(input)?, preact: None })
+        Ok(Stage::new(self.conv.forward(input)?, None))
     }
 
     fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
         let pooled = sokd_ops::global_avg_pool(map)?;
-        Ok(Head { logits: pooled.clone(), pooled })
+        Ok(Head { logits: pooled.clone(), pooled, said: None })
     }
 }
 
@@ -85,6 +85,7 @@ fn distiller(params: &Params, map: &Tensor, dafa: Option<&Dafa>) -> Result<Disti
             data: Some(&data),
             student: Some(student.info()),
             teacher: Some(teacher.info()),
+            preview: None,
         };
         let loss = LossSpec::Fitnet(Fitnet(HINT)).build(&cx)?;
         match dafa {
@@ -263,6 +264,7 @@ fn a_search_finds_the_operation_that_helps() -> Result<()> {
                 data: None,
                 student: Some(student.info()),
                 teacher: Some(teacher.info()),
+                preview: None,
             };
             let adapter = HINT.build(&cx, "the test")?;
             let pair = sokd_tests::pair(&student, &teacher, batch()?.images, &[0; BATCH])?;

@@ -9,7 +9,7 @@ use sokd_core::{Batch, Dataset, Error, Key, Result, Split};
 ///
 /// # Source
 /// He et al., "Deep residual learning", 2015, section 4.2: a margin of 4 pixels on each side, a crop of the image's
-/// own size, mirrored or not. Margins are black in pixels, as torchvision pads before it normalises.
+/// own size, mirrored or not. Black margins are black in pixels, as torchvision pads before it normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Augment {
@@ -20,18 +20,40 @@ pub struct Augment {
     pub crop: usize,
     /// Whether half of the images are mirrored left to right.
     pub flip: bool,
+    /// What the margin shows.
+    #[serde(skip_serializing_if = "Margin::is_black")]
+    pub margin: Margin,
+}
+
+/// What the margin shows from which a crop is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Margin {
+    /// Nothing.
+    #[default]
+    Black,
+    /// The image, mirrored about its outermost pixels: torchvision's `padding_mode="reflect"`.
+    Reflect,
+}
+
+impl Margin {
+    // serde hands over a reference.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_black(&self) -> bool {
+        *self == Self::Black
+    }
 }
 
 impl Default for Augment {
     fn default() -> Self {
-        Self { resized_crop: None, crop: 4, flip: true }
+        Self { resized_crop: None, crop: 4, flip: true, margin: Margin::Black }
     }
 }
 
 impl Augment {
     /// Images as they are.
     pub fn none() -> Self {
-        Self { resized_crop: None, crop: 0, flip: false }
+        Self { resized_crop: None, crop: 0, flip: false, margin: Margin::Black }
     }
 
     /// # Errors
@@ -65,6 +87,12 @@ impl Augment {
             return Ok(batch);
         }
         let (count, height, width, channels) = batch.images.dims4()?;
+        let reflects = self.margin == Margin::Reflect;
+        if reflects && self.crop >= height.min(width) {
+            let problem =
+                format!("{} pixels of an image of {height} × {width} cannot be mirrored", self.crop);
+            return Err(Error::setting("augment.crop", problem));
+        }
         let (storage, layout) = batch.images.storage_and_layout();
         let (Storage::Cpu(CpuStorage::F32(pixels)), Some((from, to))) =
             (&*storage, layout.contiguous_offsets())
@@ -79,6 +107,11 @@ impl Augment {
         for ((from, to), &row) in images.zip(rows) {
             let shift = Shift::draw(self, key, epoch, row);
             for line in 0..height {
+                if reflects {
+                    let source = &from[folded(line, shift.down, height) * row_length..][..row_length];
+                    shift.folded(source, &mut to[line * row_length..][..row_length], channels);
+                    continue;
+                }
                 // The crop's line `line` is the image's `line + down`, unless that lies in the margin.
                 let Some(source) = line.checked_add_signed(shift.down).filter(|&source| source < height)
                 else {
@@ -124,6 +157,21 @@ impl Shift {
             to[at..at + kept].copy_from_slice(from);
         }
     }
+
+    /// The same with a mirrored margin.
+    fn folded(&self, from: &[f32], to: &mut [f32], channels: usize) {
+        let width = from.len() / channels;
+        for (column, to) in to.chunks_exact_mut(channels).enumerate() {
+            let column = if self.mirrored { width - 1 - column } else { column };
+            to.copy_from_slice(&from[folded(column, self.right, width) * channels..][..channels]);
+        }
+    }
+}
+
+/// Where a pixel of the crop comes from, along an axis of `length` pixels that goes on mirrored about its ends.
+fn folded(place: usize, shift: isize, length: usize) -> usize {
+    let (place, last) = ((place as isize + shift).unsigned_abs(), length - 1);
+    if place > last { 2 * last - place } else { place }
 }
 
 /// The purposes of a loader's draws for an image; those for an epoch's order have another.
@@ -135,10 +183,14 @@ mod tests {
     use super::*;
 
     /// A crop by its definition: pad, cut, mirror.
-    fn by_definition(image: &[[f32; 3]], side: usize, shift: &Shift) -> Vec<[f32; 3]> {
+    fn by_definition(image: &[[f32; 3]], side: usize, shift: &Shift, margin: Margin) -> Vec<[f32; 3]> {
+        // 3 2 1 | 0 1 2 3 4 | 3 2 1
+        let folded = |place: isize| [4isize, 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0][(place + 4) as usize];
         let at = |line: isize, column: isize| {
             let inside = |place: isize| (0..side as isize).contains(&place);
-            if inside(line) && inside(column) {
+            if margin == Margin::Reflect {
+                image[folded(line) as usize * side + folded(column) as usize]
+            } else if inside(line) && inside(column) {
                 image[line as usize * side + column as usize]
             } else {
                 [0.0; 3]
@@ -156,6 +208,21 @@ mod tests {
 
     #[test]
     fn crops_are_those_of_the_definition() {
+        crops(Augment { crop: 6, flip: true, ..Augment::none() });
+        crops(Augment { crop: 4, flip: true, margin: Margin::Reflect, ..Augment::none() });
+    }
+
+    #[test]
+    fn a_margin_wider_than_the_image_cannot_be_mirrored() {
+        let images = Tensor::zeros((1, 5, 5, 3), candle::DType::F32, &Device::Cpu).unwrap();
+        let rows = Tensor::new(&[0u32], &Device::Cpu).unwrap();
+        let batch = Batch { images, labels: rows.clone(), rows };
+        let augment = Augment { crop: 5, margin: Margin::Reflect, ..Augment::none() };
+        let error = augment.apply(batch, &[0], Key::new(1), 0).unwrap_err().to_string();
+        assert!(error.contains("cannot be mirrored"), "{error}");
+    }
+
+    fn crops(augment: Augment) {
         let (side, count) = (5, 400u32);
         let pixels: Vec<[f32; 3]> =
             (0..count as usize * side * side).map(|p| [p as f32, 0.5, -(p as f32)]).collect();
@@ -164,17 +231,20 @@ mod tests {
         let rows: Vec<u32> = (0..count).collect();
         let numbers = Tensor::new(rows.as_slice(), &Device::Cpu).unwrap();
         let batch = Batch { images, labels: numbers.clone(), rows: numbers };
-        let augment = Augment { crop: 6, flip: true, ..Augment::none() };
         let cropped = augment.apply(batch, &rows, Key::new(1), 9).unwrap().images.flatten_all().unwrap();
         let cropped: Vec<f32> = cropped.to_vec1().unwrap();
         let (mut mirrored, mut seen) = (0, std::collections::BTreeSet::new());
         for (row, image) in pixels.chunks(side * side).enumerate() {
             let shift = Shift::draw(augment, Key::new(1), 9, row as u32);
-            let expected = by_definition(image, side, &shift).concat();
+            let expected = by_definition(image, side, &shift, augment.margin).concat();
             assert_eq!(cropped[row * side * side * 3..][..side * side * 3], expected);
             mirrored += u32::from(shift.mirrored);
             seen.insert((shift.down, shift.right));
         }
-        assert!((150..250).contains(&mirrored) && seen.len() > 120, "{mirrored} {}", seen.len());
+        assert!(
+            (150..250).contains(&mirrored) && seen.len() > 12 * augment.crop,
+            "{mirrored} {}",
+            seen.len()
+        );
     }
 }

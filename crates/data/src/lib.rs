@@ -25,7 +25,7 @@ mod shelf;
 mod spec;
 mod verify;
 
-pub use augment::Augment;
+pub use augment::{Augment, Margin};
 pub use cifar::{Cifar, Cifar10, Cifar100};
 pub use fit::Fit;
 pub use idx::Idx;

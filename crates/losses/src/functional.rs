@@ -82,9 +82,7 @@ pub fn mse(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Source
 /// PyTorch's `functional.normalize`, gradient included.
 pub fn unit(vectors: &Tensor) -> Result<Tensor> {
-    let squares = vectors.sqr()?.sum_keepdim(D::Minus1)?;
-    // Before the root, whose slope at 0 is infinite.
-    Ok(vectors.broadcast_div(&squares.maximum(1e-24)?.sqrt()?)?)
+    ops::unit(vectors)
 }
 
 /// Where a map is active: the mean of its channels' powers at each place, as a vector of length 1.

@@ -1,7 +1,6 @@
-use crate::ModelSpec;
 use candle::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
-use sokd_core::{Build, BuildCx, DatasetInfo, Mode, Result};
+use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +31,7 @@ pub struct Cost {
 /// assert_eq!(sokd_models::cost(&resnet8, &cifar100)?.parameters, 83_892);
 /// # Ok::<(), sokd_core::Error>(())
 /// ```
-pub fn cost(spec: &ModelSpec, data: &DatasetInfo) -> Result<Cost> {
+pub fn cost(spec: &impl Build<dyn Backbone>, data: &DatasetInfo) -> Result<Cost> {
     let count = Arc::new(AtomicUsize::new(0));
     let vars = VarBuilder::from_backend(Box::new(Blank(count.clone())), DType::F32, Device::Cpu);
     let net = spec.build(&BuildCx::alone(vars, data))?;

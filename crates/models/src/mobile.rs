@@ -4,26 +4,17 @@
 use crate::residual::Draw;
 use candle::Tensor;
 use candle_nn::VarBuilder;
-use sokd_core::{Backbone, BackboneInfo, Head, Mode, Result, Stage};
+use sokd_core::{Backbone, BackboneInfo, Grafts, Head, Mode, Result, Stage};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
-use sokd_ops::{Conv, global_avg_pool, normalize, relu};
+use sokd_ops::{Conv, global_avg_pool, normalize};
 
 /// Blocks of one family, one behind the other.
 pub(crate) trait Chain: Sized + Send + Sync {
-    /// What the last of them gives, and what it gives before its ReLU where it has one.
-    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage>;
-}
+    /// What the next block reads.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
-/// A stage of blocks that end in a ReLU if they are told to: all do, and the last shows what was before it.
-pub(crate) fn rectified<B>(
-    blocks: &[B],
-    input: &Tensor,
-    forward: impl Fn(&B, &Tensor, bool) -> Result<Tensor>,
-) -> Result<Stage> {
-    let (last, before) = blocks.split_last().expect("every stage has blocks");
-    let x = before.iter().try_fold(input.clone(), |x, block| forward(block, &x, true))?;
-    let preact = forward(last, &x, false)?;
-    Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
+    /// The same of a stage's last block, and what it was before its ReLU where it has one.
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage>;
 }
 
 /// A network of such blocks.
@@ -34,11 +25,16 @@ pub(crate) struct Net<B> {
     /// A convolution between the last stage and the pool.
     pub(crate) last: Option<ConvNorm>,
     pub(crate) classifier: Linear,
+    pub(crate) grafts: Grafts,
 }
 
 impl<B: Chain> Backbone for Net<B> {
     fn info(&self) -> &BackboneInfo {
         &self.info
+    }
+
+    fn grafts(&mut self) -> Option<&mut Grafts> {
+        Some(&mut self.grafts)
     }
 
     fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -47,15 +43,19 @@ impl<B: Chain> Backbone for Net<B> {
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        B::run(&self.stages[index], input, mode)
+        let forward = |block: &B, x: &Tensor| block.forward(x, mode);
+        let last = |block: &B, x: &Tensor| block.last(x, mode);
+        self.grafts.stage((index, &self.stages[index]), input.clone(), mode, forward, last)
     }
 
     fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
-        let pooled = match &self.last {
-            Some(last) => global_avg_pool(&last.forward(map, None, true, mode)?)?,
-            None => global_avg_pool(map)?,
+        let map = match &self.last {
+            Some(last) => last.forward(map, None, true, mode)?,
+            None => map.clone(),
         };
-        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+        let (map, said) = self.grafts.pooled(map, mode)?;
+        let pooled = global_avg_pool(&map)?;
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled, said })
     }
 }
 

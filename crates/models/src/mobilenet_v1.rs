@@ -1,11 +1,11 @@
 //! `MobileNetV1`, for the images of ImageNet.
 
-use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise, rectified};
-use crate::residual::{classifier, conv_norm};
+use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise};
+use crate::residual::{classifier, conv_norm, rectified};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
 use sokd_nn::ConvNorm;
 
 /// A stem that halves the map and thirteen pairs of a depthwise convolution and one of single pixels, shown as four
@@ -51,14 +51,18 @@ impl Pair {
         })
     }
 
-    fn forward(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
         self.pointwise.forward(&self.depthwise.forward(x, None, true, mode)?, None, relu, mode)
     }
 }
 
 impl Chain for Pair {
-    fn run(pairs: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
-        rectified(pairs, input, |block, x, relu| block.forward(x, relu, mode))
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.run(x, true, mode)
+    }
+
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
+        rectified(self.run(x, false, mode)?)
     }
 }
 
@@ -96,6 +100,7 @@ impl Build<dyn Backbone> for MobilenetV1 {
             stages,
             last: None,
             classifier: classifier(from, data.classes.len(), cx.vars.pp("fc"))?,
+            grafts: Grafts::default(),
         }))
     }
 }

@@ -5,7 +5,7 @@ use crate::residual::{self, FAN_OUT};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
 use sokd_nn::{ConvNorm, Linear, init};
 
 /// A stem that halves the map and seven groups of inverted residual blocks, shown as four stages: the groups 1 and 2, 3,
@@ -57,19 +57,18 @@ impl Block {
             residual: stride == 1 && from == to,
         })
     }
+}
 
+impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let y = self.widen.forward(x, None, true, mode)?;
         let y = self.depthwise.forward(&y, None, true, mode)?;
         self.narrow.forward(&y, self.residual.then_some(x), false, mode)
     }
-}
 
-impl Chain for Block {
     /// Blocks end without a ReLU: the map is what it was before one.
-    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
-        let map = blocks.iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
-        Ok(Stage { map, preact: None })
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
+        Ok(Stage::new(self.forward(x, mode)?, None))
     }
 }
 
@@ -113,6 +112,7 @@ impl Build<dyn Backbone> for MobilenetV2 {
             stages,
             last: Some(pointwise([from, FEATURES], 1, FAN_OUT, tail.pp(0), tail.pp(1))?),
             classifier: Linear::new(FEATURES, classes, init::normal(0.01), Some(init::ZERO), classifier)?,
+            grafts: Grafts::default(),
         }))
     }
 }

@@ -3,7 +3,7 @@
 use candle::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
 use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize, relu};
 
@@ -164,7 +164,14 @@ impl<B: Fn(usize, usize, usize, &VarBuilder<'_>) -> Result<Block>> Plan<'_, B> {
             pixels: data.pixels,
         };
         let first = conv_norm([3, widths[0], kernel, stride], self.draw, vb.pp("conv1"), vb.pp("bn1"))?;
-        Ok(Box::new(Net { info, stem: self.stem, first, stages, classifier: self.classifier }))
+        Ok(Box::new(Net {
+            info,
+            stem: self.stem,
+            first,
+            stages,
+            classifier: self.classifier,
+            grafts: Grafts::default(),
+        }))
     }
 }
 
@@ -174,11 +181,21 @@ struct Net {
     first: ConvNorm,
     stages: Vec<Vec<Block>>,
     classifier: Linear,
+    grafts: Grafts,
+}
+
+/// A stage that ends in a ReLU, from what it is before it.
+pub(crate) fn rectified(preact: Tensor) -> Result<Stage> {
+    Ok(Stage::new(relu(&preact)?, Some(preact)))
 }
 
 impl Backbone for Net {
     fn info(&self) -> &BackboneInfo {
         &self.info
+    }
+
+    fn grafts(&mut self) -> Option<&mut Grafts> {
+        Some(&mut self.grafts)
     }
 
     fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
@@ -187,17 +204,15 @@ impl Backbone for Net {
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let (last, before) = self.stages[index].split_last().expect("every family's stages have blocks");
-        let mut x = if index == 0 { self.stem.pool(input)? } else { input.clone() };
-        for block in before {
-            x = block.forward(&x, true, mode)?;
-        }
-        let preact = last.forward(&x, false, mode)?;
-        Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
+        let x = if index == 0 { self.stem.pool(input)? } else { input.clone() };
+        let forward = |block: &Block, x: &Tensor| block.forward(x, true, mode);
+        let last = |block: &Block, x: &Tensor| rectified(block.forward(x, false, mode)?);
+        self.grafts.stage((index, &self.stages[index]), x, mode, forward, last)
     }
 
-    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(map)?;
-        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
+        let (map, said) = self.grafts.pooled(map.clone(), mode)?;
+        let pooled = global_avg_pool(&map)?;
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled, said })
     }
 }

@@ -1,11 +1,11 @@
 //! ShuffleNet with a stem for small images.
 
-use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise, rectified};
-use crate::residual;
+use crate::mobile::{Chain, DEFAULT, Net, depthwise, pointwise};
+use crate::residual::{self, rectified};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
 use sokd_nn::ConvNorm;
 use sokd_ops::{Pool, avg_pool2d, channel_concat, channel_shuffle, relu};
 
@@ -63,7 +63,7 @@ impl Block {
     }
 
     /// The last ReLU is the caller's choice: with it, the sum before it is never written down.
-    fn forward(&self, x: &Tensor, active: bool, mode: Mode) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, active: bool, mode: Mode) -> Result<Tensor> {
         let y = channel_shuffle(&self.narrow.forward(x, None, true, mode)?, self.groups)?;
         let y = self.depthwise.forward(&y, None, true, mode)?;
         if !self.halves {
@@ -76,8 +76,12 @@ impl Block {
 }
 
 impl Chain for Block {
-    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
-        rectified(blocks, input, |block, x, relu| block.forward(x, relu, mode))
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.run(x, true, mode)
+    }
+
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
+        rectified(self.run(x, false, mode)?)
     }
 }
 
@@ -109,6 +113,7 @@ impl Build<dyn Backbone> for ShufflenetV1 {
             stages,
             last: None,
             classifier: residual::classifier(widths[3], classes, vb.pp("linear"))?,
+            grafts: Grafts::default(),
         }))
     }
 }

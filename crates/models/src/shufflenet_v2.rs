@@ -5,7 +5,7 @@ use crate::residual;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
 use sokd_nn::ConvNorm;
 use sokd_ops::{channel_concat, channel_range, channel_shuffle, relu};
 
@@ -87,21 +87,19 @@ impl Block {
         let rest = channel_range(x, self.half..2 * self.half)?;
         Ok([channel_range(x, 0..self.half)?, self.right.forward(&rest, relu, mode)?])
     }
+}
 
+impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let [left, right] = self.halves(x, true, mode)?;
         channel_shuffle(&channel_concat(&left, &right)?, 2)
     }
-}
 
-impl Chain for Block {
     /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
-    fn run(blocks: &[Self], input: &Tensor, mode: Mode) -> Result<Stage> {
-        let (last, before) = blocks.split_last().expect("every stage has blocks");
-        let x = before.iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
-        let [kept, right] = last.halves(&x, false, mode)?;
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
+        let [kept, right] = self.halves(x, false, mode)?;
         let map = channel_shuffle(&channel_concat(&kept, &relu(&right)?)?, 2)?;
-        Ok(Stage { map, preact: Some(channel_concat(&kept, &right)?) })
+        Ok(Stage::new(map, Some(channel_concat(&kept, &right)?)))
     }
 }
 
@@ -134,6 +132,7 @@ impl Build<dyn Backbone> for ShufflenetV2 {
             stages,
             last: Some(pointwise([widths[3], widths[4]], 1, DEFAULT, vb.pp("conv2"), vb.pp("bn2"))?),
             classifier: residual::classifier(widths[4], classes, vb.pp("linear"))?,
+            grafts: Grafts::default(),
         }))
     }
 }

@@ -1,11 +1,14 @@
 //! VGG with batch normalisation.
 
+use crate::residual::rectified;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Head, Mode, Result, Stage, StageInfo};
+use sokd_core::{
+    Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo,
+};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
-use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize, relu};
+use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize};
 
 /// Five blocks of convolutions: the first is the stem, the others are stages, each behind a pool.
 ///
@@ -37,6 +40,7 @@ struct Net {
     /// Whether a pool comes first.
     stages: Vec<(bool, Block)>,
     classifier: Linear,
+    grafts: Grafts,
 }
 
 impl Build<dyn Backbone> for Vgg {
@@ -77,6 +81,7 @@ impl Build<dyn Backbone> for Vgg {
                 Some(init::ZERO),
                 vb.pp("classifier"),
             )?,
+            grafts: Grafts::default(),
         }))
     }
 }
@@ -92,35 +97,32 @@ fn block(index: usize, from: usize, convs: usize, vb: &VarBuilder<'_>) -> Result
     (0..convs).map(conv).collect()
 }
 
-fn run(block: &Block, input: &Tensor, mode: Mode) -> Result<Stage> {
-    let (last, before) = block.split_last().expect("every block has convolutions");
-    let mut x = input.clone();
-    for conv in before {
-        x = conv.forward(&x, None, true, mode)?;
-    }
-    let preact = last.forward(&x, None, false, mode)?;
-    Ok(Stage { map: relu(&preact)?, preact: Some(preact) })
-}
-
 impl Backbone for Net {
     fn info(&self) -> &BackboneInfo {
         &self.info
     }
 
+    fn grafts(&mut self) -> Option<&mut Grafts> {
+        Some(&mut self.grafts)
+    }
+
     fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let pixels = self.info.pixels;
-        Ok(run(&self.stem, &normalize(images, pixels.mean, pixels.std)?, mode)?.map)
+        let images = normalize(images, pixels.mean, pixels.std)?;
+        self.stem.iter().try_fold(images, |x, conv| conv.forward(&x, None, true, mode))
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        match &self.stages[index] {
-            (true, block) => run(block, &max_pool2d(input, Pool::square(2, 2))?, mode),
-            (false, block) => run(block, input, mode),
-        }
+        let (pools, block) = &self.stages[index];
+        let x = if *pools { max_pool2d(input, Pool::square(2, 2))? } else { input.clone() };
+        let forward = |conv: &ConvNorm, x: &Tensor| conv.forward(x, None, true, mode);
+        let last = |conv: &ConvNorm, x: &Tensor| rectified(conv.forward(x, None, false, mode)?);
+        self.grafts.stage((index, block), x, mode, forward, last)
     }
 
-    fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(map)?;
-        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled })
+    fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
+        let (map, said) = self.grafts.pooled(map.clone(), mode)?;
+        let pooled = global_avg_pool(&map)?;
+        Ok(Head { logits: self.classifier.forward(&pooled)?, pooled, said })
     }
 }

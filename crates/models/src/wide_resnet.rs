@@ -4,7 +4,7 @@ use crate::residual::blocks;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Head, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Grafts, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
 use sokd_ops::{Conv, add, global_avg_pool, normalize};
 
@@ -70,6 +70,7 @@ struct Net {
     stages: Vec<Vec<Block>>,
     norm: BatchNorm,
     fc: Linear,
+    grafts: Grafts,
 }
 
 impl Build<dyn Backbone> for WideResnet {
@@ -105,6 +106,7 @@ impl Build<dyn Backbone> for WideResnet {
                 Some(init::ZERO),
                 vb.pp("fc"),
             )?,
+            grafts: Grafts::default(),
         }))
     }
 }
@@ -114,18 +116,24 @@ impl Backbone for Net {
         &self.info
     }
 
+    fn grafts(&mut self) -> Option<&mut Grafts> {
+        Some(&mut self.grafts)
+    }
+
     fn stem(&self, images: &Tensor, _: Mode) -> Result<Tensor> {
         self.stem.forward(&normalize(images, self.info.pixels.mean, self.info.pixels.std)?)
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        let map = self.stages[index].iter().try_fold(input.clone(), |x, block| block.forward(&x, mode))?;
-        Ok(Stage { map, preact: None })
+        let forward = |block: &Block, x: &Tensor| block.forward(x, mode);
+        let last = |block: &Block, x: &Tensor| Ok(Stage::new(block.forward(x, mode)?, None));
+        self.grafts.stage((index, &self.stages[index]), input.clone(), mode, forward, last)
     }
 
     fn head(&self, map: &Tensor, mode: Mode) -> Result<Head> {
-        let pooled = global_avg_pool(&self.norm.forward(map, None, true, mode)?)?;
-        Ok(Head { logits: self.fc.forward(&pooled)?, pooled })
+        let (map, said) = self.grafts.pooled(self.norm.forward(map, None, true, mode)?, mode)?;
+        let pooled = global_avg_pool(&map)?;
+        Ok(Head { logits: self.fc.forward(&pooled)?, pooled, said })
     }
 
     /// What the next block, or the head, makes of the map before its ReLU. The field's code teaches those running

@@ -57,6 +57,15 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x))
 }
 
+/// Vectors along the last axis, scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no
+/// NaN.
+///
+/// # Source
+/// PyTorch's `functional.normalize`, gradient included.
+pub fn unit(x: &Tensor) -> Result<Tensor> {
+    either([x], |[x]| fast::unit(x), |[x]| composed::unit(x))
+}
+
 /// Images with a mean subtracted and divided by a standard deviation, per colour.
 ///
 /// # Shapes

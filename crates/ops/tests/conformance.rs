@@ -12,7 +12,7 @@ use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_concat, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
     grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, sigmoid,
-    squared_distance, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    squared_distance, unit, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -145,6 +145,7 @@ fn ours() -> Vec<Case> {
         case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
         case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),
+        case("unit", &[&[2, 3, 5, 37]], |x| unit(&x[0])),
         case("sigmoid", &[&MAP], |x| sigmoid(&(&x[0] * 10.0)?)),
         case("squared distance", &[&MAP, &MAP], |x| squared_distance(&x[0], &x[1])),
         case("squared distance, many channels", &[&[2, 3, 37], &[2, 3, 37]], |x| {

@@ -1,13 +1,13 @@
 use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
-use crate::RefinerSpec;
 use crate::misfit::closest;
 use crate::table::{Cell, Choice, Table};
+use crate::{LossSpec, RefinerSpec};
 use crate::{Misfit, Result, shipped, table};
 use clap::Args;
 use serde_json::{Value, json};
+use sokd_baselines::GraftSpec;
 use sokd_data::DataSpec;
-use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 use std::fmt::Write;
 
@@ -76,7 +76,7 @@ impl Known {
                 known.learn(&parts::<LossSpec>(), &name);
                 known.published = published(&name)?;
             }
-            Kind::Plugins => known.learn(&parts::<RefinerSpec>(), &name),
+            Kind::Plugins => known.learn(&[parts::<RefinerSpec>(), parts::<GraftSpec>()].concat(), &name),
             Kind::Datasets => {
                 let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
                 known.learn(&parts::<DataSpec>(), &spec);

@@ -1,14 +1,14 @@
 //! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
 
-use crate::RefinerSpec;
 use crate::table::Table;
+use crate::{LossSpec, RefinerSpec};
 use crate::{shipped, table};
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+use sokd_baselines::GraftSpec;
 use sokd_data::DataSpec;
-use sokd_losses::LossSpec;
 use sokd_models::ModelSpec;
 
 /// What a name can stand for.
@@ -19,7 +19,7 @@ pub enum Kind {
     Models,
     /// Comparisons of student and teacher.
     Losses,
-    /// What rewrites a pair before a loss compares it.
+    /// What rewrites a pair before a loss compares it, and layers that are set into a student.
     Plugins,
     /// Images.
     Datasets,
@@ -81,9 +81,9 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
             LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
         }
         Kind::Plugins => {
-            let parts = parts::<RefinerSpec>();
+            let parts = [parts::<RefinerSpec>(), parts::<GraftSpec>()].concat();
             let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            RefinerSpec::names().iter().map(what).collect()
+            [RefinerSpec::names(), GraftSpec::names()].concat().iter().map(what).collect()
         }
         Kind::Datasets => {
             let parts = parts::<DataSpec>();

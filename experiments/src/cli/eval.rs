@@ -96,7 +96,7 @@ impl Eval {
         let watch = Stopwatch::start();
         let seen = logits::judge(network.net.as_ref(), &images, self.logits.as_deref())?;
         let seconds = watch.seconds();
-        let cost = sokd_models::cost(&self.model.spec()?, info)?;
+        let cost = sokd_models::cost(&network.spec, info)?;
         let judgement = Judgement {
             model: self.model.label(),
             weights: self.weights.clone(),

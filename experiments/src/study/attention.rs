@@ -129,12 +129,12 @@ mod tests {
             Ok(images.clone())
         }
         fn stage(&self, _: usize, input: &Tensor, _: Mode) -> Result<Stage> {
-            Ok(Stage { map: input.clone(), preact: None })
+            Ok(Stage::new(input.clone(), None))
         }
         fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
             let pooled = map.mean(1)?.mean(1)?;
             let weight = Tensor::new(&[[1f32, -2.0], [0.5, 4.0]], map.device())?;
-            Ok(Head { logits: pooled.matmul(&weight.t()?)?, pooled })
+            Ok(Head { logits: pooled.matmul(&weight.t()?)?, pooled, said: None })
         }
     }
 

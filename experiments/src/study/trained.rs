@@ -35,7 +35,7 @@ impl Trained {
             Some(found) => parts.params.load("", &found.checkpoint.weights)?,
             None => weights::load(&parts.params, "student", &dir.join("student/model.safetensors"))?,
         }
-        let student = judged(&recipe.student.model, &parts.params, &parts.info, &session.device)?;
+        let student = judged(&recipe.student, &parts.params, &parts.info, &session.device)?;
         let refiners = recipe.objective.values().flat_map(|term| term.refine.0.values());
         let dam = refiners.into_iter().find_map(|refiner| match refiner {
             RefinerSpec::Dam(dam) => Some(dam),
@@ -49,6 +49,7 @@ impl Trained {
                 data: Some(data),
                 teacher: teacher.as_deref().map(Backbone::info),
                 student: Some(student.info()),
+                preview: None,
             };
             Ok::<_, crate::Error>((dam.detector(&cx)?, dam.boxes_from))
         });

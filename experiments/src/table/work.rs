@@ -163,10 +163,10 @@ impl Prices {
             self.images.iter().find(|(data, _)| *data == recipe.data).and_then(|(_, info)| info.as_ref());
         let price = || {
             let info = info?;
-            let macs =
-                |model: &crate::Model| Some(sokd_models::cost(&model.spec().ok()?, info).ok()?.macs as f64);
-            let teacher = recipe.teacher.as_ref().map_or(Some(0.0), |teacher| macs(&teacher.model))?;
-            let student = macs(&recipe.student.model)?;
+            let of = |cost: sokd_core::Result<sokd_models::Cost>| Some(cost.ok()?.macs as f64);
+            let teacher = recipe.teacher.as_ref();
+            let teacher = teacher.map_or(Some(0.0), |teacher| of(sokd_models::cost(&teacher.model, info)))?;
+            let student = of(sokd_models::cost(&recipe.student, info))?;
             let learned = (recipe.epochs * info.train) as f64;
             let learned =
                 recipe.steps.map_or(learned, |steps| learned.min(steps as f64 * recipe.batch as f64));

@@ -36,6 +36,12 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     shifted.broadcast_sub(&log_sum)
 }
 
+pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
+    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
+    // Before the root, whose slope at 0 is infinite.
+    x.broadcast_div(&squares.maximum(1e-24)?.sqrt()?)
+}
+
 pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
     (x.neg()?.exp()? + 1.0)?.recip()
 }

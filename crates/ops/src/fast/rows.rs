@@ -53,3 +53,61 @@ impl Backward<1> for LogSoftmax {
         Ok([Some(tensor(of_x, y.shape()))])
     }
 }
+
+/// Vectors shorter than this are only divided by it.
+const SHORT: f32 = 1e-12;
+
+fn length(x: &[f32]) -> f32 {
+    (x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32).max(SHORT)
+}
+
+pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    let y = read([x], |[x]| {
+        let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+            let rows = x[index * ROWS * width..].chunks_exact(width);
+            for (out, x) in out.chunks_exact_mut(width).zip(rows) {
+                let scale = length(x).recip();
+                out.iter_mut().zip(x).for_each(|(out, &x)| {
+                    out.write(x * scale);
+                });
+            }
+        };
+        // SAFETY: chunks are whole rows.
+        unsafe { filled(x.len(), ROWS * width, work) }
+    })?;
+    record1(x, y, x.shape(), Unit { width })
+}
+
+struct Unit {
+    width: usize,
+}
+
+impl Backward<1> for Unit {
+    const NAME: &'static str = "unit";
+
+    fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let width = self.width;
+        let of_x = read([x, y, gradient], |[x, y, gradient]| {
+            let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
+                let from = index * ROWS * width;
+                let rows = x[from..].chunks_exact(width).zip(y[from..].chunks_exact(width));
+                let rows = rows.zip(gradient[from..].chunks_exact(width));
+                for (out, ((x, y), gradient)) in out.chunks_exact_mut(width).zip(rows) {
+                    let length = length(x);
+                    let along =
+                        y.iter().zip(gradient).map(|(&y, &g)| f64::from(y) * f64::from(g)).sum::<f64>();
+                    // A vector that is only divided grows as it likes.
+                    let along = if length > SHORT { along as f32 } else { 0.0 };
+                    let scale = length.recip();
+                    for (out, (&y, &gradient)) in out.iter_mut().zip(y.iter().zip(gradient)) {
+                        out.write((gradient - y * along) * scale);
+                    }
+                }
+            };
+            // SAFETY: chunks are whole rows.
+            unsafe { filled(y.len(), ROWS * width, work) }
+        })?;
+        Ok([Some(tensor(of_x, y.shape()))])
+    }
+}

@@ -56,12 +56,12 @@ impl Backbone for Small {
     }
 
     fn stage(&self, _: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
-        Ok(Stage { map: self.stage.forward(input, None, true, mode)?, preact: None })
+        Ok(Stage::new(self.stage.forward(input, None, true, mode)?, None))
     }
 
     fn head(&self, map: &Tensor, _: Mode) -> Result<Head> {
         let pooled = sokd_ops::global_avg_pool(map)?;
-        Ok(Head { logits: self.fc.forward(&pooled)?, pooled })
+        Ok(Head { logits: self.fc.forward(&pooled)?, pooled, said: None })
     }
 }
 

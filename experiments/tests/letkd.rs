@@ -1,0 +1,143 @@
+//! letKD from a recipe to a student that needs neither its teacher nor what was learned of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const RECIPE: &str = r#"
+extends = "sokd:letkd-2"
+epochs = 2
+batch = 20
+data = { type = "shapes", train = 100, test = 40 }
+teacher = { model = { type = "cifar-resnet", depth = 14, widths = [8, 8, 12, 24] }, weights = "drawn" }
+
+[student]
+model = { type = "cifar-resnet", depth = 8, widths = [8, 8, 12, 16] }
+
+[student.graft.penultimate]
+templates = 20
+
+[student.graft.intermediate]
+templates.per-class = 3
+
+[objective.penultimate.loss]
+clusters = 20
+
+[objective.intermediate.loss]
+parts = 3
+
+[phase.student]
+moves = ["student"]
+optim = { type = "sgd", momentum = 0.9 }
+lr = { base = 0.02 }
+"#;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+        Self(folder)
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// What the program says: on the standard output, and on the standard error.
+    fn sokd(&self, arguments: &[&str]) -> Result<[String; 2], String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
+        let out =
+            command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").args(arguments).output().unwrap();
+        let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        if out.status.success() { Ok(said) } else { Err(said[1].clone()) }
+    }
+
+    fn train(&self, run: &str, more: &[&str]) -> [String; 2] {
+        self.sokd(&[&["train", "recipe.toml", "--no-studies", "--run-dir", run], more].concat()).unwrap()
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_student_leaves_with_its_layers_and_without_its_teacher() {
+    let folder = Folder::new();
+    let [_, said] = folder.train("run", &[]);
+    assert!(said.contains("before the first step: the teacher's maps"), "{said}");
+    let summary = json(&folder.join("run/summary.json"));
+
+    // Both layers are counted: 2 · 16 · (20 + 30) weights and 2 · (20 + 30) of norms, 2 · 2 scales.
+    let model = "{ type = \"cifar-resnet\", depth = 8, widths = [8, 8, 12, 16] }";
+    let data = "{ type = \"shapes\", train = 100, test = 40 }";
+    let [bare, _] = folder.sokd(&["eval", model, "--weights", "drawn", "--data", data, "--json"]).unwrap();
+    let bare: Value = serde_json::from_str(&bare).unwrap();
+    let count = |of: &Value| of["parameters"].as_u64().unwrap();
+    assert_eq!(count(&summary["student"]) - count(&bare), 2 * 16 * 50 + 2 * 50 + 4);
+    let macs = |of: &Value| of["macs"].as_u64().unwrap();
+    assert_eq!(macs(&summary["student"]) - macs(&bare), 64 * 2 * 16 * 50);
+
+    // The weights alone, somewhere else.
+    let elsewhere = Folder::new();
+    std::fs::copy(folder.join("run/student/model.safetensors"), elsewhere.join("model.safetensors")).unwrap();
+    let eval = ["eval", model, "--weights", "model.safetensors", "--data", data, "--json"];
+    let again: Value = serde_json::from_str(&elsewhere.sokd(&eval).unwrap()[0]).unwrap();
+    for name in ["correct", "loss"] {
+        assert_eq!(again[name], summary["last"][name], "{name}");
+    }
+    for name in ["parameters", "macs"] {
+        assert_eq!(again[name], summary["student"][name], "{name}");
+    }
+    let config = json(&folder.join("run/student/config.json"));
+    assert_eq!(config["sokd"]["graft"]["penultimate"]["templates"], 20);
+}
+
+#[test]
+fn what_does_not_fit_is_said_before_the_first_step() {
+    let folder = Folder::new();
+    for (change, said) in [
+        (
+            "student.graft.penultimate.templates=7",
+            "7 of the student's layer at penultimate, and 20 are to be",
+        ),
+        ("student.graft.penultimate.place=intermediate", "no kd-layer at penultimate: add one"),
+        ("objective.penultimate.loss.clusters=10000", "10000 clusters of 6400 points"),
+    ] {
+        let error = folder.sokd(&["train", "recipe.toml", "--dry-run", change]).unwrap_err();
+        assert!(
+            error.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ").contains(said),
+            "{change}: {error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_learned_of_a_teacher_is_learned_once() {
+    let folder = Folder::new();
+    folder.train("one", &[]);
+    let previews = || {
+        let entries = std::fs::read_dir(folder.join("runs/previews")).unwrap();
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.unwrap().path().join("learned/manifest.json")).collect();
+        found.sort();
+        let when = |path: &PathBuf| std::fs::metadata(path).unwrap().modified().unwrap();
+        found.iter().map(|path| (path.clone(), when(path))).collect::<Vec<_>>()
+    };
+    let before = previews();
+    assert_eq!(before.len(), 2);
+    // Another α is another run of the same teacher.
+    let [_, said] = folder.train("two", &["student.graft.penultimate.alpha=0.5"]);
+    assert!(!said.contains("before the first step"), "{said}");
+    assert_eq!(previews(), before);
+    // Another number of clusters is learned anew, and the parts are not.
+    folder.train(
+        "three",
+        &["student.graft.penultimate.templates=10", "objective.penultimate.loss.clusters=10"],
+    );
+    assert_eq!(previews().len(), 3);
+}
