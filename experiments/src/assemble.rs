@@ -5,7 +5,7 @@ use crate::network::{Frozen, Weights, fill, find};
 use crate::pixels::expected;
 use crate::recipe::PhaseSpec;
 use crate::summary::{Network, Taught};
-use crate::{Error, Model, Recipe, Result, TermSpec};
+use crate::{Error, LensSpec, Model, Recipe, Result, TermSpec};
 use candle::Device;
 use candle_nn::VarBuilder;
 use sokd_core::{
@@ -67,6 +67,9 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
 
     let terms = objective(recipe, learner.as_ref(), teacher.as_deref(), &info, params.builder(device))?;
 
+    let lens = |lens: &LensSpec| lens.build(&BuildCx::alone(params.builder(device), &info));
+    let lens = recipe.lens.as_ref().map(lens).transpose()?;
+
     let phases = recipe.phase.iter().map(|(name, spec)| phase(name, spec, recipe.epochs, &params));
     let phases: Vec<Phase> = phases.filter_map(Result::transpose).collect::<Result<_>>()?;
 
@@ -79,7 +82,7 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
         let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?;
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
-    let distiller = Distiller { student: learner, teacher, terms };
+    let distiller = Distiller { student: learner, teacher, lens, terms };
     probe(&distiller, dataset.as_ref(), key)?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
@@ -182,10 +185,15 @@ fn phase(name: &str, spec: &PhaseSpec, epochs: usize, params: &Params) -> Result
         name: name.to_owned(),
         toward: spec.toward.clone(),
         split: spec.split,
-        // Running statistics belong to whoever trains the student; others only look.
-        mode: if learns { Mode::Train } else { Mode::Probe },
+        // Running statistics belong to whoever trains the student; others only look, or take them as they are.
+        mode: match (learns, spec.at_rest) {
+            (true, _) => Mode::Train,
+            (false, false) => Mode::Probe,
+            (false, true) => Mode::Eval,
+        },
         every: spec.every,
         epochs: from..to,
+        interlude: spec.interlude.clone(),
         update: spec.update.as_ref().start(params)?,
         clip: spec.clip,
         optimizer: spec.optim.build(moves)?,

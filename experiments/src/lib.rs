@@ -7,6 +7,7 @@ mod error;
 mod exit;
 mod hub;
 mod kept;
+mod lens;
 mod log;
 mod logits;
 mod misfit;
@@ -33,6 +34,7 @@ pub mod table;
 
 pub use error::{Error, Result};
 pub use exit::Exit;
+pub use lens::LensSpec;
 pub use misfit::{Misfit, typed};
 pub use model::Model;
 pub use pixels::Pixels;

@@ -1,4 +1,12 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, clippy::unwrap_used, reason = "what should be exact is compared exactly")
+)]
+
+pub mod tst;
+
+pub use tst::Tst;
 
 /// Name and text of every preset: methods, then schedules.
 const PRESETS: &[(&str, &str)] = &[

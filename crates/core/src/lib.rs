@@ -7,6 +7,7 @@ mod distill;
 mod error;
 pub mod file;
 mod key;
+mod lens;
 mod terms;
 
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
@@ -15,6 +16,7 @@ pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use key::{Key, Stream};
+pub use lens::Lens;
 pub use terms::{Term, Terms};
 
 #[doc(hidden)]
