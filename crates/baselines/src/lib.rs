@@ -17,6 +17,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("at", include_str!("../presets/at.toml")),
     ("crd", include_str!("../presets/crd.toml")),
     ("review-kd", include_str!("../presets/review-kd.toml")),
+    ("tst", include_str!("../presets/tst.toml")),
     ("dafa-search", include_str!("../presets/dafa-search.toml")),
     ("dafa", include_str!("../presets/dafa.toml")),
     ("dam", include_str!("../presets/dam.toml")),
@@ -25,6 +26,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("sokd-released", include_str!("../presets/sokd-released.toml")),
     ("sokd-robust", include_str!("../presets/sokd-robust.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
+    ("tst-cifar100", include_str!("../presets/tst-cifar100.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];
 
