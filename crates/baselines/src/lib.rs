@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a VarBuilder is a path: `vb.pp(..)` is handed on, as all over candle"
+)]
 #![cfg_attr(
     test,
     allow(clippy::float_cmp, clippy::unwrap_used, reason = "what should be exact is compared exactly")

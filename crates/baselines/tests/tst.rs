@@ -397,6 +397,17 @@ fn a_student_sees_both_halves_and_a_search_the_changed_one() -> Result<()> {
 }
 
 #[test]
+fn before_its_epoch_a_student_sees_what_there_is() -> Result<()> {
+    let (set, batch) = (set(r#"{ "since": 2 }"#)?, batch(3)?);
+    for (epoch, count) in [(0, 3), (1, 3), (2, 6)] {
+        let at = Step { epoch, ..Step::first(Key::new(5)) };
+        assert_eq!(set.module.look(&batch, &at)?.0.images.dim(0)?, count);
+        assert_eq!(set.module.look(&batch, &Step { steers: true, ..at })?.0.images.dim(0)?, 3);
+    }
+    Ok(())
+}
+
+#[test]
 fn controls_have_nothing_to_learn() -> Result<()> {
     let (batch, at) = (batch(2)?, Step::first(Key::new(5)));
     let look = |settings: &str| -> Result<(usize, Tensor)> {
@@ -424,4 +435,44 @@ fn what_cannot_work_is_refused() {
         let error = set(settings).err().expect("it cannot work").to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+/// Those of which doing nothing is far off; the others hardly change an image, and no encoder of colours can do what they do
+/// to pixels that differ.
+#[test]
+fn encoders_that_come_with_the_program_imitate_their_operations() -> Result<()> {
+    let (images, encoders) = (images(8)?, tst::encoders::frozen("cifar100", &CPU)?);
+    let pixels = data(5, [32, 32]).pixels;
+    let normal = |images: &Tensor| sokd_ops::normalize(images, pixels.mean, pixels.std);
+    let plain = normal(&images)?;
+    let error = |a: &Tensor, b: &Tensor| -> Result<f64> {
+        Ok(f64::from((a - b)?.sqr()?.mean_all()?.to_scalar::<f32>()?))
+    };
+    let far = [
+        Operation::Brightness,
+        Operation::Contrast,
+        Operation::Solarize,
+        Operation::ShearX,
+        Operation::ShearY,
+        Operation::TranslateX,
+        Operation::TranslateY,
+        Operation::Rotate,
+    ];
+    for operation in far {
+        let (mut made, mut idle) = (0.0, 0.0);
+        for bin in [3, 6, 9] {
+            let target = normal(&exact::apply_all(operation, operation.strength(bin, 32), &images)?)?;
+            let level = Tensor::full((bin as f32 + 0.5) / 10.0, (8, 1), &CPU)?;
+            let got = match &encoders[operation.index()] {
+                tst::encoders::Encoder::Affine(encoder) => encoder.forward(&plain, &level, None)?,
+                tst::encoders::Encoder::Color(encoder) => {
+                    encoder.forward(&plain, &level, (Key::new(0), 0.0), None)?
+                }
+            };
+            made += error(&got, &target)?;
+            idle += error(&plain, &target)?;
+        }
+        assert!(made < 0.7 * idle, "{operation:?}: {made:.3}, {idle:.3} if it did nothing");
+    }
+    Ok(())
 }

@@ -1,10 +1,11 @@
 use crate::fit::Desk;
 use crate::tally::LOSS;
-use crate::{Hand, Observer, PassReport, Progress, Shown, Sums, Tally, Training};
+use crate::{Hand, Observer, PassReport, PhaseReport, Progress, Shown, Sums, Tally, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{LearnSplit, Result, Step};
 use sokd_nn::{Moment, Plateau};
+use std::collections::BTreeMap;
 
 /// Passes of a phase over its images before some epochs, in place of acting in steps of the student's.
 ///
@@ -133,20 +134,15 @@ fn pass(
     let (name, end) = (run.phases[phase].name.clone(), moment(at));
     let sums = tally.sums()?.remove(&name).unwrap_or_default();
     let mean = |(name, &(images, sum)): (&String, &(u64, f64))| (name.clone(), sum / images as f64);
-    let mut terms: std::collections::BTreeMap<_, _> = sums.iter().map(mean).collect();
+    let mut terms: BTreeMap<_, _> = sums.iter().map(mean).collect();
     let loss = terms.remove(LOSS).unwrap_or(0.0);
     at.seconds = desk.seconds();
     at.aside.losses.push(loss);
     at.aside.passes += 1;
     (at.aside.step, at.aside.sums) = (0, Sums::new());
     let lr = left * run.phases[phase].lr.at(&Moment { step: end.steps.saturating_sub(1), ..end });
-    let report = PassReport {
-        phase: &name,
-        at,
-        pass: end.epoch,
-        passes,
-        came: crate::PhaseReport { lr, loss, terms },
-    };
+    let report =
+        PassReport { phase: &name, at, pass: end.epoch, passes, came: PhaseReport { lr, loss, terms } };
     watch.iter_mut().try_for_each(|observer| observer.pass(&report))?;
     desk.save(run, at)?;
     Ok(false)

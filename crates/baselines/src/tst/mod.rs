@@ -55,6 +55,8 @@ pub struct Tst {
     /// The side of what is cut out, in pixels: 32 in the released code for CIFAR, which leaves at most three quarters of an
     /// image, and 224 for ImageNet. 16 is usual elsewhere.
     pub cutout: usize,
+    /// The first epoch, from 0, in which the student sees changed images: 0, before any search, in the released code.
+    pub since: usize,
     /// Small networks that imitate the operations: `cifar100`, trained here, or a file that `sokd tst pretrain-encoders`
     /// wrote.
     pub encoders: String,
@@ -108,6 +110,7 @@ impl Default for Tst {
             noise: 0.01,
             gate: 4.0,
             cutout: 32,
+            since: 0,
             encoders: "cifar100".into(),
         }
     }

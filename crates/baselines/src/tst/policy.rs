@@ -71,9 +71,10 @@ impl Theta {
         let mut stream = key.fold("bits").stream();
         let noise: Vec<f32> = Operation::ALL.iter().map(|_| logistic(&mut stream) as f32).collect();
         let bits = relaxed_bit(&logits, &Tensor::new(noise, logits.device())?, tst.temperature)?;
-        Ok(match learned {
-            true => Drawn { operations, bits, levels },
-            false => Drawn { operations, bits: bits.detach(), levels: levels.detach() },
+        Ok(if learned {
+            Drawn { operations, bits, levels }
+        } else {
+            Drawn { operations, bits: bits.detach(), levels: levels.detach() }
         })
     }
 
