@@ -126,6 +126,10 @@ impl Pretrain {
             told.insert(name.to_owned(), serde_json::to_value(of).map_err(|error| unspeakable(&error))?);
             write(&self.out, &weights)?;
             let text = json!({
+                "command": format!(
+                    "sokd tst pretrain-encoders --data {} --affine-epochs {} --color-epochs {} --batch {} --seed {}",
+                    self.data, self.affine_epochs, self.color_epochs, self.batch, self.seed
+                ),
                 "what": "Networks that imitate operations on images, for TST's search (crate sokd-baselines)",
                 "error": "mean squared errors of normalised pixels over the last pass; `idle` is that of an encoder that does nothing",
                 "data": self.data,
