@@ -79,12 +79,13 @@ fn student(model: &str) -> Outcome<(Distiller, Vec<Phase>)> {
         mode: Mode::Train,
         every: 1,
         epochs: 0..1,
+        interlude: None,
         update: Box::new(Descend {}),
         clip: None,
         optimizer: OptimSpec::Sgd(sgd).build(params.group("student"))?,
         lr: LrSchedule::default(),
     };
-    Ok((Distiller { student, teacher: None, terms: vec![task] }, vec![phase]))
+    Ok((Distiller { student, teacher: None, lens: None, terms: vec![task] }, vec![phase]))
 }
 
 fn batch() -> Outcome<Batch> {

@@ -6,7 +6,7 @@ use crate::pixels::expected;
 use crate::progress::Preparing;
 use crate::recipe::{ApartSpec, PhaseSpec, StudentSpec};
 use crate::summary::{Network, Taught};
-use crate::{Error, Recipe, Result, TermSpec, rundir};
+use crate::{Error, LensSpec, Recipe, Result, TermSpec, rundir};
 use candle::{Device, Var};
 use candle_nn::VarBuilder;
 use sokd_core::{
@@ -72,6 +72,9 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     let who = teaching.as_ref().map(|teaching| teaching.who(recipe)).unwrap_or_default();
     let terms = objective(recipe, &about, &who, params.builder(device))?;
 
+    let lens = |lens: &LensSpec| lens.build(&BuildCx::alone(params.builder(device), &info));
+    let lens = recipe.lens.as_ref().map(lens).transpose()?;
+
     let phases = recipe.phase.iter().map(|(name, spec)| phase(name, spec, recipe.epochs, &params));
     let phases: Vec<Phase> = phases.filter_map(Result::transpose).collect::<Result<_>>()?;
 
@@ -84,7 +87,7 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
         let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?;
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
-    let distiller = Distiller { student: learner, teacher, terms };
+    let distiller = Distiller { student: learner, teacher, lens, terms };
     probe(&distiller, dataset.as_ref(), key)?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
@@ -208,10 +211,15 @@ fn phase(name: &str, spec: &PhaseSpec, epochs: usize, params: &Params) -> Result
         name: name.to_owned(),
         toward: spec.toward.clone(),
         split: spec.split,
-        // Running statistics belong to whoever trains the student; others only look.
-        mode: if learns { Mode::Train } else { Mode::Probe },
+        // Running statistics belong to whoever trains the student; others only look, or take them as they are.
+        mode: match (learns, spec.at_rest) {
+            (true, _) => Mode::Train,
+            (false, false) => Mode::Probe,
+            (false, true) => Mode::Eval,
+        },
         every: spec.every,
         epochs: from..to,
+        interlude: spec.interlude.clone(),
         update: spec.update.as_ref().start(params)?,
         clip: spec.clip,
         optimizer: optimizer(name, spec, moves)?,

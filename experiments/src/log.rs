@@ -2,7 +2,7 @@
 
 use crate::environment::utc;
 use sokd_core::{Error, Result};
-use sokd_train::{EpochReport, Observer, Progress};
+use sokd_train::{EpochReport, Observer, PassReport, Progress};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -38,6 +38,18 @@ impl Observer for Log {
             0 => self.say("begins"),
             steps => self.say(&format!("goes on after step {steps}, in epoch {}", at.epoch)),
         }
+    }
+
+    fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {
+        let PassReport { phase, at, pass, passes, came } = report;
+        self.say(&format!(
+            "{phase} before epoch {}: pass {} of {passes} over: loss {:.4}, lr {:.2e}; {:.1} s in all",
+            at.epoch + 1,
+            pass + 1,
+            came.loss,
+            came.lr,
+            at.seconds
+        ))
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {

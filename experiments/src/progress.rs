@@ -3,6 +3,7 @@
 use crate::stopwatch::Stopwatch;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sokd_core::{self as core, Result};
+use sokd_nn::Moment;
 use sokd_train::{EpochReport, Observer, Progress, StepReport};
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -84,6 +85,7 @@ impl Stage {
             epochs,
             bar,
             from: 0,
+            aside: 0,
             step: None,
             images: 0,
             loss: f64::NAN,
@@ -102,6 +104,8 @@ pub struct Watch {
     bar: ProgressBar,
     /// Steps done before this process took over.
     from: u64,
+    /// Steps done in interludes, which no epoch counts.
+    aside: u64,
     /// The step whose phases are being counted.
     step: Option<u64>,
     images: u64,
@@ -118,15 +122,18 @@ impl Watch {
         !self.stage.quiet && self.said.elapsed() >= pause
     }
 
-    fn show(&mut self, epoch: usize) {
+    fn show(&mut self, epoch: usize, interlude: Option<(&str, Moment)>) {
         let elapsed = self.begun.seconds();
         let done = self.bar.position().saturating_sub(self.from);
         let left = self.bar.length().unwrap_or(0).saturating_sub(self.bar.position());
         let eta = elapsed / done.max(1) as f64 * left as f64;
         let rate = self.images as f64 / elapsed.max(1e-9);
         let top1 = self.top1.map_or_else(String::new, |top1| format!("  test/top1 {top1:.2} %"));
+        let pass = interlude.map_or_else(String::new, |(phase, at)| {
+            format!("  {phase}: pass {}/{}", at.epoch + 1, at.epochs)
+        });
         let text = format!(
-            "epoch {}/{}  {rate:.0} images/s  loss {:.3}{top1}  left {}",
+            "epoch {}/{}{pass}  {rate:.0} images/s  loss {:.3}{top1}  left {}",
             (epoch + 1).min(self.epochs),
             self.epochs,
             self.loss,
@@ -143,19 +150,21 @@ impl Watch {
 
 impl Observer for Watch {
     fn begin(&mut self, at: &Progress) -> Result<()> {
-        self.from = at.steps;
-        self.bar.set_position(at.steps);
+        self.aside = at.aside.steps;
+        self.from = at.steps + self.aside;
+        self.bar.set_position(self.from);
         self.begun = Stopwatch::start();
         Ok(())
     }
 
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
         // Several phases may act in one step; the first stands for it.
-        if self.step.replace(report.at.index) == Some(report.at.index) {
+        if report.interlude.is_none() && self.step.replace(report.at.index) == Some(report.at.index) {
             return Ok(());
         }
+        self.aside += u64::from(report.interlude.is_some());
         self.images += report.images as u64;
-        self.bar.set_position(report.at.index + 1);
+        self.bar.set_position(report.at.index + u64::from(report.interlude.is_none()) + self.aside);
         if let Some(Share { whole, from, work }) = &self.stage.share {
             let part = self.bar.position() as f64 / self.bar.length().unwrap_or(1).max(1) as f64;
             whole.set_position(from + (*work as f64 * part.min(1.0)) as u64);
@@ -164,7 +173,7 @@ impl Observer for Watch {
             if let Some(total) = report.terms.total()? {
                 self.loss = f64::from(total.to_dtype(candle::DType::F32)?.to_scalar::<f32>()?);
             }
-            self.show(report.at.epoch);
+            self.show(report.at.epoch, report.interlude.map(|at| (report.phase, at)));
         }
         Ok(())
     }

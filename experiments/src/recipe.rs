@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
 use sokd_nn::{LrSchedule, OptimSpec};
-use sokd_train::{Schedule, UpdateSpec, Weighted};
+use sokd_train::{Interlude, Schedule, UpdateSpec, Weighted};
 use std::collections::BTreeMap;
 
 use crate::graft::Grafting;
+use crate::lens::LensSpec;
 use crate::loss::LossSpec;
 use crate::model::Model;
 use crate::pixels::Pixels;
@@ -39,6 +40,9 @@ pub struct Recipe {
     /// Who is learned from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<TeacherSpec>,
+    /// What stands between the images and both networks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lens: Option<LensSpec>,
     /// The terms of the objective, by name, in order.
     pub objective: IndexMap<String, TermSpec>,
     /// What moves, toward what, in the order of a step.
@@ -150,6 +154,12 @@ pub struct PhaseSpec {
     /// Acts from the first of these epochs, and not any more from the second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<[usize; 2]>,
+    /// Acts in passes of its own before some epochs, and in no step of the student's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interlude: Option<Interlude>,
+    /// Shows a phase that does not move it the student at rest: by its running statistics, as when it is judged.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub at_rest: bool,
     /// Weights for some terms in place of the objective's own, by name: a whole term (`distill`), or a part of what
     /// it says (`distill/aug`). Terms not named count nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,6 +264,17 @@ impl Recipe {
         for (name, phase) in &self.phase {
             if phase.every == 0 {
                 return fault(&format!("phase.{name}.every"), "counted from 1, which means every step");
+            }
+            let learns = phase.moves.iter().any(|group| group == "student");
+            if learns && phase.at_rest {
+                return fault(&format!("phase.{name}.at-rest"), "a student that learns is not at rest");
+            }
+            if learns && phase.interlude.is_some() {
+                return fault(&format!("phase.{name}.interlude"), "the epochs are the student's own");
+            }
+            if phase.interlude.is_some() && (phase.every != 1 || phase.epochs.is_some()) {
+                let problem = "a phase acts in an interlude or in epochs: leave out `every` and `epochs`";
+                return fault(&format!("phase.{name}.interlude"), problem);
             }
             let terms = phase.toward.iter().flat_map(BTreeMap::keys);
             let unknown = |key: &&String| !self.objective.contains_key(key.split('/').next().unwrap_or(key));

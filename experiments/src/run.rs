@@ -118,12 +118,11 @@ fn train(
     };
     dir.stand(State::Running, from.steps, None)?;
 
-    let steps = (train.steps() as u64 * recipe.epochs as u64).min(recipe.steps.unwrap_or(u64::MAX));
     let metrics = dir.join("metrics.jsonl");
     let mut watch: Vec<Box<dyn Observer>> = vec![
         Box::new(JsonLines::new(&metrics, None)),
         Box::new(dir.log()),
-        Box::new(stage.watch(&options.label, steps, recipe.epochs)),
+        Box::new(stage.watch(&options.label, training.work(), recipe.epochs)),
         Box::new(Saver { stop: stop.clone(), saved: Stopwatch::start() }),
     ];
     let progress = match fit(&mut training, from, Some(&checkpoints), stop, &mut watch)? {

@@ -24,6 +24,7 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "cifar100-resnet56",
     "cifar100-resnet56-resnet20",
     "cifar100-sokd-ablation",
+    "cifar100-tst",
     "cifar100-vgg13",
     "cifar100-vgg13-vgg8",
     "cifar100-wrn_40_2",

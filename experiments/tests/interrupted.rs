@@ -32,12 +32,34 @@ optim = { type = "sgd", momentum = 0.9 }
 lr = { base = 0.02, warmup-epochs = 1, decay = { type = "cosine", each = "step" } }
 "#;
 
+/// The same patience with passes of a search between its epochs.
+const SEARCH: &str = r#"
+extends = "sokd:tst"
+epochs = 2
+batch = 8
+data = { type = "shapes", train = 96, test = 20 }
+student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 4, 4] } }
+teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 4, 4] }, weights = "drawn" }
+
+[phase.student]
+moves = ["student"]
+optim = { type = "sgd", momentum = 0.9 }
+lr = { base = 0.02 }
+
+[phase.search]
+interlude = { before = [1], passes = 4 }
+"#;
+
 struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
+        Self::of(RECIPE)
+    }
+
+    fn of(recipe: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
         Self(folder)
     }
 
@@ -130,6 +152,30 @@ fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
     assert_eq!(asked("whole"), asked("stopped"));
     let status = read_to_string(folder.join("stopped/status.json")).unwrap();
     assert!(status.contains(r#""state": "finished""#), "{status}");
+}
+
+/// Killed after a pass of a search and stopped within another.
+#[test]
+#[cfg(unix)]
+fn a_search_between_epochs_goes_on_where_it_was() {
+    let folder = Folder::of(SEARCH);
+    done(&folder.train("whole").output().unwrap(), 0);
+    let metrics = read_to_string(folder.join("whole/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.matches("\"event\":\"pass\"").count(), 4);
+    assert!(
+        metrics.contains("train/search/search-student/unlikelihood") && metrics.contains("lens/level/rotate")
+    );
+
+    let mut child = folder.train("broken").spawn().unwrap();
+    wait(&mut child, &folder.join("broken/train.log"), "pass 1 of 4 over");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = folder.sokd(&["resume", "broken"]).spawn().unwrap();
+    wait(&mut child, &folder.join("broken/train.log"), "pass 2 of 4 over");
+    signal(&child, "TERM");
+    done(&child.wait_with_output().unwrap(), 75);
+    done(&folder.sokd(&["resume", "broken"]).output().unwrap(), 0);
+    assert_eq!(left(&folder.join("whole")), left(&folder.join("broken")));
 }
 
 /// A teacher of whom the run directory tells is not asked again: what stands there goes into the summary, unless it is

@@ -30,6 +30,7 @@ fn a_loss_of_ones_own_goes_into_a_term_as_it_is() -> Result<()> {
     let distiller = Distiller {
         student: build(params.builder(&Device::Cpu).pp("student"))?,
         teacher: Some(build(params.frozen(&Device::Cpu).pp("teacher"))?),
+        lens: None,
         terms: vec![
             TermOf {
                 name: "task".into(),

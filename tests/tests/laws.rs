@@ -12,6 +12,7 @@ use sokd_losses::{
 };
 use sokd_models::ModelSpec;
 use sokd_nn::Params;
+use sokd_ops::{Backend, with_backend};
 use sokd_tests::{data, first, gap, networks, pair, same, wave};
 use std::collections::BTreeMap;
 
@@ -79,6 +80,35 @@ fn a_look_teaches_nothing_and_a_lesson_does() -> Result<()> {
         side.rewrite(0, map)?.preact(1)?;
         assert!(unchanged(&before)?, "{}: a rewrite during training", spec.name());
         assert!(before.keys().any(|name| name.ends_with("running_var")));
+    }
+    Ok(())
+}
+
+/// Weights that learn nothing stand in no gradient's way: a search for images goes through a teacher at rest.
+#[test]
+fn a_network_at_rest_hands_gradients_to_its_images() -> Result<()> {
+    for spec in networks() {
+        let params = Params::new(Key::new(0));
+        let leaf = candle::Var::from_tensor(&images(2)?)?;
+        let slope = |vars| -> Result<Tensor> {
+            let net = spec.build(&BuildCx::alone(vars, &data(5, [40, 32])))?;
+            let logits = net.forward(&leaf, Mode::Eval)?.logits;
+            let grads = (logits * wave("logits", &[2, 5], 1.0)?)?.sum_all()?.backward()?;
+            Ok(grads.get(&leaf).expect("images are tracked").clone())
+        };
+        let frozen = slope(params.frozen(&Device::Cpu))?;
+        let tracked = slope(params.builder(&Device::Cpu))?;
+        let composed = with_backend(Backend::Composed, || slope(params.frozen(&Device::Cpu)))?;
+        let most = gap(&frozen, &frozen.zeros_like()?)?;
+        assert!(most > 0.0, "{}", spec.name());
+        for other in [tracked, composed] {
+            assert!(
+                gap(&frozen, &other)? <= 1e-3 * most,
+                "{}: {} of {most}",
+                spec.name(),
+                gap(&frozen, &other)?
+            );
+        }
     }
     Ok(())
 }

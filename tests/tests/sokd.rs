@@ -169,6 +169,7 @@ fn a_still_student_changes_nothing_for_the_policy() -> Result<()> {
         let distiller = Distiller {
             student,
             teacher: Some(teacher),
+            lens: None,
             terms: vec![TermOf {
                 name: "distill".into(),
                 weight: Schedule::default(),

@@ -1,10 +1,20 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a VarBuilder is a path: `vb.pp(..)` is handed on, as all over candle"
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, clippy::unwrap_used, reason = "what should be exact is compared exactly")
+)]
 
 pub mod letkd;
 pub mod skd;
+pub mod tst;
 
 pub use skd::Skd;
 use sokd_core::{DistillLoss, Scion};
+pub use tst::Tst;
 
 sokd_core::catalog! {
     /// A loss that needs more than student and teacher, which a recipe may name.
@@ -40,6 +50,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("at", include_str!("../presets/at.toml")),
     ("crd", include_str!("../presets/crd.toml")),
     ("review-kd", include_str!("../presets/review-kd.toml")),
+    ("tst", include_str!("../presets/tst.toml")),
     ("dafa-search", include_str!("../presets/dafa-search.toml")),
     ("dafa", include_str!("../presets/dafa.toml")),
     ("dam", include_str!("../presets/dam.toml")),
@@ -54,6 +65,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("letkd-2", include_str!("../presets/letkd-2.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
     ("letkd-cifar100", include_str!("../presets/letkd-cifar100.toml")),
+    ("tst-cifar100", include_str!("../presets/tst-cifar100.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];
 

@@ -527,7 +527,7 @@ fn no_gradient_reaches_the_teacher() -> Result<()> {
     let skd = skd("out-init = 'xavier'\nanchor = 0.1\ntask = 0.1");
     let loss = Box::new(Refined { refiner: skd.build(&cx)?, loss: kd(4.0).build(&cx)? });
     let terms = vec![TermOf { name: "distill".into(), weight: Schedule::default(), loss }];
-    let distiller = Distiller { student, teacher: Some(teacher), terms };
+    let distiller = Distiller { student, teacher: Some(teacher), lens: None, terms };
     let batch = Batch {
         images: (wave("images", &[4, 32, 32, 3], 0.5)? + 0.5)?,
         labels: Tensor::new(&[0u32, 1, 4, 2], &Device::Cpu)?,

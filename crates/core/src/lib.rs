@@ -8,6 +8,7 @@ mod error;
 pub mod file;
 pub mod graft;
 mod key;
+mod lens;
 mod preview;
 mod terms;
 
@@ -18,6 +19,7 @@ pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use graft::{Graft, Grafts, Place, Scion};
 pub use key::{Key, Stream};
+pub use lens::Lens;
 pub use preview::{Preview, Watch};
 pub use terms::{Cut, Term, Terms};
 

@@ -94,7 +94,7 @@ fn distiller(params: &Params, map: &Tensor, dafa: Option<&Dafa>) -> Result<Disti
         }
     };
     let terms = vec![TermOf { name: "distill".into(), weight: Schedule::default(), loss }];
-    Ok(Distiller { student: Box::new(student), teacher: Some(Box::new(teacher)), terms })
+    Ok(Distiller { student: Box::new(student), teacher: Some(Box::new(teacher)), lens: None, terms })
 }
 
 fn searching(params: &Params, update: &UpdateSpec, lr: f64) -> Result<Phase> {
@@ -106,6 +106,7 @@ fn searching(params: &Params, update: &UpdateSpec, lr: f64) -> Result<Phase> {
         mode: Mode::Probe,
         every: 1,
         epochs: 0..usize::MAX,
+        interlude: None,
         update: match update {
             UpdateSpec::Descend(_) => Box::new(Descend {}),
             UpdateSpec::Unroll(_) => update.as_ref().start(params)?,

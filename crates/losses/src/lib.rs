@@ -14,5 +14,7 @@ sokd_core::catalog! {
         attention::At,
         crd::Crd,
         review::ReviewKd,
+        teacher_cross_entropy::TeacherCrossEntropy,
+        unlikelihood::Unlikelihood,
     }
 }

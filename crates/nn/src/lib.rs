@@ -16,6 +16,7 @@ mod linear;
 mod norm;
 pub mod optim;
 mod params;
+mod plateau;
 pub mod schedule;
 
 pub use adapter::{Adapter, Hint};
@@ -28,4 +29,5 @@ pub use linear::Linear;
 pub use norm::{BatchNorm, ConvNorm};
 pub use optim::{Adam, Adamw, Groups, OptimSpec, Optimizer, Rule, Sgd};
 pub use params::Params;
+pub use plateau::Plateau;
 pub use schedule::{LrSchedule, Moment};

@@ -1,6 +1,6 @@
 use crate::Schedule;
 use sokd_core::{
-    Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Mode, Pair, Result, Side, Step, Terms,
+    Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step, Terms,
 };
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -21,6 +21,8 @@ pub struct Distiller {
     pub student: Box<dyn Backbone>,
     /// Who is learned from: a network on weights that no graph tracks.
     pub teacher: Option<Box<dyn Backbone>>,
+    /// What stands between the images and both of them.
+    pub lens: Option<Box<dyn Lens>>,
     /// The objective.
     pub terms: Vec<TermOf>,
 }
@@ -32,21 +34,27 @@ pub type Toward = Option<BTreeMap<String, f64>>;
 impl Distiller {
     /// Shows a batch to both networks and asks every term that counts.
     pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
-        let batch = &shown.batch;
-        let mut student = Side::new(self.student.as_ref(), mode, &batch.images)?;
+        let (seen, mut all);
+        let shown = match &self.lens {
+            None => {
+                all = Terms::default();
+                shown
+            }
+            // Of images that are new in every pass, nothing said before holds.
+            Some(lens) => {
+                let (batch, said) = lens.look(&shown.batch, &Step { key: at.key.fold("lens"), ..*at })?;
+                all = said.under("lens", 1.0);
+                seen = Shown::new(batch);
+                &seen
+            }
+        };
+        let Batch { images, labels, rows } = shown.batch.clone();
+        let mut student = Side::new(self.student.as_ref(), mode, &images)?;
         if !at.learns {
             student.out = student.out.detach();
         }
         let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
-        let pair = Pair {
-            images: batch.images.clone(),
-            labels: batch.labels.clone(),
-            rows: batch.rows.clone(),
-            student,
-            teacher,
-            adapted: BTreeMap::new(),
-        };
-        let mut all = Terms::default();
+        let pair = Pair { images, labels, rows, student, teacher, adapted: BTreeMap::new() };
         for TermOf { name, weight, loss } in &self.terms {
             let weight = match toward {
                 None => weight.at(at),
@@ -93,10 +101,11 @@ impl Shown {
         Self { batch, teacher: OnceCell::new() }
     }
 
-    /// The teacher and its word, which no graph tracks.
+    /// The teacher and its word, through which gradients pass to nothing but images that are tracked.
     fn teacher<'a>(&self, net: &'a dyn Backbone) -> Result<Side<'a>> {
         if self.teacher.get().is_none() {
-            let _ = self.teacher.set(net.forward(&self.batch.images, Mode::Eval)?.detach());
+            let out = net.forward(&self.batch.images, Mode::Eval)?;
+            let _ = self.teacher.set(if self.batch.images.track_op() { out } else { out.detach() });
         }
         let out = self.teacher.get().cloned().expect("it was asked just now");
         Ok(Side { net, mode: Mode::Eval, out })

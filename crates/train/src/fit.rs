@@ -1,4 +1,5 @@
 use crate::endless::Endless;
+use crate::interlude::interlude;
 use crate::{Checkpoints, Hand, Observer, Progress, Shown, Stop, Sums, Tally, Training, step};
 use sokd_core::{Result, Step};
 use std::time::Instant;
@@ -24,12 +25,15 @@ pub fn fit(
     watch: &mut [Box<dyn Observer>],
 ) -> Result<Outcome> {
     run.check()?;
-    let clock = Clock::new(at.seconds);
+    let desk = Desk { checkpoints, stop, clock: Clock::new(at.seconds) };
     let train = run.train;
     let mut search = run.search.map(|batches| Endless::new(batches, at.searched));
     watch.iter_mut().try_for_each(|observer| observer.begin(&at))?;
 
     while at.epoch < run.last_epoch() {
+        if interlude(run, &mut at, &desk, watch)? {
+            return Ok(Outcome::Stopped(at));
+        }
         let mut tally = Tally::new(&at.sums)?;
         let left = run.steps_in(at.epoch) - at.step;
         for batch in train.epoch(at.epoch, at.step).take(left) {
@@ -47,41 +51,69 @@ pub fn fit(
             at.steps += 1;
             at.searched += u64::from(hand.search.is_some());
             at.images += hand.images()? as u64;
-            let leave = stop.asked();
-            if leave || stop.save_asked() {
+            let leave = desk.heed(run, &mut at, |at| {
                 at.sums = tally.sums()?;
-                at.seconds = clock.seconds();
-                save(checkpoints, run, &at)?;
-            }
+                Ok(())
+            })?;
             if leave {
                 return Ok(Outcome::Stopped(at));
             }
         }
 
         at.sums = tally.sums()?;
-        at.seconds = clock.seconds();
+        at.seconds = desk.seconds();
         let Some(exams) = run.examine(&at, stop)? else {
-            save(checkpoints, run, &at)?;
+            desk.save(run, &at)?;
             return Ok(Outcome::Stopped(at));
         };
-        at.seconds = clock.seconds();
+        at.seconds = desk.seconds();
         let improved = at.judge(&exams);
         let report = run.report(&at, exams);
         watch.iter_mut().try_for_each(|observer| observer.epoch(&report))?;
 
-        at = Progress { epoch: at.epoch + 1, step: 0, sums: Sums::new(), ..at };
+        at = Progress { epoch: at.epoch + 1, step: 0, sums: Sums::new(), aside: at.aside.next(), ..at };
         if let Some(checkpoints) = checkpoints
             && run.selects().is_some_and(|exam| improved.iter().any(|name| name == exam))
         {
             checkpoints.save_best(&run.checkpoint(&at)?)?;
         }
-        save(checkpoints, run, &at)?;
+        desk.save(run, &at)?;
     }
     Ok(Outcome::Finished(at))
 }
 
-fn save(checkpoints: Option<&Checkpoints>, run: &Training<'_>, at: &Progress) -> Result<()> {
-    checkpoints.map_or(Ok(()), |checkpoints| checkpoints.save(&run.checkpoint(at)?))
+/// Where a run is kept, who may end it, and what time it is.
+pub(crate) struct Desk<'a> {
+    checkpoints: Option<&'a Checkpoints>,
+    stop: &'a Stop,
+    clock: Clock,
+}
+
+impl Desk<'_> {
+    /// Saves if someone wishes it, once `note` has brought `at` up to date; `true` where it is time to leave.
+    pub(crate) fn heed(
+        &self,
+        run: &Training<'_>,
+        at: &mut Progress,
+        note: impl FnOnce(&mut Progress) -> Result<()>,
+    ) -> Result<bool> {
+        let leave = self.stop.asked();
+        if leave || self.stop.save_asked() {
+            note(at)?;
+            at.seconds = self.seconds();
+            self.save(run, at)?;
+        }
+        Ok(leave)
+    }
+
+    pub(crate) fn save(&self, run: &Training<'_>, at: &Progress) -> Result<()> {
+        self.checkpoints.map_or(Ok(()), |checkpoints| checkpoints.save(&run.checkpoint(at)?))
+    }
+
+    /// Of the run until now.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.clock.seconds()
+    }
 }
 
 /// Wall-clock time, of this call and the interrupted ones before.

@@ -1,6 +1,6 @@
 //! The metrics file: a JSON object a line.
 
-use crate::{EpochReport, Evaluation, Observer, Progress, StepReport};
+use crate::{EpochReport, Evaluation, Observer, PassReport, PhaseReport, Progress, StepReport};
 use serde_json::{Map, Value};
 use sokd_core::{Error, Result, file};
 use std::fs::{File, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Writes what happens as lines of JSON, for `pandas.read_json(lines=True)` and the like.
 ///
-/// A line has `event` (`epoch` or `step`), `epoch` (from 0), `step` (finished in the run), and numbers under flat
+/// A line has `event` (`epoch`, `step`, or `pass` of an interlude), `epoch` (from 0), `step` (finished in the run), and numbers under flat
 /// names: `train/<phase>/loss` (weighted), `train/<phase>/<term>` (not weighted), `train/<phase>/lr`,
 /// `<examination>/top1` and so on, `images` and `seconds`. What is not finite is `null`.
 pub struct JsonLines {
@@ -49,6 +49,7 @@ impl Observer for JsonLines {
             let number = |name| line.get(name).and_then(Value::as_u64).unwrap_or(u64::MAX);
             match line.get("event").and_then(Value::as_str) {
                 Some("epoch") => number("epoch") < at.epoch as u64,
+                Some("pass") => number("passes") <= at.aside.passes,
                 _ => number("step") <= at.steps,
             }
         });
@@ -63,7 +64,7 @@ impl Observer for JsonLines {
 
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
         let Some(every) = self.every else { return Ok(()) };
-        if !report.at.index.is_multiple_of(every.max(1)) {
+        if report.interlude.is_some() || !report.at.index.is_multiple_of(every.max(1)) {
             return Ok(());
         }
         let mut line = begun("step", report.at.epoch, report.at.index + 1);
@@ -78,16 +79,21 @@ impl Observer for JsonLines {
         self.write(&line).map(drop)
     }
 
+    fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {
+        let mut line = begun("pass", report.at.epoch, report.at.steps);
+        line.insert("passes".into(), report.at.aside.passes.into());
+        line.insert("images".into(), report.at.images.into());
+        line.insert("seconds".into(), report.at.seconds.into());
+        told(&mut line, report.phase, &report.came);
+        self.write(&line).map(drop)
+    }
+
     fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         let mut line = begun("epoch", report.epoch, report.steps);
         line.insert("images".into(), report.images.into());
         line.insert("seconds".into(), report.seconds.into());
         for (phase, came) in &report.phases {
-            line.insert(format!("train/{phase}/loss"), came.loss.into());
-            for (term, value) in &came.terms {
-                line.insert(format!("train/{phase}/{term}"), (*value).into());
-            }
-            line.insert(format!("train/{phase}/lr"), came.lr.into());
+            told(&mut line, phase, came);
         }
         for (name, evaluation) in &report.exams {
             let Evaluation { correct, total, top1, top5, loss, ece, agreement, recall: _ } = evaluation;
@@ -111,6 +117,15 @@ fn begun(event: &str, epoch: usize, step: u64) -> Map<String, Value> {
         ("epoch".to_owned(), epoch.into()),
         ("step".to_owned(), step.into()),
     ])
+}
+
+/// What a phase came to.
+fn told(line: &mut Map<String, Value>, phase: &str, came: &PhaseReport) {
+    line.insert(format!("train/{phase}/loss"), came.loss.into());
+    for (term, value) in &came.terms {
+        line.insert(format!("train/{phase}/{term}"), (*value).into());
+    }
+    line.insert(format!("train/{phase}/lr"), came.lr.into());
 }
 
 /// The lines of a metrics file, none if there is no file. A last line that a crash tore is left out.

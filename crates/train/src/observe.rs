@@ -1,5 +1,6 @@
 use crate::{Best, Evaluation, Progress};
 use sokd_core::{Result, Step, Terms};
+use sokd_nn::Moment;
 use std::collections::BTreeMap;
 
 /// What happened in one phase of one step.
@@ -9,12 +10,29 @@ pub struct StepReport<'a> {
     pub phase: &'a str,
     /// Where training stands.
     pub at: &'a Step,
+    /// Where the passes stand, where this one belongs to an interlude: its epochs are passes.
+    pub interlude: Option<Moment>,
     /// The terms before the step, on the device that computed them: who wants a number waits for it.
     pub terms: &'a Terms,
     /// The learning rate.
     pub lr: f64,
     /// Images that the phase saw.
     pub images: usize,
+}
+
+/// What happened in one pass of an interlude.
+#[derive(Clone, Debug)]
+pub struct PassReport<'a> {
+    /// Which phase passed over its images.
+    pub phase: &'a str,
+    /// How far the run has come, this pass counted.
+    pub at: &'a Progress,
+    /// Which pass of the interlude, from 0.
+    pub pass: usize,
+    /// Passes in the interlude.
+    pub passes: usize,
+    /// What it came to.
+    pub came: PhaseReport,
 }
 
 /// What happened in one epoch.
@@ -59,6 +77,12 @@ pub trait Observer: Send {
 
     /// A phase has acted.
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
+        let _ = report;
+        Ok(())
+    }
+
+    /// A pass of an interlude is over, and will be saved next.
+    fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {
         let _ = report;
         Ok(())
     }

@@ -1,4 +1,4 @@
-use crate::{Distiller, Hand, Observer, StepReport, Tally, Toward, Update};
+use crate::{Distiller, Hand, Interlude, Observer, StepReport, Tally, Toward, Update};
 use sokd_core::{LearnSplit, Mode, Result, Step};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
 use std::ops::Range;
@@ -11,12 +11,15 @@ pub struct Phase {
     pub toward: Toward,
     /// Which images it sees.
     pub split: LearnSplit,
-    /// How the student's normalisation layers run: a phase that moves others only looks ([`Mode::Probe`]).
+    /// How the student's normalisation layers run: a phase that moves others looks ([`Mode::Probe`]), or sees the student
+    /// at rest ([`Mode::Eval`]); both steer.
     pub mode: Mode,
     /// Acts on one step in so many.
     pub every: u64,
     /// The epochs it acts in, from 0.
     pub epochs: Range<usize>,
+    /// Acts in passes of its own before some epochs, and in no step of the student's.
+    pub interlude: Option<Interlude>,
     /// How its objective becomes a direction.
     pub update: Box<dyn Update>,
     /// The largest norm of the gradient over all weights that move, or over each group of the optimiser's.
@@ -30,7 +33,33 @@ pub struct Phase {
 impl Phase {
     /// Whether it acts in a step.
     pub fn due(&self, at: &Step) -> bool {
-        at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)
+        self.interlude.is_none() && at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)
+    }
+
+    /// Moves its weights once; in an interlude, `here` says where that stands.
+    pub(crate) fn act(
+        &mut self,
+        distiller: &Distiller,
+        hand: &Hand,
+        (at, here, lr): (Step, Option<Moment>, f64),
+        tally: &mut Tally,
+        watch: &mut [Box<dyn Observer>],
+    ) -> Result<()> {
+        let steers = self.mode != Mode::Train;
+        let at = Step { key: at.key.fold_in(at.index).fold(&self.name), steers, ..at };
+        let (terms, mut grads) = self.update.grads(distiller, self, hand, &at)?;
+        let images = hand.of(self.split)?.batch.labels.dim(0)?;
+        tally.add(&self.name, images, &terms)?;
+        tally.guard(&self.name, &at)?;
+        if let Some(max) = self.clip {
+            // Each group by itself: one with steep gradients shall not hold up the others.
+            for group in self.optimizer.groups() {
+                clip_grad_norm(group, &mut grads, max)?;
+            }
+        }
+        self.optimizer.step(&grads, lr)?;
+        let report = StepReport { phase: &self.name, at: &at, interlude: here, terms: &terms, lr, images };
+        watch.iter_mut().try_for_each(|observer| observer.step(&report))
     }
 }
 
@@ -47,23 +76,8 @@ pub fn step(
     watch: &mut [Box<dyn Observer>],
 ) -> Result<()> {
     for phase in phases.iter_mut().filter(|phase| phase.due(&at)) {
-        let steers = phase.mode == Mode::Probe;
-        let at = Step { key: at.key.fold_in(at.index).fold(&phase.name), steers, ..at };
-        let (terms, mut grads) = phase.update.grads(distiller, phase, hand, &at)?;
-        let images = hand.of(phase.split)?.batch.labels.dim(0)?;
-        tally.add(&phase.name, images, &terms)?;
-        tally.guard(&phase.name, &at)?;
-        if let Some(max) = phase.clip {
-            // Each group by itself: one with steep gradients shall not hold up the others.
-            for group in phase.optimizer.groups() {
-                clip_grad_norm(group, &mut grads, max)?;
-            }
-        }
         let lr = phase.lr.at(&now);
-        phase.optimizer.step(&grads, lr)?;
-        for observer in watch.iter_mut() {
-            observer.step(&StepReport { phase: &phase.name, at: &at, terms: &terms, lr, images })?;
-        }
+        phase.act(distiller, hand, (at, None, lr), tally, watch)?;
     }
     Ok(())
 }

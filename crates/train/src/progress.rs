@@ -1,4 +1,4 @@
-use crate::{Best, Evaluation, Sums};
+use crate::{Aside, Best, Evaluation, Sums};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,9 @@ pub struct Progress {
     pub seconds: f64,
     /// The terms of the epoch that runs, summed until now.
     pub sums: Sums,
+    /// How far it has come in the passes before the epoch that runs.
+    #[serde(default)]
+    pub aside: Aside,
     /// The newest result of each examination.
     pub latest: BTreeMap<String, Evaluation>,
     /// The best result of each examination.

@@ -1,4 +1,4 @@
-use crate::distiller::speaks;
+use crate::distiller::{no_search, speaks};
 use crate::{
     Checkpoint, Distiller, EpochReport, Evaluation, Exam, Phase, PhaseReport, Progress, Stop, Tensors,
 };
@@ -30,7 +30,7 @@ pub struct Training<'a> {
     pub key: Key,
 }
 
-impl Training<'_> {
+impl<'a> Training<'a> {
     /// What types alone cannot say.
     ///
     /// # Errors
@@ -106,6 +106,28 @@ impl Training<'_> {
 
     pub(crate) fn moment(&self, at: &Progress) -> Moment {
         Moment { epoch: at.epoch, step: at.step, steps: self.train.steps(), epochs: self.epochs }
+    }
+
+    /// The images of a split.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when nothing is held out.
+    pub(crate) fn images(&self, split: LearnSplit) -> Result<&'a dyn Batches> {
+        match split {
+            LearnSplit::Train => Ok(self.train),
+            LearnSplit::Search => self.search.ok_or_else(no_search),
+        }
+    }
+
+    /// Steps in the whole run, those of interludes among them.
+    pub fn work(&self) -> u64 {
+        let all = self.train.steps() as u64 * self.epochs as u64;
+        let aside = self.phases.iter().filter_map(|phase| {
+            let interlude = phase.interlude.as_ref()?;
+            let times = interlude.before.iter().filter(|&&epoch| epoch < self.last_epoch()).count();
+            Some((times * interlude.passes * self.images(phase.split).ok()?.steps()) as u64)
+        });
+        self.steps.map_or(all, |steps| all.min(steps)) + aside.sum::<u64>()
     }
 
     /// Whether a phase that is due learns from the search split.

@@ -58,6 +58,7 @@ fn a_phase_moves_its_own_weights_and_a_look_teaches_no_statistics() -> Result<()
     let distiller = Distiller {
         student: Box::new(student),
         teacher: None,
+        lens: None,
         terms: vec![term("task", Schedule::default(), small::Task)],
     };
     let before = numbers(&params, "")?;

@@ -57,6 +57,7 @@ fn gradient(through: Through, scored: bool) -> Result<(Vec<f32>, Vec<f32>)> {
     let distiller = Distiller {
         student: Box::new(Small::new(&other.builder(&Device::Cpu))?),
         teacher: None,
+        lens: None,
         terms: vec![term("pull", Schedule::default(), Pull { weights: weights.clone(), policy, scored })],
     };
     let batch = Images::new().train.epoch(0, 0).next().expect("a batch")?;

@@ -2,8 +2,7 @@ use super::entries::{Entry, Kind, entries, part, parts, settings};
 use super::{Session, print, print_json};
 use crate::misfit::closest;
 use crate::table::{Cell, Choice, Table};
-use crate::{LossSpec, RefinerSpec};
-use crate::{Misfit, Result, shipped, table};
+use crate::{LensSpec, LossSpec, Misfit, RefinerSpec, Result, shipped, table};
 use clap::Args;
 use serde_json::{Value, json};
 use sokd_baselines::GraftSpec;
@@ -11,7 +10,7 @@ use sokd_data::DataSpec;
 use sokd_models::ModelSpec;
 use std::fmt::Write;
 
-/// Tells what is known of a network, loss, plug-in, data set, preset, recipe or table.
+/// Tells what is known of a network, loss, plug-in, lens, data set, preset, recipe or table.
 ///
 /// Paper and formula, every setting with its default, and the pairs for which values are published.
 #[derive(Debug, Args)]
@@ -77,6 +76,7 @@ impl Known {
                 known.published = published(&name)?;
             }
             Kind::Plugins => known.learn(&[parts::<RefinerSpec>(), parts::<GraftSpec>()].concat(), &name),
+            Kind::Lenses => known.learn(&parts::<LensSpec>(), &name),
             Kind::Datasets => {
                 let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
                 known.learn(&parts::<DataSpec>(), &spec);
@@ -153,6 +153,7 @@ fn singular(kind: Kind) -> &'static str {
         Kind::Models => "a network",
         Kind::Losses => "a loss",
         Kind::Plugins => "a plug-in: `refine = [{ type = \"...\" }]` puts it in front of a loss",
+        Kind::Lenses => "a lens: `lens = { type = \"...\" }` puts it between the images and both networks",
         Kind::Datasets => "a data set",
         Kind::Presets => "a preset: `extends = [\"...\"]` lays it under a recipe",
         Kind::Recipes => "a recipe: `sokd train`",

@@ -1,7 +1,7 @@
 //! Everything that has a name, with a line about it: what `list` prints, and where `describe` looks.
 
 use crate::table::Table;
-use crate::{LossSpec, RefinerSpec};
+use crate::{LensSpec, LossSpec, RefinerSpec};
 use crate::{shipped, table};
 use clap::ValueEnum;
 use schemars::JsonSchema;
@@ -21,6 +21,8 @@ pub enum Kind {
     Losses,
     /// What rewrites a pair before a loss compares it, and layers that are set into a student.
     Plugins,
+    /// What stands between images and both networks.
+    Lenses,
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -33,10 +35,11 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Models,
         Self::Losses,
         Self::Plugins,
+        Self::Lenses,
         Self::Datasets,
         Self::Presets,
         Self::Recipes,
@@ -49,6 +52,7 @@ impl Kind {
             Self::Models => "models",
             Self::Losses => "losses",
             Self::Plugins => "plugins",
+            Self::Lenses => "lenses",
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -84,6 +88,11 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
             let parts = [parts::<RefinerSpec>(), parts::<GraftSpec>()].concat();
             let what = |name: &String| entry(name, first_line(&description(&parts, name)));
             [RefinerSpec::names(), GraftSpec::names()].concat().iter().map(what).collect()
+        }
+        Kind::Lenses => {
+            let parts = parts::<LensSpec>();
+            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
+            LensSpec::names().iter().map(what).collect()
         }
         Kind::Datasets => {
             let parts = parts::<DataSpec>();

@@ -18,6 +18,7 @@ mod resume;
 mod studies;
 mod table;
 mod train;
+mod tst;
 
 use crate::{Result, exit};
 use clap::{Parser, Subcommand};
@@ -51,6 +52,7 @@ enum Verb {
     Config(config::Config),
     Data(data::Data),
     Doctor(doctor::Doctor),
+    Tst(tst::Tst),
     Completions(Completions),
 }
 
@@ -86,6 +88,7 @@ impl Cli {
             Verb::Config(verb) => verb.run(&session),
             Verb::Data(verb) => verb.run(&session),
             Verb::Doctor(verb) => verb.run(&session),
+            Verb::Tst(verb) => verb.run(&session),
             Verb::Completions(Completions { shell }) => print(complete::script(&shell)?),
         }
     }

@@ -48,6 +48,10 @@ impl Optimizer for Groups {
         }
         Ok(())
     }
+
+    fn forget(&mut self) -> Result<()> {
+        self.groups.iter_mut().try_for_each(|(_, group)| group.forget())
+    }
 }
 
 #[cfg(test)]

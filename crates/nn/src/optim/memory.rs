@@ -21,12 +21,18 @@ const STEPS: &str = "step";
 impl<const N: usize> Memory<N> {
     /// Zeros, under the names that PyTorch gives to such tensors.
     pub fn new(names: [&'static str; N], vars: Vec<(String, Var)>) -> Result<Self> {
+        let mut memory = Self { names, vars, kept: Vec::new() };
+        memory.forget()?;
+        Ok(memory)
+    }
+
+    pub fn forget(&mut self) -> Result<()> {
         let blank = |(_, var): &(String, Var)| {
-            let zeros: Vec<_> = names.iter().map(|_| var.zeros_like()).collect::<candle::Result<_>>()?;
+            let zeros: Vec<_> = self.names.iter().map(|_| var.zeros_like()).collect::<candle::Result<_>>()?;
             Ok(Kept { steps: 0, tensors: zeros.try_into().expect("as many zeros as names") })
         };
-        let kept = vars.iter().map(blank).collect::<Result<_>>()?;
-        Ok(Self { names, vars, kept })
+        self.kept = self.vars.iter().map(blank).collect::<Result<_>>()?;
+        Ok(())
     }
 
     pub fn vars(&self) -> &[(String, Var)] {

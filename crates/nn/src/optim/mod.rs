@@ -34,6 +34,9 @@ pub trait Optimizer: Send {
     /// # Errors
     /// [`sokd_core::Error::Unfit`] with every missing, unexpected and misshapen name; nothing changes then.
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+
+    /// Remembers nothing any more, as when it was made.
+    fn forget(&mut self) -> Result<()>;
 }
 
 /// An optimiser before it knows its weights.

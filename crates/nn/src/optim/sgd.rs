@@ -65,4 +65,8 @@ impl Optimizer for Descent {
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.memory.load(state)
     }
+
+    fn forget(&mut self) -> Result<()> {
+        self.memory.forget()
+    }
 }

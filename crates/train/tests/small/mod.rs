@@ -159,6 +159,7 @@ pub fn phase(name: &str, params: &Params, group: &str, optim: &str) -> Result<Ph
         mode: Mode::Train,
         every: 1,
         epochs: 0..usize::MAX,
+        interlude: None,
         update: Box::new(Descend {}),
         clip: None,
         optimizer: optim.build(params.group(group))?,
@@ -222,6 +223,7 @@ impl Images {
             distiller: Distiller {
                 student: Box::new(student),
                 teacher: Some(Box::new(taught(&teacher)?)),
+                lens: None,
                 terms: vec![
                     term("task", Schedule::Constant(1.0), Task),
                     term("distill", serde_json::from_str(r#"{ "ramp": 4 }"#).expect("a schedule"), Near),

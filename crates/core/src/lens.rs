@@ -1,0 +1,14 @@
+use crate::{Batch, Result, Step, Terms};
+
+/// What stands between the images and both networks: they see what it shows.
+///
+/// A [`Refiner`](crate::Refiner) rewrites what networks said of a batch; a lens rewrites the batch before anyone sees
+/// it, so that student and teacher speak of the same images.
+pub trait Lens: Send + Sync {
+    /// The batch as both networks will see it, and readings about it.
+    ///
+    /// It may show more examples than it was given: labels and rows come with every one. In a step that
+    /// [steers](Step::steers), gradients pass through the images to whatever the lens learns; in others, images are
+    /// plain numbers.
+    fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)>;
+}

@@ -1,0 +1,22 @@
+//! What images are searched by that a teacher should still know.
+
+use crate::functional::{cross_entropy, soften};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
+
+/// −log of what the teacher gives the label. It moves nothing of the student: for phases that move images.
+///
+/// # Source
+/// The teacher's part of TST's search (Shao et al., 2023, arXiv:2212.05422).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeacherCrossEntropy {}
+
+impl DistillLoss for TeacherCrossEntropy {
+    fn terms(&self, pair: &Pair<'_>, _: &Step) -> Result<Terms> {
+        let teacher = &pair.teacher("teacher-cross-entropy")?.out.logits;
+        let value = cross_entropy(&soften(teacher, 1.0)?, &pair.labels, 0.0)?;
+        Ok(Terms::one("ce", value.to_dtype(teacher.dtype())?))
+    }
+}

@@ -1,0 +1,164 @@
+use super::{Session, print};
+use crate::environment::Environment;
+use crate::stopwatch::Stopwatch;
+use crate::{Error, Misfit, Result};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use sokd_baselines::tst::encoders::{read, write};
+use sokd_baselines::tst::{LEVELS, Learned, Operation, Pretraining};
+use sokd_core::{Batches, Key, LearnSplit};
+use sokd_data::{Augment, DataSpec, Loader};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Prepares what TST needs before a run.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd tst pretrain-encoders --data cifar100 --out encoders.safetensors
+  sokd train cifar100-tst lens.encoders=encoders.safetensors")]
+pub struct Tst {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Trains the eleven networks that imitate operations on images, one after the other. Beside the file, a page of JSON
+    /// says how it was made and how well they imitate.
+    ///
+    /// Encoders that the file holds already are kept: a run that was interrupted goes on with the next.
+    PretrainEncoders(Pretrain),
+}
+
+#[derive(Debug, Args)]
+struct Pretrain {
+    /// The images to learn on.
+    #[arg(long, value_name = "NAME", default_value = "cifar100")]
+    data: String,
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Passes for encoders of places.
+    #[arg(long, value_name = "N", default_value_t = Pretraining::default().affine_epochs)]
+    affine_epochs: usize,
+    /// Passes for encoders of colours.
+    #[arg(long, value_name = "N", default_value_t = Pretraining::default().color_epochs)]
+    color_epochs: usize,
+    /// Images in a step.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    batch: usize,
+    /// Only the first images of the training set.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
+    /// The root of all chance.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl Tst {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        match &self.verb {
+            Verb::PretrainEncoders(pretrain) => pretrain.run(session),
+        }
+    }
+}
+
+/// What the page says of an encoder.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    learned: Learned,
+    seconds: f64,
+}
+
+impl Pretrain {
+    fn run(&self, session: &Session) -> Result<()> {
+        let named = DataSpec::named(&self.data);
+        let mut spec = named.ok_or_else(|| Misfit::new(format!("no data set is called `{}`", self.data)))?;
+        if let Some(first) = self.first {
+            spec = narrowed(&spec, first)?;
+        }
+        let data = session.kept.open(&spec)?;
+        let pixels = data.info().pixels;
+        let key = Key::new(self.seed).fold("encoders");
+        let images =
+            Loader::new(data, LearnSplit::Train, self.batch, Augment::default(), key.fold("images"))?;
+
+        let how = Pretraining {
+            affine_epochs: self.affine_epochs,
+            color_epochs: self.color_epochs,
+            ..Pretraining::default()
+        };
+        let page = self.out.with_extension("json");
+        let mut told: BTreeMap<String, serde_json::Value> = BTreeMap::new();
+        let mut weights = if self.out.exists() { read(&self.out)? } else { BTreeMap::new() };
+        if let Ok(text) = std::fs::read_to_string(&page)
+            && let Ok(old) = serde_json::from_str::<serde_json::Value>(&text)
+        {
+            let known = old["encoders"].as_object().into_iter().flatten();
+            told.extend(known.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        let environment = Environment::here("cpu");
+        let bar = session.stage.whole(1);
+        for operation in &Operation::ALL[..LEVELS] {
+            let name = operation.name();
+            if weights.keys().any(|known| known.split('.').next() == Some(name)) {
+                continue;
+            }
+            bar.set_message(format!("the encoder of {name}"));
+            let clock = Stopwatch::start();
+            let mut watch = |step, steps, _| {
+                bar.set_length(steps);
+                bar.set_position(step);
+            };
+            let (learned_weights, learned) =
+                how.learn(*operation, &images, pixels, key.fold(name), &mut watch)?;
+            session.stage.say(&format!(
+                "{name}: error {:.5}, {:.5} if it did nothing, after {} steps and {:.0} s",
+                learned.error,
+                learned.idle,
+                learned.steps,
+                clock.seconds()
+            ));
+            weights.extend(learned_weights);
+            let of = Told { learned, seconds: clock.seconds() };
+            told.insert(name.to_owned(), serde_json::to_value(of).map_err(|error| unspeakable(&error))?);
+            write(&self.out, &weights)?;
+            let text = json!({
+                "command": format!(
+                    "sokd tst pretrain-encoders --data {} --affine-epochs {} --color-epochs {} --batch {} --seed {}",
+                    self.data, self.affine_epochs, self.color_epochs, self.batch, self.seed
+                ),
+                "what": "Networks that imitate operations on images, for TST's search (crate sokd-baselines)",
+                "error": "mean squared errors of normalised pixels over the last pass; `idle` is that of an encoder that does nothing",
+                "data": self.data,
+                "images": images.examples(),
+                "batch": self.batch,
+                "seed": self.seed,
+                "settings": how,
+                "version": environment.version,
+                "commit": environment.commit,
+                "machine": environment.machine,
+                "threads": environment.threads,
+                "encoders": told,
+            });
+            let mut text = serde_json::to_vec_pretty(&text).map_err(|error| unspeakable(&error))?;
+            text.push(b'\n');
+            sokd_core::file::write(&page, &text)?;
+        }
+        bar.finish_and_clear();
+        print(self.out.display().to_string())
+    }
+}
+
+fn unspeakable(error: &serde_json::Error) -> Error {
+    sokd_core::Error::setting("the page", error.to_string()).into()
+}
+
+/// The first so many images of a data set, by the setting that it has for that.
+fn narrowed(spec: &DataSpec, first: usize) -> Result<DataSpec> {
+    let mut value = serde_json::to_value(spec).map_err(|error| unspeakable(&error))?;
+    value["first"] = first.into();
+    serde_json::from_value(value).map_err(|error| unspeakable(&error))
+}
