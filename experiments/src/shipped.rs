@@ -54,6 +54,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-sokd-different-family",
     "cifar100-sokd-same-family",
     "cifar100-sokd-search-epochs",
+    "cifar100-student-oriented",
     "imagenet-letkd",
     "imagenet-sokd",
 );

@@ -37,6 +37,7 @@ fn losses_of_search_and_student_have_the_released_values() -> Result<()> {
             data: None,
             teacher: None,
             student: None,
+            preview: None,
         };
         let total = loss.build(&context)?.terms(&pair, &first())?.total()?.expect("it has a term");
         Ok(f64::from(total.to_scalar::<f32>()?))
@@ -71,8 +72,13 @@ fn network(vars: candle_nn::VarBuilder<'static>, info: &DatasetInfo) -> Result<B
 
 fn term(name: &str, weight: f64, loss: &str) -> Result<TermOf> {
     let loss: LossSpec = serde_json::from_str(&format!(r#"{{ "type": "{loss}" }}"#)).expect("a loss");
-    let context =
-        BuildCx { vars: Params::new(Key::new(0)).builder(&CPU), data: None, teacher: None, student: None };
+    let context = BuildCx {
+        vars: Params::new(Key::new(0)).builder(&CPU),
+        data: None,
+        teacher: None,
+        student: None,
+        preview: None,
+    };
     Ok(TermOf { name: name.into(), weight: Schedule::Constant(weight), loss: loss.build(&context)? })
 }
 
