@@ -46,6 +46,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-sokd-different-family",
     "cifar100-sokd-same-family",
     "cifar100-sokd-search-epochs",
+    "cifar100-tst",
     "imagenet-sokd",
 );
 
