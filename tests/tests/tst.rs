@@ -64,8 +64,7 @@ struct Class {
 }
 
 fn network(vars: candle_nn::VarBuilder<'static>, info: &DatasetInfo) -> Result<Box<dyn Backbone>> {
-    let spec =
-        ModelSpec::CifarResnet(CifarResnet { depth: 8, widths: [8, 8, 16, 32], ..CifarResnet::default() });
+    let spec = ModelSpec::CifarResnet(CifarResnet { depth: 8, widths: [8, 8, 16, 32] });
     spec.build(&BuildCx::alone(vars, info))
 }
 
