@@ -56,6 +56,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-sokd-search-epochs",
     "cifar100-student-oriented",
     "imagenet-letkd",
+    "cifar100-tst",
     "imagenet-sokd",
 );
 

@@ -65,8 +65,7 @@ struct Class {
 }
 
 fn network(vars: candle_nn::VarBuilder<'static>, info: &DatasetInfo) -> Result<Box<dyn Backbone>> {
-    let spec =
-        ModelSpec::CifarResnet(CifarResnet { depth: 8, widths: [8, 8, 16, 32], ..CifarResnet::default() });
+    let spec = ModelSpec::CifarResnet(CifarResnet { depth: 8, widths: [8, 8, 16, 32] });
     spec.build(&BuildCx::alone(vars, info))
 }
 
@@ -176,6 +175,7 @@ impl Class {
         let mut run = self.training(distiller, vec![search], &policy, 1);
         let outcome = fit(&mut run, Progress::default(), None, &Stop::default(), &mut [])?;
         assert!(matches!(outcome, Outcome::Finished(at) if at.aside.steps == 30));
+
         Ok(policy)
     }
 
@@ -208,8 +208,10 @@ impl Class {
     }
 }
 
-/// The teacher's part alone makes images that it knows better, the student's part alone images that it knows less, and
-/// both together what they ask for: their sum falls, and the student loses what the teacher does not.
+/// Each part of the search does what it asks for, and both together lower their sum without taking anything from the teacher.
+///
+/// What the student gives the label need not fall in the mean: its part is a mean of −log(1 − p), which is about images that
+/// it is sure of, and the teacher's cross-entropy weighs more where θ begins.
 #[test]
 fn a_search_goes_where_it_should() -> Result<()> {
     let class = Class::new(12, 7)?;
@@ -219,19 +221,14 @@ fn a_search_goes_where_it_should() -> Result<()> {
     let toward_student = class.known(&class.search(&[("search-student", 1.0)])?)?;
     let toward_both = class.known(&class.search(&[("search-teacher", 1.0), ("search-student", 1.0)])?)?;
     let told = format!(
-        "teacher and student give the label, before: {teacher:.4} {student:.4}; toward the teacher: {:.4} {:.4}; toward \
-         the student: {:.4} {:.4}; toward both: {:.4} {:.4}",
-        toward_teacher[0],
-        toward_teacher[1],
-        toward_student[0],
-        toward_student[1],
-        toward_both[0],
-        toward_both[1]
+        "p and losses of teacher and student before: {:.4?}; toward the teacher: {toward_teacher:.4?}; toward the student: \
+         {toward_student:.4?}; toward both: {toward_both:.4?}",
+        [teacher, student, of_teacher, of_student]
     );
     println!("{told}");
     assert!(toward_teacher[0] > teacher && toward_teacher[2] < of_teacher, "{told}");
-    assert!(toward_student[1] < student && toward_student[3] < of_student, "{told}");
-    assert!(toward_both[2] + toward_both[3] < of_teacher + of_student, "{told}");
+    assert!(toward_student[3] < of_student, "{told}");
+    assert!(toward_both[0] > teacher && toward_both[2] + toward_both[3] < of_teacher + of_student, "{told}");
     Ok(())
 }
 

@@ -11,4 +11,10 @@ pub trait Lens: Send + Sync {
     /// [steers](Step::steers), gradients pass through the images to whatever the lens learns; in others, images are
     /// plain numbers.
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)>;
+
+    /// Examples that it shows for each that it is given: what a step costs.
+    fn shows(&self, at: &Step) -> usize {
+        let _ = at;
+        1
+    }
 }

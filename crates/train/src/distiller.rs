@@ -132,10 +132,10 @@ impl Hand {
         }
     }
 
-    /// Images in the hand.
-    pub fn images(&self) -> Result<usize> {
+    /// Images in the hand, of which a lens shows students so many for one.
+    pub fn images(&self, shows: usize) -> Result<usize> {
         let of = |shown: &Shown| shown.batch.labels.dim(0);
-        Ok(of(&self.train)? + self.search.as_ref().map(of).transpose()?.unwrap_or(0))
+        Ok(of(&self.train)? * shows + self.search.as_ref().map(of).transpose()?.unwrap_or(0))
     }
 }
 

@@ -50,7 +50,8 @@ pub fn fit(
             at.step += 1;
             at.steps += 1;
             at.searched += u64::from(hand.search.is_some());
-            at.images += hand.images()? as u64;
+            let shows = run.distiller.lens.as_ref().map_or(1, |lens| lens.shows(&now));
+            at.images += hand.images(shows)? as u64;
             let leave = desk.heed(run, &mut at, |at| {
                 at.sums = tally.sums()?;
                 Ok(())

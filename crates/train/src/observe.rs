@@ -44,7 +44,7 @@ pub struct EpochReport {
     pub epochs: usize,
     /// Steps finished in the run.
     pub steps: u64,
-    /// Images drawn in the run, repetitions counted: all that a phase may have learned from.
+    /// Images shown to the networks in the run, repetitions counted: all that a phase may have learned from.
     pub images: u64,
     /// Training and evaluation in the run, by the wall clock, interruptions not counted.
     pub seconds: f64,

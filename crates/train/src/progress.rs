@@ -14,7 +14,7 @@ pub struct Progress {
     pub steps: u64,
     /// Batches taken from the search split.
     pub searched: u64,
-    /// Images drawn, repetitions counted.
+    /// Images shown to the networks, repetitions and what a lens adds counted.
     pub images: u64,
     /// Training and evaluation by the wall clock, interruptions not counted.
     pub seconds: f64,

@@ -18,6 +18,10 @@ use std::sync::{Arc, Mutex};
 struct Tint(Tensor);
 
 impl Lens for Tint {
+    fn shows(&self, _: &Step) -> usize {
+        2
+    }
+
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
         let tint = if at.steers { self.0.clone() } else { self.0.detach() };
         let chance = at.key.fold("tint").stream().uniform();
@@ -138,7 +142,7 @@ fn passes_come_before_their_epochs_with_a_rate_of_their_own() -> Result<()> {
     let (outcome, saved) = train(dir.path(), &roll)?;
     let Outcome::Finished(at) = outcome else { panic!("nobody stopped it") };
     assert_eq!((at.steps, at.aside.steps, at.aside.passes), (8, 16, 4));
-    assert_eq!(at.images, 2 * 20 + 9 + 4 * 20);
+    assert_eq!(at.images, 2 * 2 * 20 + 9 + 4 * 20);
     assert!(
         !bits(&saved.weights)
             .iter()
