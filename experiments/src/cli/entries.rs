@@ -19,8 +19,10 @@ pub enum Kind {
     Models,
     /// Comparisons of student and teacher.
     Losses,
-    /// What rewrites a pair before a loss compares it, and layers that are set into a student.
+    /// What rewrites a pair before a loss compares it.
     Plugins,
+    /// What can be set into a student.
+    Layers,
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -33,10 +35,11 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Models,
         Self::Losses,
         Self::Plugins,
+        Self::Layers,
         Self::Datasets,
         Self::Presets,
         Self::Recipes,
@@ -49,6 +52,7 @@ impl Kind {
             Self::Models => "models",
             Self::Losses => "losses",
             Self::Plugins => "plugins",
+            Self::Layers => "layers",
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -81,9 +85,14 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
             LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
         }
         Kind::Plugins => {
-            let parts = [parts::<RefinerSpec>(), parts::<GraftSpec>()].concat();
+            let parts = parts::<RefinerSpec>();
             let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            [RefinerSpec::names(), GraftSpec::names()].concat().iter().map(what).collect()
+            RefinerSpec::names().iter().map(what).collect()
+        }
+        Kind::Layers => {
+            let parts = parts::<GraftSpec>();
+            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
+            GraftSpec::names().iter().map(what).collect()
         }
         Kind::Datasets => {
             let parts = parts::<DataSpec>();
