@@ -188,7 +188,7 @@ impl Class {
         let mut count = 0.0;
         for draw in 0..3 {
             for (index, batch) in self.images.epoch(0, 0).enumerate() {
-                let at = Step { steers: true, ..Step::first(Key::new(draw).fold_in(index as u64)) };
+                let at = Step { focuses: true, ..Step::first(Key::new(draw).fold_in(index as u64)) };
                 let terms = distiller.terms(&Shown::new(batch?), Mode::Eval, &toward, &at)?;
                 let of = |name: &str| -> Result<Vec<f64>> {
                     let term = terms.iter().find(|term| term.name.starts_with(name)).expect("it was asked");

@@ -1,4 +1,5 @@
-//! letKD against its recording (`tests/golden/letkd.py`) and against what must hold whatever the numbers.
+//! letKD against its recording (`tests/golden/letkd.py`) and against what must hold whatever the numbers. Long, because layer,
+//! losses, clusters, discriminants and files are one method, tested on the same few points and networks.
 
 use candle::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;

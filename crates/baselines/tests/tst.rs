@@ -385,7 +385,7 @@ fn a_student_sees_both_halves_and_a_search_the_changed_one() -> Result<()> {
     assert_eq!(seen.rows.to_vec1::<u32>()?, [0, 1, 2, 0, 1, 2]);
     assert!(!seen.images.track_op() && said.is_empty());
 
-    let (searched, said) = set.module.look(&batch, &Step { steers: true, ..at })?;
+    let (searched, said) = set.module.look(&batch, &Step { focuses: true, ..at })?;
     assert!(searched.images.track_op());
     assert!(same(&searched.images, &seen.images.narrow(0, 0, 3)?.contiguous()?)?, "the same draw");
     let value = |name: &str| -> Result<f32> {
@@ -404,7 +404,7 @@ fn before_its_epoch_a_student_sees_what_there_is() -> Result<()> {
     for (epoch, count) in [(0, 3), (1, 3), (2, 6)] {
         let at = Step { epoch, ..Step::first(Key::new(5)) };
         assert_eq!(set.module.look(&batch, &at)?.0.images.dim(0)?, count);
-        assert_eq!(set.module.look(&batch, &Step { steers: true, ..at })?.0.images.dim(0)?, 3);
+        assert_eq!(set.module.look(&batch, &Step { focuses: true, ..at })?.0.images.dim(0)?, 3);
     }
     Ok(())
 }

@@ -19,12 +19,14 @@ pub struct Step {
     /// Whether a gradient for the weights that are not a policy's is wanted. A pass that only asks how a policy would
     /// change the terms holds the student still, and saves the way back through it.
     pub learns: bool,
+    /// Whether a gradient for what the [lens](crate::Lens) learns is wanted.
+    pub focuses: bool,
 }
 
 impl Step {
     /// The first step of a run.
     pub fn first(key: Key) -> Self {
-        Self { epoch: 0, index: 0, key, steers: false, learns: true }
+        Self { epoch: 0, index: 0, key, steers: false, learns: true, focuses: false }
     }
 }
 

@@ -1,5 +1,8 @@
 use crate::{Batch, Result, Step, Terms};
 
+/// The group of weights that lenses learn: what a phase that moves them wants is a gradient through the lens.
+pub const LENS: &str = "augment";
+
 /// What stands between the images and both networks: they see what it shows.
 ///
 /// A [`Refiner`](crate::Refiner) rewrites what networks said of a batch; a lens rewrites the batch before anyone sees
@@ -8,7 +11,7 @@ pub trait Lens: Send + Sync {
     /// The batch as both networks will see it, and readings about it.
     ///
     /// It may show more examples than it was given: labels and rows come with every one. In a step that
-    /// [steers](Step::steers), gradients pass through the images to whatever the lens learns; in others, images are
+    /// [focuses](Step::focuses), gradients pass through the images to whatever the lens learns; in others, images are
     /// plain numbers.
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)>;
 

@@ -19,7 +19,7 @@ pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use graft::{Graft, Grafts, Place, Scion};
 pub use key::{Key, Stream};
-pub use lens::Lens;
+pub use lens::{LENS, Lens};
 pub use preview::{Preview, Watch};
 pub use terms::{Cut, Term, Terms};
 

@@ -1,5 +1,5 @@
 use crate::{Distiller, Hand, Interlude, Observer, StepReport, Tally, Toward, Update};
-use sokd_core::{LearnSplit, Mode, Result, Step};
+use sokd_core::{LENS, LearnSplit, Mode, Result, Step};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
 use std::ops::Range;
 
@@ -45,8 +45,13 @@ impl Phase {
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
-        let steers = self.mode != Mode::Train;
-        let at = Step { key: at.key.fold_in(at.index).fold(&self.name), steers, ..at };
+        let lens = |(name, _): &(String, _)| name.split('.').next() == Some(LENS);
+        let at = Step {
+            key: at.key.fold_in(at.index).fold(&self.name),
+            steers: self.mode != Mode::Train,
+            focuses: self.optimizer.vars().iter().any(lens),
+            ..at
+        };
         let (terms, mut grads) = self.update.grads(distiller, self, hand, &at)?;
         let images = hand.of(self.split)?.batch.labels.dim(0)?;
         tally.add(&self.name, images, &terms)?;

@@ -23,11 +23,11 @@ impl Lens for Tint {
     }
 
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
-        let tint = if at.steers { self.0.clone() } else { self.0.detach() };
+        let tint = if at.focuses { self.0.clone() } else { self.0.detach() };
         let chance = at.key.fold("tint").stream().uniform();
         let images = batch.images.broadcast_add(&(tint * (0.5 + chance))?)?;
         let readings = Terms::default().reading("chance", &Tensor::new(chance as f32, &Device::Cpu)?);
-        if at.steers {
+        if at.focuses {
             return Ok((Batch { images, ..batch.clone() }, readings));
         }
         let twice = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);

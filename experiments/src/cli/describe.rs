@@ -75,8 +75,13 @@ impl Known {
                 known.learn(&parts::<LossSpec>(), &name);
                 known.published = published(&name)?;
             }
+<<<<<<< HEAD
             Kind::Plugins => known.learn(&[parts::<RefinerSpec>(), parts::<GraftSpec>()].concat(), &name),
             Kind::Lenses => known.learn(&parts::<LensSpec>(), &name),
+=======
+            Kind::Plugins => known.learn(&parts::<RefinerSpec>(), &name),
+            Kind::Layers => known.learn(&parts::<GraftSpec>(), &name),
+>>>>>>> letkd
             Kind::Datasets => {
                 let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
                 known.learn(&parts::<DataSpec>(), &spec);
@@ -152,6 +157,9 @@ fn singular(kind: Kind) -> &'static str {
     match kind {
         Kind::Models => "a network",
         Kind::Losses => "a loss",
+        Kind::Layers => {
+            "a layer: `[student.graft.penultimate]` with this `type` sets it in front of the pool"
+        }
         Kind::Plugins => "a plug-in: `refine = [{ type = \"...\" }]` puts it in front of a loss",
         Kind::Lenses => "a lens: `lens = { type = \"...\" }` puts it between the images and both networks",
         Kind::Datasets => "a data set",

@@ -19,10 +19,15 @@ pub enum Kind {
     Models,
     /// Comparisons of student and teacher.
     Losses,
-    /// What rewrites a pair before a loss compares it, and layers that are set into a student.
+    /// What rewrites a pair before a loss compares it.
     Plugins,
+<<<<<<< HEAD
     /// What stands between images and both networks.
     Lenses,
+=======
+    /// What can be set into a student.
+    Layers,
+>>>>>>> letkd
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -39,7 +44,11 @@ impl Kind {
         Self::Models,
         Self::Losses,
         Self::Plugins,
+<<<<<<< HEAD
         Self::Lenses,
+=======
+        Self::Layers,
+>>>>>>> letkd
         Self::Datasets,
         Self::Presets,
         Self::Recipes,
@@ -52,7 +61,11 @@ impl Kind {
             Self::Models => "models",
             Self::Losses => "losses",
             Self::Plugins => "plugins",
+<<<<<<< HEAD
             Self::Lenses => "lenses",
+=======
+            Self::Layers => "layers",
+>>>>>>> letkd
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -85,9 +98,14 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
             LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
         }
         Kind::Plugins => {
-            let parts = [parts::<RefinerSpec>(), parts::<GraftSpec>()].concat();
+            let parts = parts::<RefinerSpec>();
             let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            [RefinerSpec::names(), GraftSpec::names()].concat().iter().map(what).collect()
+            RefinerSpec::names().iter().map(what).collect()
+        }
+        Kind::Layers => {
+            let parts = parts::<GraftSpec>();
+            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
+            GraftSpec::names().iter().map(what).collect()
         }
         Kind::Lenses => {
             let parts = parts::<LensSpec>();

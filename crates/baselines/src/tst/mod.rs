@@ -26,7 +26,7 @@ use sokd_core::{Build, BuildCx, Error, Lens, Result};
 /// TST: a learned list of how strongly, and how probably, images are changed.
 ///
 /// In steps of the student's it shows every batch twice: changed, then as it was, both with their labels and rows; every
-/// term is then the mean over both halves. In a phase that steers it shows the changed images alone, and gradients pass
+/// term is then the mean over both halves. In a phase that focuses it shows the changed images alone, and gradients pass
 /// through small networks that imitate the operations to the 25 numbers that it learns, `augment.tst.*`.
 ///
 /// # Source

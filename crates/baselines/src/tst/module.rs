@@ -119,7 +119,7 @@ impl Module {
 impl Lens for Module {
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
         let key = at.key.fold("tst");
-        if at.steers {
+        if at.focuses {
             let images = self.change(&batch.images, key, self.tst.policy == Policy::Learned)?;
             return Ok((Batch { images, ..batch.clone() }, self.told(key)?));
         }
@@ -135,6 +135,6 @@ impl Lens for Module {
     }
 
     fn shows(&self, at: &Step) -> usize {
-        if at.steers || at.epoch < self.tst.since { 1 } else { 2 }
+        if at.focuses || at.epoch < self.tst.since { 1 } else { 2 }
     }
 }
