@@ -75,13 +75,9 @@ impl Known {
                 known.learn(&parts::<LossSpec>(), &name);
                 known.published = published(&name)?;
             }
-<<<<<<< HEAD
-            Kind::Plugins => known.learn(&[parts::<RefinerSpec>(), parts::<GraftSpec>()].concat(), &name),
-            Kind::Lenses => known.learn(&parts::<LensSpec>(), &name),
-=======
             Kind::Plugins => known.learn(&parts::<RefinerSpec>(), &name),
+            Kind::Lenses => known.learn(&parts::<LensSpec>(), &name),
             Kind::Layers => known.learn(&parts::<GraftSpec>(), &name),
->>>>>>> letkd
             Kind::Datasets => {
                 let spec = DataSpec::named(&name).map_or_else(|| name.clone(), |spec| spec.name());
                 known.learn(&parts::<DataSpec>(), &spec);

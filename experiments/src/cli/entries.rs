@@ -21,13 +21,10 @@ pub enum Kind {
     Losses,
     /// What rewrites a pair before a loss compares it.
     Plugins,
-<<<<<<< HEAD
     /// What stands between images and both networks.
     Lenses,
-=======
     /// What can be set into a student.
     Layers,
->>>>>>> letkd
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -40,15 +37,12 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Models,
         Self::Losses,
         Self::Plugins,
-<<<<<<< HEAD
         Self::Lenses,
-=======
         Self::Layers,
->>>>>>> letkd
         Self::Datasets,
         Self::Presets,
         Self::Recipes,
@@ -61,11 +55,8 @@ impl Kind {
             Self::Models => "models",
             Self::Losses => "losses",
             Self::Plugins => "plugins",
-<<<<<<< HEAD
             Self::Lenses => "lenses",
-=======
             Self::Layers => "layers",
->>>>>>> letkd
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -88,30 +79,18 @@ pub struct Entry {
 /// All of a kind, in the order of their catalogue.
 pub fn entries(kind: Kind) -> Vec<Entry> {
     let entry = |name: &str, what: String| Entry { name: name.to_owned(), kind, what };
+    let catalogued = |parts: &[Value], names: &[String]| {
+        names.iter().map(|name| entry(name, first_line(&description(parts, name)))).collect()
+    };
     match kind {
         Kind::Models => {
             let spec = |name: &str| sokd_models::named(name).map(|spec| settings(&spec)).unwrap_or_default();
             sokd_models::names().into_iter().map(|name| entry(name, spec(name))).collect()
         }
-        Kind::Losses => {
-            let parts = parts::<LossSpec>();
-            LossSpec::names().iter().map(|name| entry(name, first_line(&description(&parts, name)))).collect()
-        }
-        Kind::Plugins => {
-            let parts = parts::<RefinerSpec>();
-            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            RefinerSpec::names().iter().map(what).collect()
-        }
-        Kind::Layers => {
-            let parts = parts::<GraftSpec>();
-            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            GraftSpec::names().iter().map(what).collect()
-        }
-        Kind::Lenses => {
-            let parts = parts::<LensSpec>();
-            let what = |name: &String| entry(name, first_line(&description(&parts, name)));
-            LensSpec::names().iter().map(what).collect()
-        }
+        Kind::Losses => catalogued(&parts::<LossSpec>(), &LossSpec::names()),
+        Kind::Plugins => catalogued(&parts::<RefinerSpec>(), &RefinerSpec::names()),
+        Kind::Lenses => catalogued(&parts::<LensSpec>(), &LensSpec::names()),
+        Kind::Layers => catalogued(&parts::<GraftSpec>(), &GraftSpec::names()),
         Kind::Datasets => {
             let parts = parts::<DataSpec>();
             let what = |name: &str| {
