@@ -69,8 +69,8 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
 
     let about =
         About { session, dataset: dataset.as_ref(), student: learner.as_ref(), teacher: teacher.as_deref() };
-    let who = teaching.as_ref().map(|teaching| teaching.who(recipe)).unwrap_or_default();
-    let terms = objective(recipe, &about, &who, params.builder(device))?;
+    let who = teacher.as_deref().zip(teaching.as_ref()).map(|(net, teaching)| teaching.who(net, recipe));
+    let terms = objective(recipe, &about, who.as_deref().unwrap_or_default(), params.builder(device))?;
 
     let lens = |lens: &LensSpec| lens.build(&BuildCx::alone(params.builder(device), &info));
     let lens = recipe.lens.as_ref().map(lens).transpose()?;
@@ -254,12 +254,12 @@ fn network(spec: &StudentSpec, data: &DatasetInfo) -> Result<Network> {
 }
 
 impl Teaching {
-    /// Tells it, its weights and the images that it is shown from all others.
-    fn who(&self, recipe: &Recipe) -> String {
+    /// Tells it, its weights and the images that it is shown from all others; `net` is the teacher itself.
+    pub fn who(&self, net: &dyn Backbone, recipe: &Recipe) -> String {
         // Drawn weights depend on the seed; all others are told apart by their digest.
         let weights = self.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
-        let spec = recipe.teacher.as_ref().map(|spec| (&spec.model, &spec.pixels));
-        format!("{weights} {spec:?} {:?}", recipe.data)
+        let model = recipe.teacher.as_ref().map(|spec| &spec.model);
+        format!("{weights} {model:?} {:?} {:?}", net.info().pixels, recipe.data)
     }
 
     /// With what the test images say of it.

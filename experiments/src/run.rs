@@ -154,9 +154,7 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Res
     else {
         return Ok(None);
     };
-    // Drawn weights depend on the seed; all others are told apart by their digest.
-    let weights = teaching.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
-    let who = format!("{weights} {:?} {:?} {:?}", spec.model, net.info().pixels, recipe.data);
+    let who = teaching.who(net.as_ref(), recipe);
     let ask = || {
         let of = said::digest(&who, parts.test.as_ref())?;
         if let Some(said) = Said::kept(dir.path(), &of) {
