@@ -3,6 +3,7 @@
 use sokd_experiments::shipped::{RECIPES, TABLES};
 use sokd_experiments::table::{Choice, Table};
 use sokd_experiments::{Layers, Resolved};
+use sokd_train::Schedule;
 use std::fmt::Write;
 use std::process::Command;
 
@@ -61,6 +62,34 @@ fn tables_resolve() {
         }
         insta::assert_snapshot!(format!("table-{name}"), text);
     }
+}
+
+/// Whatever a column brings, a student alone has the task at full weight, and nothing else counts.
+#[test]
+fn students_alone_are_alone() {
+    let mut alone = 0;
+    for (name, _) in TABLES {
+        let table = Table::open(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let rows: Vec<String> =
+            table.rows().into_iter().filter(|row| row.contains("alone")).map(str::to_owned).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        for tier in ["smoke", "short", "full"] {
+            let choice =
+                Choice { tier: tier.into(), seeds: Some(vec![0]), rows: rows.clone(), ..Choice::default() };
+            // Not every table has the tier `short`.
+            for cell in table.cells(&choice).unwrap_or_default() {
+                alone += 1;
+                assert!(cell.resolved.recipe.teacher.is_none(), "{name}, {tier}: {}", cell.label);
+                for (term, spec) in &cell.resolved.recipe.objective {
+                    let weight = Schedule::Constant(if term == "task" { 1.0 } else { 0.0 });
+                    assert_eq!(spec.weight, weight, "{name}, {tier}: {}, {term}", cell.label);
+                }
+            }
+        }
+    }
+    assert!(alone > 50, "{alone}");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Cut {
 /// The terms of an objective, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
-    terms: Vec<Term>,
+    named: Vec<Term>,
     scores: Vec<Tensor>,
     cuts: Vec<Cut>,
 }
@@ -60,7 +60,7 @@ impl Terms {
     /// One term more.
     #[must_use]
     pub fn with(mut self, name: &str, weight: f64, value: Tensor) -> Self {
-        self.terms.push(Term { name: name.to_owned(), weight, value });
+        self.named.push(Term { name: name.to_owned(), weight, value });
         self
     }
 
@@ -98,7 +98,7 @@ impl Terms {
     /// counts nothing.
     #[must_use]
     pub fn toward(mut self, weights: &BTreeMap<String, f64>) -> Self {
-        for term in &mut self.terms {
+        for term in &mut self.named {
             let named = |(name, weight): (&String, &f64)| {
                 let below = term.name.strip_prefix(name.as_str())?;
                 // A term by its whole name counts for what is said, whatever it counted for.
@@ -116,7 +116,7 @@ impl Terms {
     /// Prefixes every name and scales every weight: `distill` over `kd` gives `distill/kd`.
     #[must_use]
     pub fn under(mut self, prefix: &str, weight: f64) -> Self {
-        for term in &mut self.terms {
+        for term in &mut self.named {
             term.name = format!("{prefix}/{}", term.name);
         }
         self.scaled(weight)
@@ -125,7 +125,7 @@ impl Terms {
     /// Scales every weight.
     #[must_use]
     pub fn scaled(mut self, weight: f64) -> Self {
-        for term in &mut self.terms {
+        for term in &mut self.named {
             term.weight *= weight;
         }
         self
@@ -133,7 +133,7 @@ impl Terms {
 
     /// These terms, then the other's.
     pub fn extend(&mut self, other: Self) {
-        self.terms.extend(other.terms);
+        self.named.extend(other.named);
         self.scores.extend(other.scores);
         self.cuts.extend(other.cuts);
     }
@@ -141,7 +141,7 @@ impl Terms {
     /// The scalar to differentiate: `Σ weight · mean over the batch`; `None` where no term counts.
     pub fn total(&self) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
-        for term in self.terms.iter().filter(|term| term.weight != 0.0) {
+        for term in self.named.iter().filter(|term| term.weight != 0.0) {
             let part = (term.value.mean_all()? * term.weight)?;
             total = Some(match total {
                 None => part,
@@ -153,12 +153,12 @@ impl Terms {
 
     /// The terms in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Term> {
-        self.terms.iter()
+        self.named.iter()
     }
 
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.terms.is_empty()
+        self.named.is_empty()
     }
 }
 
