@@ -36,6 +36,8 @@ pub struct Skd {
     pub simplifier: Form,
     /// What attends to what. The examples of a batch to each other: ours.
     pub axis: Axis,
+    /// Whether examples that a lens shows several times attend to their own showing alone. They do: ours.
+    pub showings_apart: bool,
     /// Heads of the attention, which share its width. 1: ours.
     pub heads: usize,
     /// Width of the simplifier, the equations' d. As many as classes: ours.
@@ -67,6 +69,7 @@ impl Default for Skd {
             softening: Softening::Logits,
             simplifier: Form::Attention,
             axis: Axis::Batch,
+            showings_apart: true,
             heads: 1,
             width: None,
             residual: true,
@@ -194,7 +197,8 @@ impl Refiner for Friendly {
         let Simple { logits, attention } = if at.epoch < self.skd.warmup_epochs {
             self.simplifier.nothing(&plain)?
         } else {
-            self.simplifier.forward(&plain)?
+            let showings = if self.skd.showings_apart { showings(&pair.rows)? } else { 1 };
+            self.simplifier.forward(&plain, showings)?
         };
         let mut terms = self.told(&plain, &logits, &pair.labels)?;
         if let Some(attention) = attention {
@@ -222,6 +226,16 @@ impl Friendly {
             .reading("accuracy", &right(labels)?)
             .reading("entropy", &value(entropy(&simplified)?)?))
     }
+}
+
+/// How often a batch is shown, one showing behind the other: 1 where its rows do not come again.
+fn showings(rows: &Tensor) -> Result<usize> {
+    let rows: Vec<u32> = rows.to_vec1()?;
+    let again = rows.iter().skip(1).position(|row| Some(row) == rows.first());
+    let once = again.map_or(rows.len(), |at| at + 1);
+    let (whole, rest) = rows.as_slice().split_at(once);
+    let shown = rest.chunks(once).all(|showing| showing == whole);
+    Ok(if shown { rows.len() / once.max(1) } else { 1 })
 }
 
 /// What each pays to itself, a mean over heads and tokens: `(sets, heads, tokens, tokens)` → `()`.

@@ -105,7 +105,7 @@ impl Scene {
 
     /// U, and A where there is attention.
     fn simplified(&self, logits: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let simple = self.build(|cx| self.skd.simplifier(cx))?.forward(logits)?;
+        let simple = self.build(|cx| self.skd.simplifier(cx))?.forward(logits, 1)?;
         Ok(((simple.logits / self.skd.temperature)?, simple.attention))
     }
 
@@ -268,6 +268,33 @@ fn only_attention_over_the_batch_knows_its_company() -> Result<()> {
         let whole = scene.simplified(&teacher)?.0.narrow(0, 1, 1)?;
         let single = scene.simplified(&teacher.narrow(0, 1, 1)?)?.0;
         assert_eq!(gap(&whole, &single)? < 1e-13, alone, "{settings}");
+    }
+    Ok(())
+}
+
+/// What a lens shows twice attends to its own showing, unless it is asked to mix.
+#[test]
+fn showings_attend_apart() -> Result<()> {
+    let (student, teacher) = (students()?, teachers()?);
+    let twice = |tensor: &Tensor, again: &Tensor| Tensor::cat(&[tensor, again], 0);
+    let other = (&teacher * 0.5)?;
+    for (settings, apart) in [("", true), ("showings-apart = false", false), ("axis = 'class'", true)] {
+        let scene = Scene::moved(settings)?;
+        let refiner = scene.build(|cx| scene.skd.build(cx))?;
+        let logits = |teacher: &Tensor, rows: &[u32]| -> Result<Tensor> {
+            let labels: Vec<u32> = rows.iter().map(|row| row % 3).collect();
+            let (one, two) = (Scene::said(&twice(&student, &student)?)?, Scene::said(teacher)?);
+            let mut pair = shown(&one, &two, &labels)?;
+            pair.rows = Tensor::new(rows, &Device::Cpu)?;
+            let (pair, _) = refiner.refine(pair, &first())?;
+            Ok(pair.teacher("the test")?.out.logits.clone())
+        };
+        let both = logits(&twice(&teacher, &other)?, &[7, 3, 5, 7, 3, 5])?;
+        let single = twice(&logits(&teacher, &[7, 3, 5])?, &logits(&other, &[7, 3, 5])?)?;
+        assert_eq!(gap(&both, &single)? < 1e-13, apart, "{settings}");
+        // Six different examples are one company.
+        let mixed = logits(&twice(&teacher, &other)?, &[0, 1, 2, 3, 4, 5])?;
+        assert_eq!(gap(&both, &mixed)? < 1e-13, settings != "", "{settings}");
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ pub struct Simplifier {
 /// What a simplifier makes of a batch.
 ///
 /// # Shapes
-/// `logits`: `(batch, classes)`; `attention`: `(sets, heads, tokens, tokens)`, one set of all examples, or one set of all
-/// classes an example.
+/// `logits`: `(batch, classes)`; `attention`: `(sets, heads, tokens, tokens)`, one set of all examples of a showing, or one
+/// set of all classes an example.
 pub struct Simple {
     /// What the host reads in place of the teacher's logits, Z′.
     pub logits: Tensor,
@@ -50,9 +50,11 @@ impl Simplifier {
         Ok(Simple { logits, attention: None })
     }
 
+    /// What the host reads of a batch that is shown so many times, one showing behind the other.
+    ///
     /// # Shapes
-    /// `logits`: `(batch, classes)`.
-    pub fn forward(&self, logits: &Tensor) -> Result<Simple> {
+    /// `logits`: `(batch, classes)`, all showings counted.
+    pub fn forward(&self, logits: &Tensor, showings: usize) -> Result<Simple> {
         let Skd { temperature, softening, residual, .. } = self.skd;
         let plain = self.nothing(logits)?;
         let Some(body) = &self.body else { return Ok(plain) };
@@ -62,7 +64,7 @@ impl Simplifier {
             Softening::Probabilities => (log_softmax(&softened)?.exp()?, self.skd.compared_at()),
             Softening::None => (logits.clone(), self.skd.compared_at() / temperature),
         };
-        let (said, attention) = body.forward(&read)?;
+        let (said, attention) = body.forward(&read, showings)?;
         // τ S + τ f in place of τ (S + f): while f is 0, the host reads the teacher's own bits.
         let mut simple = (said * unit)?;
         if residual {
@@ -125,13 +127,13 @@ impl Body {
 
     /// # Shapes
     /// `read`: `(batch, classes)` → the same, and the attention where there is one.
-    fn forward(&self, read: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+    fn forward(&self, read: &Tensor, showings: usize) -> Result<(Tensor, Option<Tensor>)> {
         let read = self.before.as_ref().map_or_else(|| Ok(read.clone()), |norm| norm.forward(read))?;
         let (inner, attention) = match &self.between {
             Between::Nothing => (self.value.forward(&read)?, None),
             Between::Relu => (relu(&self.value.forward(&read)?)?, None),
             Between::Attention { query, key, heads } => {
-                let (mixed, attention) = self.attend(&read, [query, key], *heads)?;
+                let (mixed, attention) = self.attend(&read, [query, key], *heads, showings)?;
                 (mixed, Some(attention))
             }
         };
@@ -139,10 +141,16 @@ impl Body {
     }
 
     /// The values, mixed: `(sets · tokens, width)`, and `(sets, heads, tokens, tokens)`.
-    fn attend(&self, read: &Tensor, [query, key]: [&Linear; 2], heads: usize) -> Result<(Tensor, Tensor)> {
+    fn attend(
+        &self,
+        read: &Tensor,
+        [query, key]: [&Linear; 2],
+        heads: usize,
+        showings: usize,
+    ) -> Result<(Tensor, Tensor)> {
         let (batch, classes) = read.dims2()?;
         let (sets, tokens, token) = match self.axis {
-            Axis::Batch => (1, batch, classes),
+            Axis::Batch => (showings, batch / showings, classes),
             Axis::Class => (batch, classes, 1),
         };
         let read = read.reshape((sets * tokens, token))?;
