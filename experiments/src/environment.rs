@@ -52,7 +52,8 @@ impl Environment {
             simd: format!("{:?}", sokd_ops::simd()).to_lowercase(),
             device: device.to_owned(),
             threads: sokd_ops::threads(),
-            command: std::env::args().collect(),
+            // Not where the program lies, which is this machine's affair.
+            command: ["sokd".to_owned()].into_iter().chain(std::env::args().skip(1)).collect(),
             started: utc(SystemTime::now()),
         }
     }
