@@ -23,6 +23,12 @@ fn said(logits: &[[f32; 3]; 2]) -> Result<Said> {
     Said::new(Tensor::new(logits, &CPU)?, blank.reshape((2, 1))?, vec![blank], 1)
 }
 
+/// All that a loss without weights needs to know.
+fn nothing() -> BuildCx<'static> {
+    let vars = Params::new(Key::new(0)).builder(&CPU);
+    BuildCx { vars, data: None, teacher: None, student: None, preview: None }
+}
+
 /// The means over two examples that the released code's formulas give.
 #[test]
 fn losses_of_search_and_student_have_the_released_values() -> Result<()> {
@@ -32,14 +38,7 @@ fn losses_of_search_and_student_have_the_released_values() -> Result<()> {
     let pair = pair(&student, &teacher, images, &[0, 1])?;
     let value = |loss: &str| -> Result<f64> {
         let loss: LossSpec = serde_json::from_str(loss).expect("a loss");
-        let context = BuildCx {
-            vars: Params::new(Key::new(0)).builder(&CPU),
-            data: None,
-            teacher: None,
-            student: None,
-            preview: None,
-        };
-        let total = loss.build(&context)?.terms(&pair, &first())?.total()?.expect("it has a term");
+        let total = loss.build(&nothing())?.terms(&pair, &first())?.total()?.expect("it has a term");
         Ok(f64::from(total.to_scalar::<f32>()?))
     };
     for (loss, known) in [
@@ -71,14 +70,7 @@ fn network(vars: candle_nn::VarBuilder<'static>, info: &DatasetInfo) -> Result<B
 
 fn term(name: &str, weight: f64, loss: &str) -> Result<TermOf> {
     let loss: LossSpec = serde_json::from_str(&format!(r#"{{ "type": "{loss}" }}"#)).expect("a loss");
-    let context = BuildCx {
-        vars: Params::new(Key::new(0)).builder(&CPU),
-        data: None,
-        teacher: None,
-        student: None,
-        preview: None,
-    };
-    Ok(TermOf { name: name.into(), weight: Schedule::Constant(weight), loss: loss.build(&context)? })
+    Ok(TermOf { name: name.into(), weight: Schedule::Constant(weight), loss: loss.build(&nothing())? })
 }
 
 fn phase(name: &str, group: &str, params: &Params, lr: f64) -> Result<Phase> {

@@ -1,4 +1,5 @@
-//! TST's parts against recordings, and what must hold of them whatever the numbers.
+//! TST's parts against recordings, and what must hold of them whatever the numbers. Long, because encoders,
+//! exact operations, policy, draws and search are one method, on the same few images.
 
 #![allow(clippy::float_cmp, reason = "what should be exact is compared exactly")]
 
