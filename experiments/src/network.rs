@@ -3,7 +3,7 @@
 use crate::pixels::{self, Pixels};
 use crate::recipe::StudentSpec;
 use crate::student::noted;
-use crate::{Grafting, Model, Result, hub, rundir};
+use crate::{Grafting, Model, Result, hub, rundir, shipped};
 use candle::Device;
 use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
 use sokd_data::Locations;
@@ -112,14 +112,16 @@ pub fn find(weights: &str) -> Result<PathBuf> {
     if let Some(run) = weights.strip_prefix("run:") {
         // As a path, or below the folder of all runs.
         let inside = |folder: PathBuf| folder.join("student").join("model.safetensors");
-        let (given, below) = (inside(PathBuf::from(run)), inside(rundir::root().join(run)));
-        let path = if given.exists() { given } else { below };
-        if !path.exists() {
+        let places = [inside(PathBuf::from(run)), inside(rundir::root().join(run))];
+        let [_, below] = &places;
+        let missing = || {
             let what = "a finished run keeps its student's weights there".to_owned();
-            let remedy = format!("finish the run: sokd resume {run}");
-            return Err(Error::Missing { path, what, remedy }.into());
-        }
-        return Ok(path);
+            Error::Missing { path: below.clone(), what, remedy: format!("finish the run: sokd resume {run}") }
+        };
+        return match places.iter().find(|path| path.exists()) {
+            Some(path) => Ok(path.clone()),
+            None => shipped::trained(run).ok_or_else(missing)?.file(),
+        };
     }
     Ok(Locations::from_env().teacher(Path::new(weights))?)
 }

@@ -1,4 +1,9 @@
-//! The recipes and tables that come with the program, found by name wherever it runs.
+//! The recipes, tables and teachers that come with the program, found by name wherever it runs.
+
+use crate::{Result, rundir};
+use serde::Deserialize;
+use sokd_core::{Error, file};
+use std::path::PathBuf;
 
 /// What `--tier smoke` lays on a recipe.
 pub const SMOKE: &str = include_str!("../recipes/smoke.toml");
@@ -59,6 +64,48 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "imagenet-letkd",
     "imagenet-sokd",
 );
+
+/// Teachers that nobody has to train again before a table runs: the page of each, and its weights in half precision.
+const TEACHERS: &[(&str, &[u8])] = &[(
+    include_str!("../results/teachers/cifar100-resnet32-20-epochs.json"),
+    include_bytes!("../results/teachers/cifar100-resnet32-20-epochs.safetensors"),
+)];
+
+/// A teacher that comes with the program.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Trained {
+    /// The run that trained it, below the folder of all runs: another recipe's teacher has another.
+    pub run: String,
+    /// The digest of its weights as they are stored.
+    pub sha256: String,
+    #[serde(skip)]
+    weights: &'static [u8],
+}
+
+/// The teacher of that run, if it comes with the program.
+pub fn trained(run: &str) -> Option<Trained> {
+    let read = |&(page, weights): &(&str, &'static [u8])| {
+        let page = serde_json::from_str(page).ok()?;
+        Some(Trained { weights, ..page })
+    };
+    TEACHERS.iter().filter_map(read).find(|trained| trained.run == run)
+}
+
+impl Trained {
+    /// Its weights as a file below the folder of all runs.
+    ///
+    /// # Errors
+    /// Whatever the system refuses.
+    pub fn file(&self) -> Result<PathBuf> {
+        let folder = rundir::root().join("teachers");
+        let path = folder.join(format!("{}.safetensors", &self.sha256[..12]));
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        if !sokd_hub::sha256(&path).is_ok_and(|sha256| sha256 == self.sha256) {
+            file::write(&path, self.weights)?;
+        }
+        Ok(path)
+    }
+}
 
 /// The recipe of that name.
 pub fn recipe(name: &str) -> Option<&'static str> {

@@ -1,6 +1,6 @@
 //! Every recipe and table that comes with sokd resolves, to what its snapshot says, and every cell runs.
 
-use sokd_experiments::shipped::{RECIPES, TABLES};
+use sokd_experiments::shipped::{RECIPES, TABLES, trained};
 use sokd_experiments::table::{Choice, Table};
 use sokd_experiments::{Layers, Resolved};
 use sokd_train::Schedule;
@@ -148,4 +148,22 @@ fn every_row_and_every_column_runs() {
             assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
         }
     }
+}
+
+/// Whoever runs the ablation's short tier first does not train its teacher for half an hour: it comes with the program.
+#[test]
+fn the_short_ablation_brings_its_teacher() {
+    let table = Table::open("cifar100-sokd-ablation").expect("it is shipped");
+    let choice = Choice { tier: "short".into(), seeds: Some(vec![0]), ..Choice::default() };
+    let cells = table.cells(&choice).expect("it resolves");
+    let taught: Vec<_> = cells.iter().filter_map(|cell| cell.resolved.recipe.teacher.as_ref()).collect();
+    assert!(taught.len() > 70, "{}", taught.len());
+    for teacher in taught {
+        let run = teacher.weights.strip_prefix("run:").expect("the run that a recipe stands for");
+        assert!(
+            trained(run).is_some(),
+            "{run}: a changed recipe has another teacher; train it, and renew its page"
+        );
+    }
+    assert!(cells.iter().all(|cell| cell.teacher.is_none()));
 }

@@ -63,7 +63,7 @@ impl Report {
             tier: tier.to_owned(),
             summary,
         });
-        report.tell_given();
+        report.tell_given(&[]);
         Ok(report)
     }
 
@@ -107,22 +107,24 @@ impl Report {
     /// Who taught, in a sentence each.
     fn tell_teachers(&mut self, cells: &[Cell]) -> Result<()> {
         let mut told: Vec<&str> = Vec::new();
-        for teacher in cells.iter().filter_map(|cell| cell.teacher.as_ref()) {
-            if !told.contains(&teacher.resolved.id.as_str()) {
-                told.push(&teacher.resolved.id);
+        for cell in cells {
+            let weights = cell.resolved.recipe.teacher.as_ref().map(|teacher| teacher.weights.as_str());
+            if let (Some(teacher), Some(weights)) = (&cell.teacher, weights)
+                && !told.contains(&weights)
+            {
+                told.push(weights);
                 self.tell_trained(teacher)?;
             }
         }
-        self.tell_given();
+        self.tell_given(&told);
         Ok(())
     }
 
-    /// The teachers that came with weights.
-    fn tell_given(&mut self) {
+    /// The teachers that came with weights, but for those that have told more already.
+    fn tell_given(&mut self, told: &[&str]) {
         let mut lines = Vec::new();
         for taught in self.runs.iter().filter_map(|run| run.summary.teacher.as_ref()) {
-            // Teachers trained here have told more already.
-            if !self.single && taught.weights.starts_with("run:") {
+            if told.contains(&taught.weights.as_str()) {
                 continue;
             }
             let digest = taught
