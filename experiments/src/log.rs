@@ -3,6 +3,7 @@
 use crate::environment::utc;
 use sokd_core::{Error, Result};
 use sokd_train::{EpochReport, Observer, PassReport, Progress};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
@@ -40,6 +41,10 @@ impl Observer for Log {
         }
     }
 
+    fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
+        self.say(&unreached(phase, weights))
+    }
+
     fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {
         let PassReport { phase, at, pass, passes, came } = report;
         self.say(&format!(
@@ -63,5 +68,28 @@ impl Observer for Log {
             write!(line, " {name}/top1 {:.2} %, {name}/loss {:.4};", exam.top1, exam.loss).ok();
         }
         self.say(&format!("{line} {:.1} s in all", report.seconds))
+    }
+}
+
+/// What a reader should know of weights that a phase moves and nothing asks for: the parts they belong to, in a line.
+pub fn unreached(phase: &str, weights: &[&str]) -> String {
+    // `adapter.hint.1-deep3.deeper.0.conv.weight` belongs to `adapter.hint.1-deep3`.
+    let part = |name: &str| name.split('.').take(3).collect::<Vec<_>>().join(".");
+    let parts: BTreeSet<String> = weights.iter().map(|name| part(name)).collect();
+    let parts = parts.into_iter().collect::<Vec<_>>().join(", ");
+    format!("{phase}: no term reaches {parts} ({} weights), which stay as they were", weights.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_told_by_the_part_that_they_belong_to() {
+        let weights = ["adapter.hint.1-deep3.conv.weight", "adapter.hint.1-deep3.bn.bias", "student.fc.bias"];
+        assert_eq!(
+            unreached("student", &weights),
+            "student: no term reaches adapter.hint.1-deep3, student.fc.bias (3 weights), which stay as they were"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! How far a run is: a bar where someone looks on, a line now and then where not.
 
+use crate::log::unreached;
 use crate::stopwatch::Stopwatch;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sokd_core::{self as core, Result};
@@ -154,6 +155,11 @@ impl Observer for Watch {
         self.from = at.steps + self.aside;
         self.bar.set_position(self.from);
         self.begun = Stopwatch::start();
+        Ok(())
+    }
+
+    fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
+        self.stage.say(&format!("{}: {}", self.label, unreached(phase, weights)));
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// DAFA: a learned policy rewrites the teacher's maps before a loss reads them. The teacher's weights stay as they are.
 ///
-/// Its terms, none of which counts until a phase goes toward it: `aug`, the augmentation loss; `teacher-task`, the
+/// Its terms, none of which counts until a phase goes toward it or a setting says so: `aug`, the augmentation loss; `teacher-task`, the
 /// cross-entropy of the frozen rest of the teacher on the refined map, where it is asked for and a policy is steered;
 /// `entropy`, of the choice among sub-policies.
 ///
@@ -32,6 +32,10 @@ pub struct Dafa {
     pub operations: Vec<OperationSpec>,
     /// How the policy gets its gradient.
     pub estimator: Estimator,
+    /// What `aug` counts for where the student learns: nothing, as in (E12). Ours: 1 where no host and no other plug-in has
+    /// the same hint, since then nobody else teaches the adapter by which the policy is judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aug: Option<f64>,
     /// Whether a pass that steers also tells `teacher-task`: it runs the rest of the teacher for it.
     pub teacher_task: bool,
     /// Of the softened draw, the equations' τ.
@@ -86,6 +90,7 @@ impl Default for Dafa {
             through: Through::Maps,
             operations: OperationSpec::examples(),
             estimator: Estimator::Gumbel,
+            aug: None,
             teacher_task: false,
             temperature: 0.5,
             project: true,
@@ -171,7 +176,7 @@ impl Refiner for Augmenting {
         let teachers = self.adapter.teachers(&pair, "dafa")?;
         let distance = (squared_distance(&teachers, &student)? / teachers.dim(D::Minus1)? as f64)?;
         let terms = cuts.into_iter().fold(Terms::default(), Terms::cut);
-        let mut terms = terms.with("aug", 0.0, (each(distance)? * 0.5)?);
+        let mut terms = terms.with("aug", self.dafa.aug.unwrap_or(0.0), (each(distance)? * 0.5)?);
         if steered {
             terms = terms.with("entropy", 0.0, self.policy.entropy()?);
             if self.dafa.teacher_task {

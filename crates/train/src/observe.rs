@@ -75,6 +75,12 @@ pub trait Observer: Send {
         Ok(())
     }
 
+    /// A phase that has acted for the first time moves weights that nothing asks for: they stay as they were.
+    fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
+        let _ = (phase, weights);
+        Ok(())
+    }
+
     /// A phase has acted.
     fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
         let _ = report;

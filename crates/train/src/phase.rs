@@ -53,6 +53,13 @@ impl Phase {
             ..at
         };
         let (terms, mut grads) = self.update.grads(distiller, self, hand, &at)?;
+        if at.epoch == self.epochs.start && !tally.knows(&self.name) {
+            let unreached = self.optimizer.vars().iter().filter(|(_, var)| grads.get(var).is_none());
+            let unreached: Vec<&str> = unreached.map(|(name, _)| name.as_str()).collect();
+            if !unreached.is_empty() {
+                watch.iter_mut().try_for_each(|observer| observer.unreached(&self.name, &unreached))?;
+            }
+        }
         let images = hand.of(self.split)?.batch.labels.dim(0)?;
         tally.add(&self.name, images, &terms)?;
         tally.guard(&self.name, &at)?;

@@ -37,6 +37,11 @@ impl Tally {
         Ok(Self { phases: sums.iter().map(phase).collect::<Result<_>>()? })
     }
 
+    /// Whether a phase has acted.
+    pub fn knows(&self, phase: &str) -> bool {
+        self.phases.contains_key(phase)
+    }
+
     /// Takes in the terms of a step.
     pub fn add(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
         let sums = self.phases.entry(phase.to_owned()).or_default();

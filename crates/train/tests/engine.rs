@@ -47,6 +47,36 @@ fn phases_act_when_they_are_due_and_in_their_order() -> Result<()> {
     Ok(())
 }
 
+/// Weights that no term reaches, by phase.
+#[derive(Clone, Default)]
+struct Idle(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Idle {
+    fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
+        self.0.lock().expect("no test panics here").push(format!("{phase}: {}", weights.join(" ")));
+        Ok(())
+    }
+}
+
+/// An adapter that nobody asks for stays as it was drawn, and the policy that it judges learns nothing of use.
+#[test]
+fn weights_that_no_term_reaches_are_named_once() -> Result<()> {
+    let images = Images::new();
+    let told = |at: Progress| -> Result<Vec<String>> {
+        let mut run = images.run()?;
+        let idle = run.params.builder(&Device::Cpu).pp("adapter.lone");
+        idle.get_with_hints(2, "weight", candle_nn::Init::Const(0.0)).expect("a weight of its own");
+        run.phases.push(phase("adapter", &run.params, "adapter", PLAIN)?);
+        let watch = Idle::default();
+        fit(&mut run, at, None, &Stop::default(), &mut [Box::new(watch.clone())])?;
+        let told = watch.0.lock().expect("no test panics here").clone();
+        Ok(told)
+    };
+    assert_eq!(told(Progress::default())?, ["adapter: adapter.lone.weight"]);
+    assert_eq!(told(Progress { epoch: 1, steps: 4, ..Progress::default() })?, [""; 0]);
+    Ok(())
+}
+
 #[test]
 fn a_phase_moves_its_own_weights_and_a_look_teaches_no_statistics() -> Result<()> {
     let images = Images::new();
