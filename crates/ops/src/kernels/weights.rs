@@ -131,7 +131,8 @@ impl Kernel for Correlation<'_> {
             Scratch::any(if to > 2 * L::N { output[0] * output[1] * 2 * L::N } else { 0 });
         for (block_index, block) in blocks(to, L::N).enumerate() {
             let mut gradient = self.gradient.channel(block.start);
-            if to > 2 * L::N {
+            let gathered = to > 2 * L::N;
+            if gathered {
                 // SAFETY: the gradient has these channels.
                 gradient = unsafe { gradient.gather::<L>(output, block.channels, &mut gradient_room) };
             }
@@ -153,7 +154,7 @@ impl Kernel for Correlation<'_> {
                     };
                 }
                 let sums = self.sums.wrapping_add(self.layout.start(block, stripe));
-                let share = Share { walk: self.walk, x, gradient, width, sums };
+                let share = Share { walk: self.walk, x, gradient, gathered, width, sums };
                 // SAFETY: who made this sees to it that the pointers reach as far as the walk goes.
                 unsafe {
                     match block.vectors {
@@ -171,6 +172,8 @@ struct Share<'a> {
     walk: &'a Walk,
     x: Padded,
     gradient: Padded,
+    /// Whether that was filled up to whole vectors.
+    gathered: bool,
     /// How many channels are seen.
     width: usize,
     sums: *mut f32,
@@ -182,19 +185,28 @@ impl Share<'_> {
         let Walk { rows, columns } = self.walk;
         // SAFETY: the mask has at most `N` lanes.
         let mask = unsafe { L::mask(channels - (V - 1) * L::N) };
+        // Whole vectors are there to be read where the block fills them, and where `gather` has filled up the last.
+        let whole = channels == V * L::N || self.gathered;
         let pixel_bytes = 4 * (V * L::N + self.width * columns.stride);
         let near_columns = columns.count.min((NEAR / pixel_bytes).max(16));
         let near_rows = (NEAR / (near_columns * pixel_bytes)).max(1);
         for top in (0..rows.count).step_by(near_rows) {
             for first in (0..columns.count).step_by(near_columns) {
                 // SAFETY: the condition of the caller.
-                unsafe { self.taps::<L, V>([top, first], [near_rows, near_columns], mask) };
+                unsafe {
+                    let (from, size) = ([top, first], [near_rows, near_columns]);
+                    if whole {
+                        self.taps::<L, V, true>(from, size, mask);
+                    } else {
+                        self.taps::<L, V, false>(from, size, mask);
+                    }
+                }
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn taps<L: Lanes, const V: usize>(
+    unsafe fn taps<L: Lanes, const V: usize, const WHOLE: bool>(
         &self,
         [top, first]: [usize; 2],
         [height, width]: [usize; 2],
@@ -225,7 +237,7 @@ impl Share<'_> {
                 let tap = row_tap * columns.taps.len() + column_tap;
                 let sums = self.sums.wrapping_add(tap * self.width * V * L::N);
                 // SAFETY: the pixels are those that the tap sees, and each tap has its own sums.
-                unsafe { channels::<L, V>(pixels, self.width, sums, mask) };
+                unsafe { channels::<L, V, WHOLE>(pixels, self.width, sums, mask) };
             }
         }
     }
@@ -233,7 +245,12 @@ impl Share<'_> {
 
 /// All channels seen, as many at a time as there are registers for.
 #[inline(always)]
-unsafe fn channels<L: Lanes, const V: usize>(pixels: Pixels, from: usize, sums: *mut f32, mask: L::Mask) {
+unsafe fn channels<L: Lanes, const V: usize, const WHOLE: bool>(
+    pixels: Pixels,
+    from: usize,
+    sums: *mut f32,
+    mask: L::Mask,
+) {
     let mut channel = 0;
     macro_rules! tiles {
         ($channels:literal, $chains:literal) => {
@@ -241,7 +258,8 @@ unsafe fn channels<L: Lanes, const V: usize>(pixels: Pixels, from: usize, sums: 
                 let pixels = Pixels { x: pixels.x.wrapping_add(channel), ..pixels };
                 // SAFETY: the condition of the caller.
                 unsafe {
-                    tile::<L, $channels, V, $chains>(pixels, sums.wrapping_add(channel * V * L::N), mask);
+                    let sums = sums.wrapping_add(channel * V * L::N);
+                    tile::<L, $channels, V, $chains, WHOLE>(pixels, sums, mask);
                 }
                 channel += $channels;
             }
@@ -265,8 +283,10 @@ unsafe fn channels<L: Lanes, const V: usize>(pixels: Pixels, from: usize, sums: 
 
 /// `I` channels seen × `V` vectors of channels made, summed over some pixels in `C` chains, because one sum alone
 /// would wait for itself.
+///
+/// A mask takes a register: with 16 of them it would push a sum out, and where the vectors are `WHOLE` there is none.
 #[inline(always)]
-unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
+unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize, const WHOLE: bool>(
     pixels: Pixels,
     out: *mut f32,
     mask: L::Mask,
@@ -280,7 +300,7 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
             let mut left = pixels.columns;
             while left >= C {
                 for sums in &mut sums {
-                    step::<L, I, V>(sums, x, gradient, mask);
+                    step::<L, I, V, WHOLE>(sums, x, gradient, mask);
                     x = x.wrapping_add(pixels.x_step);
                     gradient = gradient.wrapping_add(pixels.gradient_step);
                 }
@@ -288,7 +308,7 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
             }
             if C > 1 {
                 while left > 0 {
-                    step::<L, I, V>(&mut sums[0], x, gradient, mask);
+                    step::<L, I, V, WHOLE>(&mut sums[0], x, gradient, mask);
                     x = x.wrapping_add(pixels.x_step);
                     gradient = gradient.wrapping_add(pixels.gradient_step);
                     left -= 1;
@@ -309,7 +329,7 @@ unsafe fn tile<L: Lanes, const I: usize, const V: usize, const C: usize>(
 }
 
 #[inline(always)]
-unsafe fn step<L: Lanes, const I: usize, const V: usize>(
+unsafe fn step<L: Lanes, const I: usize, const V: usize, const WHOLE: bool>(
     sums: &mut [[L; V]; I],
     x: *const f32,
     gradient: *const f32,
@@ -320,7 +340,7 @@ unsafe fn step<L: Lanes, const I: usize, const V: usize>(
         let mut row = [L::splat(0.0); V];
         for v in 0..V {
             let from = gradient.wrapping_add(v * L::N);
-            row[v] = if v == V - 1 { L::load_some(from, mask) } else { L::load(from) };
+            row[v] = if v == V - 1 && !WHOLE { L::load_some(from, mask) } else { L::load(from) };
         }
         for i in 0..I {
             let value = L::splat(*x.wrapping_add(i));
