@@ -228,7 +228,7 @@ impl Table {
             if !named.iter().all(|row| rows.contains(row)) {
                 let misfit =
                     Misfit::new(format!("`{against}` is to be compared with, and --rows leaves it out"));
-                return Err(misfit.help(format!("name it there too: --rows '{}',...", against)).into());
+                return Err(misfit.help(format!("name it there too: --rows '{against}',...")).into());
             }
         }
         let seeds = choice.seeds.as_ref().unwrap_or(&self.head.seeds);

@@ -158,8 +158,9 @@ pub fn least(n: usize) -> f64 {
     2f64.powi(1 - n as i32)
 }
 
+/// The fewest whose least p is below `p`.
 fn seeds_below(p: f64) -> usize {
-    (1..).find(|&n| least(n) < p).unwrap_or(usize::MAX)
+    (2.0 / p).log2().floor() as usize + 1
 }
 
 /// Three digits that count.
