@@ -17,6 +17,7 @@ mod model;
 mod network;
 pub mod overlay;
 mod pixels;
+pub mod predictions;
 pub mod progress;
 mod recipe;
 mod refine;

@@ -4,16 +4,16 @@ use crate::assemble::{Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
 use crate::kept::Kept;
+use crate::predictions::{self, Predictions};
 use crate::rundir::{Found, RunDir, State};
 use crate::said::{self, Said};
 use crate::stopwatch::Stopwatch;
 use crate::summary::Summary;
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
 use sokd_core::{Key, Split};
-use sokd_nn::Ema;
+use sokd_nn::{Ema, Params};
 use sokd_train::{
     Checkpoints, EpochReport, Exam, JsonLines, Observer, Outcome, Progress, StepReport, Stop, Training, fit,
-    predictions,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ fn train(
 
     let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
     let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
-    let net = |params| judged(&recipe.student, params, &info, &options.session.device);
+    let net = |params: &Params| judged(&recipe.student, params, &info, &options.session.device);
     let exam = |name: &str, split, net, batches, teacher: Option<&Vec<u32>>| Exam {
         name: name.to_owned(),
         split,
@@ -132,6 +132,9 @@ fn train(
         }
     };
     student::save(dir, resolved, &training.params, &info, &progress)?;
+    // Before the summary, whose presence says that all is there.
+    let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
+    dir.write(predictions::FILE, of_test.json()?)?;
     let summary = Summary::of(
         resolved,
         &progress,
@@ -160,7 +163,7 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Res
         if let Some(said) = Said::kept(dir.path(), &of) {
             return Ok(said);
         }
-        let guesses = predictions(net.as_ref(), parts.test.as_ref())?;
+        let guesses = sokd_train::predictions(net.as_ref(), parts.test.as_ref())?;
         let mut correct = 0;
         let mut seen = guesses.iter();
         for batch in parts.test.epoch(0, 0) {

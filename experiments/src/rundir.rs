@@ -3,7 +3,7 @@
 use crate::environment::{Environment, utc};
 use crate::log::Log;
 use crate::overlay::{Document, Setting};
-use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, said, typed};
+use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, predictions, said, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
 use std::fs::{File, TryLockError};
@@ -20,6 +20,7 @@ const CONTENTS: &[&str] = &[
     "metrics.jsonl",
     "summary.json",
     said::FILE,
+    predictions::FILE,
     "train.log",
     "checkpoints",
     "student",

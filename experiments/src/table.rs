@@ -103,6 +103,8 @@ pub struct Choice {
     pub columns: Vec<String>,
     /// `key=value`, on top of everything.
     pub overrides: Vec<String>,
+    /// The row that reports compare the others with; the first, if none is named.
+    pub against: Option<String>,
 }
 
 impl Table {
@@ -216,10 +218,19 @@ impl Table {
     /// comparisons rather than half the arms.
     ///
     /// # Errors
-    /// A row, column or tier that does not exist; a cell whose settings do not fit.
+    /// A row, column or tier that does not exist; a row to compare with that is left out; a cell whose settings do not
+    /// fit.
     pub fn cells(&self, choice: &Choice) -> Result<Vec<Cell>> {
         let rows = chosen("row", &self.rows(), &choice.rows)?;
         let columns = chosen("column", &self.columns(), &choice.columns)?;
+        if let Some(against) = &choice.against {
+            let named = chosen("row", &self.rows(), std::slice::from_ref(against))?;
+            if !named.iter().all(|row| rows.contains(row)) {
+                let misfit =
+                    Misfit::new(format!("`{against}` is to be compared with, and --rows leaves it out"));
+                return Err(misfit.help(format!("name it there too: --rows '{against}',...")).into());
+            }
+        }
         let seeds = choice.seeds.as_ref().unwrap_or(&self.head.seeds);
         let mut cells = Vec::new();
         for &seed in seeds {

@@ -96,7 +96,7 @@ fn done(output: &Output, code: i32) -> String {
 }
 
 /// What a run leaves, times aside.
-fn left(run: &Path) -> (Vec<u8>, String) {
+fn left(run: &Path) -> ([Vec<u8>; 2], String) {
     let timeless = |line: &str| {
         let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
         line.remove("seconds");
@@ -104,7 +104,10 @@ fn left(run: &Path) -> (Vec<u8>, String) {
     };
     let metrics = read_to_string(run.join("metrics.jsonl")).unwrap();
     let metrics: Vec<String> = metrics.lines().map(timeless).collect();
-    (read(run.join("student/model.safetensors")).unwrap(), metrics.join("\n"))
+    (
+        ["student/model.safetensors", "predictions.json"].map(|file| read(run.join(file)).unwrap()),
+        metrics.join("\n"),
+    )
 }
 
 #[cfg(unix)]

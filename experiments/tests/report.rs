@@ -2,6 +2,7 @@
 
 use sokd_core::Area;
 use sokd_experiments::environment::Environment;
+use sokd_experiments::predictions::Answers;
 use sokd_experiments::report::{Gallery, Measured, Picture, Published, Report, Score};
 use sokd_experiments::{Best, Epoch, Network, Scores, Summary};
 
@@ -52,7 +53,10 @@ fn run(row: &str, seed: u64, last: f64) -> Measured {
             started: "2026-11-21T08:15:00Z".into(),
         },
     };
-    Measured { row: row.into(), column: "pair".into(), tier: "full".into(), summary }
+    // Of as many images as per cents: every image that the worse of two networks recognises, the better one does too.
+    let right = (0..100).map(|image| f64::from((image * 37 + seed as u32 * 11) % 100) < last).collect();
+    let answers = Some(Answers { of: "fedcba".into(), right });
+    Measured { row: row.into(), column: "pair".into(), tier: "full".into(), summary, answers }
 }
 
 fn report() -> Report {
@@ -67,14 +71,16 @@ fn report() -> Report {
         size: [32, 32],
         area: Some(Area { top: 1.0, left: 2.0, bottom: 30.0, right: 31.0 }),
     };
-    Report {
+    let mut report = Report {
         name: "by-hand".into(),
         title: "Does it help?".into(),
         note: "Each student sees 300 images.".into(),
         tier: "full".into(),
         rows: arms.iter().map(|(row, _)| (*row).to_owned()).collect(),
+        against: 0,
         columns: vec!["pair".into()],
         runs: runs.collect(),
+        compared: Vec::new(),
         published: vec![Published {
             row: "KD".into(),
             column: "pair".into(),
@@ -93,7 +99,24 @@ fn report() -> Report {
             classes: vec![("disc".into(), vec![picture(), picture()])],
         }),
         settings: vec![("KD".into(), "epochs = 3\n".into())],
+    };
+    report.compare();
+    report
+}
+
+/// The same in two columns, the second with a run less.
+fn two_columns() -> Report {
+    let mut report = report();
+    let columns = ["wrn_40_2 → wrn_16_2", "pair"].map(str::to_owned);
+    let mut again = report.runs.clone();
+    again.pop();
+    for run in &mut report.runs {
+        run.column.clone_from(&columns[0]);
     }
+    report.runs.extend(again);
+    report.columns = columns.to_vec();
+    report.compare();
+    report
 }
 
 #[test]
@@ -104,6 +127,68 @@ fn markdown_says_both_scores_the_gain_and_the_protocol() {
 #[test]
 fn a_terminal_says_the_same() {
     insta::assert_snapshot!("plain", report().plain());
+}
+
+#[test]
+fn a_paper_takes_the_tables_as_they_are() {
+    insta::assert_snapshot!("latex", two_columns().latex());
+}
+
+#[test]
+fn a_spreadsheet_has_every_run_and_every_arm() {
+    insta::assert_snapshot!("csv", report().runs_as_csv());
+    insta::assert_snapshot!("csv-arms", report().arms_as_csv());
+}
+
+#[test]
+fn any_row_may_be_the_one_that_others_are_compared_with() {
+    let mut report = Report { against: 1, ..report() };
+    report.compare();
+    let text = report.markdown();
+    assert!(text.contains("gain over KD (last)"), "{text}");
+    assert!(
+        text.contains("| student alone | 3 | 52.00 ± 2.00 | 52.50 ± 2.00 | −5.17 ± 0.29 (0/3 up) |"),
+        "{text}"
+    );
+    assert_eq!(report.compared.len(), 2);
+}
+
+/// KD is told apart from both others. Once it is close to one of them, that one is marked as such; where nothing can be
+/// told apart, or with a seed alone, nothing is marked.
+#[test]
+fn bold_is_what_the_seeds_tell_apart() {
+    let marked = |report: &Report| {
+        let text = report.markdown();
+        (text.contains("| **57.17 ± 2.02** |"), text.matches(" † |").count())
+    };
+    let report = report();
+    assert_eq!(marked(&report), (true, 0));
+
+    let mut close = report.clone();
+    for (run, top1) in close.runs.iter_mut().zip([56.0, 57.0, 58.0]) {
+        run.summary.last.top1 = top1;
+    }
+    assert_eq!(marked(&close), (true, 1));
+
+    close.runs.retain(|run| run.row != "<AT> & co");
+    assert_eq!(marked(&close), (false, 0));
+
+    let single = report.runs.iter().filter(|run| run.summary.seed == 0).cloned().collect();
+    let text = Report { runs: single, ..report }.markdown();
+    assert!(!text.contains("| **") && !text.contains('†'), "{text}");
+}
+
+#[test]
+fn runs_without_predictions_are_compared_by_seed_alone() {
+    let mut report = report();
+    for run in &mut report.runs {
+        run.answers = None;
+    }
+    report.compare();
+    assert!(
+        report.compared.iter().all(|arm| arm.images.is_empty() && arm.interval.is_none() && arm.t.is_some())
+    );
+    assert!(report.plain().contains("no pair of runs that both kept"), "{}", report.plain());
 }
 
 #[test]
@@ -129,6 +214,7 @@ fn the_page_has_every_section_and_means_its_text() {
     let page = report().html();
     let sections = [
         "What it shows",
+        "Tests",
         "Recall by class",
         "How to read it",
         "The data",

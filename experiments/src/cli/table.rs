@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
   sokd table cifar10-first --tier short
   sokd table cifar100-pairs --rows KD,DKD --columns 'vgg13 → vgg8' --seeds 0,1,2
   sokd table my.toml --tier smoke                two steps of every cell
+  sokd table demo --against KD                   what each row brings over KD
   sokd table cifar100-pairs --dry-run            what would run, and what is finished")]
 pub struct Table {
     /// A file, or the name of a table that comes with sokd.
@@ -53,13 +54,16 @@ pub struct Size {
     /// Only these columns.
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,COLUMN")]
     pub columns: Vec<String>,
+    /// The row that the report compares the others with; the first, if none is named.
+    #[arg(long, value_name = "ROW")]
+    pub against: Option<String>,
 }
 
 impl Size {
     /// The cells that are meant.
     pub fn choice(&self, overrides: &[String]) -> Choice {
-        let Self { tier, seeds, rows, columns } = self.clone();
-        Choice { tier, seeds, rows, columns, overrides: overrides.to_vec() }
+        let Self { tier, seeds, rows, columns, against } = self.clone();
+        Choice { tier, seeds, rows, columns, overrides: overrides.to_vec(), against }
     }
 }
 
@@ -103,14 +107,19 @@ pub fn run(table: &Rows, choice: &Choice, session: &Session, how: &How<'_>) -> R
     }
     let folder = rundir::root().join(&table.name);
     report.studies = study::table(table, choice, session, studies.extent(&choice.tier), &folder)?;
-    let [html, markdown] = report.write(&folder)?;
+    let written = report.write(&folder)?;
     print(report.plain())?;
-    print(format!("{}\n{}", markdown.display(), html.display()))?;
+    print(paths(&written))?;
     let failed = outcome.failed.len();
     match outcome.failed.into_iter().next() {
         None => Ok(()),
         Some((_, first)) => Err(Error::Cells { failed, cells, first: Box::new(first) }),
     }
+}
+
+/// A path a line.
+pub fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n")
 }
 
 fn plan(table: &Rows, choice: &Choice) -> Result<()> {

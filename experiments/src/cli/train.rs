@@ -1,7 +1,7 @@
 use super::out::print;
 use super::studies::Studies;
 use super::{Session, Which};
-use crate::report::Report;
+use crate::report::{Form, Report};
 use crate::study::{self, Arm, Extent};
 use crate::{Options, Resolved, Result, Summary, run, rundir};
 use clap::Args;
@@ -76,7 +76,7 @@ pub fn leave_report(
         let mut report = Report::single(about.name, about.tier, resolved, summary.clone())?;
         let arm = Arm { row: about.name, column: "", resolved, dir: dir.to_owned() };
         report.studies = study::of(&[arm], session, about.extent, |_| dir.join("studies.json"));
-        report.write_as(dir, "report")?;
+        report.write_as(dir, "report", &[Form::Markdown, Form::Html])?;
         Ok(())
     };
     if let Err(error) = write() {

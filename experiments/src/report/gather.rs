@@ -1,9 +1,9 @@
 use super::{Gallery, Measured, Report, duration, grouped, id};
 use crate::table::{Cell, Choice, Table, Teacher};
 use crate::{Resolved, Result, Summary, rundir};
-use sokd_core::{Dataset, Error, file};
+use sokd_core::Dataset;
 use sokd_data::{DataSpec, Locations};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 impl Report {
@@ -38,6 +38,9 @@ impl Report {
             report.data(&first.resolved.recipe.data);
         }
         report.tell_teachers(&cells)?;
+        let named = choice.against.as_ref();
+        report.against = report.rows.iter().position(|row| Some(row) == named).unwrap_or(0);
+        report.compare();
         Ok(report)
     }
 
@@ -62,6 +65,7 @@ impl Report {
             column: String::new(),
             tier: tier.to_owned(),
             summary,
+            answers: None,
         });
         report.tell_given(&[]);
         Ok(report)
@@ -69,9 +73,9 @@ impl Report {
 
     /// A cell's run, or what is missing.
     fn find(&mut self, table: &Table, cell: &Cell, choice: &Choice, results: &Path) -> Result<()> {
-        let here = Summary::read(&rundir::default_dir(&table.name, &cell.resolved))?;
-        if let Some(summary) = here {
-            self.runs.push(cell.measured(choice, summary));
+        let dir = rundir::default_dir(&table.name, &cell.resolved);
+        if let Some(summary) = Summary::read(&dir)? {
+            self.runs.push(cell.measured(choice, summary, &dir)?);
             return Ok(());
         }
         let path = Measured::path(results, &table.name, &choice.tier, &cell.row, &cell.column, cell.seed);
@@ -161,27 +165,6 @@ impl Report {
         ));
         self.settings.push((teacher.label.clone(), teacher.resolved.toml()?));
         Ok(())
-    }
-
-    /// Writes the report beside a table's runs, as HTML and as Markdown; gives their paths.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2]> {
-        let tier = if self.tier == "full" { String::new() } else { format!("-{}", self.tier) };
-        self.write_as(folder, &format!("report{tier}"))
-    }
-
-    /// The same under another name.
-    ///
-    /// # Errors
-    /// Whatever the system refuses.
-    pub fn write_as(&self, folder: &Path, stem: &str) -> Result<[PathBuf; 2]> {
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let [html, markdown] = ["html", "md"].map(|kind| folder.join(format!("{stem}.{kind}")));
-        file::write(&html, self.html().as_bytes())?;
-        file::write(&markdown, self.markdown().as_bytes())?;
-        Ok([html, markdown])
     }
 }
 

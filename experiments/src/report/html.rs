@@ -1,7 +1,8 @@
 //! One HTML file that needs nothing else: no script, no font, no picture from elsewhere; in light and in dark,
 //! at a desk and on a phone.
 
-use super::{Arm, Measured, Report, Sample, Score, commit, duration, id, plot, sheet::Sheet, statistics};
+use super::sheet::{LAST, Line, NOTHING, Sheet};
+use super::{Arm, Measured, Report, Sample, Score, Standing, best, commit, duration, id, plot};
 use crate::Epoch;
 use std::fmt::{self, Display, Write};
 
@@ -88,9 +89,26 @@ impl Report {
             }
             out.push_str("</ul>\n");
         }
-        table(out, &Sheet::of(self, column))?;
-        figures(out, &arms)?;
+        let sheet = Sheet::of(self, column);
+        table(out, &sheet)?;
+        if sheet.marked() {
+            writeln!(out, "<p class=\"quiet\">{}.</p>", Text(&best::caption("Bold")))?;
+        }
+        self.tests(out, column)?;
+        figures(out, &arms, self.base())?;
         self.recall(out, &arms)
+    }
+
+    fn tests(&self, out: &mut String, column: &str) -> fmt::Result {
+        let Some(tests) = Sheet::tests(self, column) else { return Ok(()) };
+        out.push_str("<h3>Tests</h3>\n");
+        table(out, &tests)?;
+        out.push_str("<ul class=\"quiet\">\n");
+        for (test, says) in self.tests_say(column) {
+            writeln!(out, "<li><b>{}</b>: {}</li>", Text(test), Text(&says))?;
+        }
+        out.push_str("</ul>\n");
+        Ok(())
     }
 
     fn recall(&self, out: &mut String, arms: &[Arm<'_>]) -> fmt::Result {
@@ -98,10 +116,15 @@ impl Report {
         if self.classes.is_empty() || self.classes.len() > 24 {
             return Ok(());
         }
-        let Some((base, others)) = arms.split_first() else { return Ok(()) };
-        let (Some(recall), true) = (base.recall(), others.iter().any(|arm| arm.recall().is_some())) else {
+        let (base, others): (Vec<&Arm<'_>>, Vec<&Arm<'_>>) = arms.iter().partition(|arm| arm.base.is_none());
+        let shown: Vec<(&Arm<'_>, Vec<f64>)> =
+            others.into_iter().filter_map(|arm| Some((arm, arm.recall()?))).collect();
+        let Some((base, recall)) = base.first().and_then(|arm| Some((arm, arm.recall()?))) else {
             return Ok(());
         };
+        if shown.is_empty() {
+            return Ok(());
+        }
         write!(
             out,
             "<h3>Recall by class</h3>\n<p class=\"quiet\">Per cent of a class’s test images that are recognised after the \
@@ -109,8 +132,6 @@ impl Report {
              <div class=\"wide\"><table class=\"recall\"><thead><tr><th>class</th><th>{0}</th>",
             Text(&base.row)
         )?;
-        let shown: Vec<(&Arm<'_>, Vec<f64>)> =
-            others.iter().filter_map(|arm| Some((arm, arm.recall()?))).collect();
         for (arm, _) in &shown {
             write!(out, "<th>{}{}</th>", Dot(arm.series), Text(&arm.row))?;
         }
@@ -132,11 +153,7 @@ impl Report {
     }
 
     fn reading(&self, out: &mut String) -> fmt::Result {
-        writeln!(
-            out,
-            "<h2>How to read it</h2>\n<p>{}</p>\n<ul class=\"quiet\">",
-            Text(&statistics::reach(self.seeds()))
-        )?;
+        writeln!(out, "<h2>How to read it</h2>\n<p>{}</p>\n<ul class=\"quiet\">", Text(&self.reach()))?;
         for (term, meaning) in self.protocol() {
             writeln!(out, "<li><b>{term}</b>: {}</li>", Text(&meaning))?;
         }
@@ -214,32 +231,43 @@ impl Report {
 }
 
 fn table(out: &mut String, sheet: &Sheet) -> fmt::Result {
+    let strips = sheet.lines.iter().any(|line| line.strip.is_some());
     out.push_str("<div class=\"wide\"><table><thead><tr>");
     for (at, head) in sheet.head.iter().enumerate() {
         write!(out, "<th>{}</th>", Text(head))?;
-        if at == 0 {
+        if at == 0 && strips {
             out.push_str("<th>seeds (last)</th>");
         }
     }
     out.push_str("</tr></thead><tbody>\n");
     for line in &sheet.lines {
-        for (at, entry) in line.entries.iter().enumerate() {
-            if at == 0 {
-                let strip = line.strip.as_deref().unwrap_or("—");
-                write!(out, "<tr><th>{}{}</th><td>{strip}</td>", Dot(line.series), Text(entry))?;
-            } else if let Some((value, aside)) = entry.split_once(" (") {
-                write!(out, "<td>{}<small>{}</small></td>", Text(value), Text(aside.trim_end_matches(')')))?;
-            } else {
-                write!(out, "<td>{}</td>", Text(entry))?;
-            }
-        }
-        out.push_str("</tr>\n");
+        row(out, line, strips)?;
     }
     out.push_str("</tbody></table></div>\n");
     Ok(())
 }
 
-fn figures(out: &mut String, arms: &[Arm<'_>]) -> fmt::Result {
+fn row(out: &mut String, line: &Line, strips: bool) -> fmt::Result {
+    for (at, entry) in line.entries.iter().enumerate() {
+        match (at, line.standing, entry.split_once(" (")) {
+            (0, ..) => write!(out, "<tr><th>{}{}</th>", Dot(line.series), Text(entry))?,
+            (LAST, Standing::Best, _) => write!(out, "<td><b>{}</b></td>", Text(entry))?,
+            (LAST, Standing::Alike, _) => write!(out, "<td>{} †</td>", Text(entry))?,
+            (_, _, Some((value, aside))) => {
+                let aside = aside.strip_suffix(')').unwrap_or(aside);
+                write!(out, "<td>{}<small>{}</small></td>", Text(value), Text(aside))?;
+            }
+            _ => write!(out, "<td>{}</td>", Text(entry))?,
+        }
+        if at == 0 && strips {
+            write!(out, "<td>{}</td>", line.strip.as_deref().unwrap_or(NOTHING))?;
+        }
+    }
+    out.push_str("</tr>\n");
+    Ok(())
+}
+
+fn figures(out: &mut String, arms: &[Arm<'_>], base: &str) -> fmt::Result {
     let drawn: Vec<&Arm<'_>> =
         arms.iter().filter(|arm| arm.runs.iter().any(|run| run.summary.epochs.len() > 1)).collect();
     let curves = |of: &dyn Fn(&Epoch) -> Option<f64>| -> Vec<plot::Curve> {
@@ -269,7 +297,6 @@ fn figures(out: &mut String, arms: &[Arm<'_>]) -> fmt::Result {
         .filter_map(|(arm, gain)| Some((arm.series, arm.row.as_str(), gain.mean, gain.margin()?)))
         .collect();
     if !rows.is_empty() {
-        let base = arms.first().map_or("", |arm| &arm.row);
         let caption = format!("Gain over {base}, last epoch, paired by seed: mean and 95 % interval.");
         figures.insert(1.min(figures.len()), (caption, plot::gains(&rows, "points")));
     }

@@ -1,4 +1,4 @@
-use super::{Measured, Report, commit, duration, id, sheet::Sheet, statistics};
+use super::{Measured, Report, best, commit, duration, id, sheet::Sheet};
 use std::fmt::Write;
 
 impl Report {
@@ -18,13 +18,25 @@ impl Report {
                 let _ = writeln!(out, "\n## {column}");
             }
             out.push('\n');
-            table(&mut out, &Sheet::of(self, column));
+            let sheet = Sheet::of(self, column);
+            table(&mut out, &sheet);
+            if sheet.marked() {
+                let _ = writeln!(out, "\n{}.", best::caption("Bold"));
+            }
             out.push('\n');
             for (arm, verdict) in self.verdicts(column) {
                 let _ = writeln!(out, "- **{arm}** {verdict}");
             }
+            if let Some(tests) = Sheet::tests(self, column) {
+                out.push('\n');
+                table(&mut out, &tests);
+                out.push('\n');
+                for (test, says) in self.tests_say(column) {
+                    let _ = writeln!(out, "- **{test}**: {says}");
+                }
+            }
         }
-        let _ = writeln!(out, "\n{}\n", statistics::reach(self.seeds()));
+        let _ = writeln!(out, "\n{}\n", self.reach());
         for (term, meaning) in self.protocol() {
             let _ = writeln!(out, "- **{term}**: {meaning}");
         }
@@ -74,6 +86,6 @@ fn table(out: &mut String, sheet: &Sheet) {
     out.push_str(&"--:|".repeat(sheet.head.len() - 1));
     out.push('\n');
     for row in &sheet.lines {
-        out.push_str(&line(&row.entries));
+        out.push_str(&line(&row.marked(["**", "**"])));
     }
 }

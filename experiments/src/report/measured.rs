@@ -1,4 +1,5 @@
 use crate::Summary;
+use crate::predictions::Answers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, Result, file};
@@ -16,6 +17,9 @@ pub struct Measured {
     pub tier: String,
     /// What the run came to.
     pub summary: Summary,
+    /// Which of the test images its student recognised after the last epoch; `None` for runs that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
 }
 
 impl Measured {

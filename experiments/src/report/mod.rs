@@ -1,19 +1,33 @@
 //! What was measured, for people: Markdown, and one HTML file that needs nothing else.
 
+mod best;
 mod chart;
+mod compared;
+mod csv;
+mod form;
 mod gallery;
 mod gather;
 mod html;
+mod images;
+mod latex;
 mod markdown;
 mod measured;
+mod paired;
 mod plain;
 mod plot;
 mod sheet;
 mod statistics;
 mod studies;
+mod tested;
+mod tex;
 
+pub use best::Standing;
+pub use compared::{Compared, P};
+pub use form::Form;
 pub use gallery::{Gallery, Picture};
+pub use images::{Brought, McNemar, bootstrap};
 pub use measured::{Measured, Score};
+pub use paired::{holm, t, t95, wilcoxon};
 use statistics::signed;
 pub use statistics::{Gain, Sample};
 
@@ -35,12 +49,16 @@ pub struct Report {
     pub note: String,
     /// At which size it ran.
     pub tier: String,
-    /// The table's rows; the first is what the others are compared with.
+    /// The table's rows.
     pub rows: Vec<String>,
+    /// Which of them the others are compared with.
+    pub against: usize,
     /// The table's columns.
     pub columns: Vec<String>,
     /// Every finished run.
     pub runs: Vec<Measured>,
+    /// What the tests say of them, once [`Report::compare`] has asked.
+    pub compared: Vec<Compared>,
     /// What others printed.
     pub published: Vec<Published>,
     /// Who saw what, and who taught, in a sentence each.
@@ -80,7 +98,8 @@ struct Arm<'a> {
     /// Position among the rows: which colour it has.
     series: usize,
     runs: Vec<&'a Measured>,
-    base: Vec<&'a Measured>,
+    /// The runs that it is compared with; `None` for the arm of the named row itself.
+    base: Option<Vec<&'a Measured>>,
     published: Vec<&'a Published>,
 }
 
@@ -90,12 +109,12 @@ impl Report {
         let runs = |row: &str| -> Vec<&Measured> {
             self.runs.iter().filter(|run| run.row == row && run.column == column).collect()
         };
-        let base = self.rows.first().map_or_else(Vec::new, |row| runs(row));
+        let base = runs(self.base());
         let arm = |(series, row): (usize, &'_ String)| Arm {
             row: row.clone(),
             series,
             runs: runs(row),
-            base: base.clone(),
+            base: (series != self.against).then(|| base.clone()),
             published: self
                 .published
                 .iter()
@@ -105,9 +124,20 @@ impl Report {
         self.rows.iter().enumerate().map(arm).collect()
     }
 
+    /// The row that the others are compared with.
+    fn base(&self) -> &str {
+        self.rows.get(self.against).map_or("", String::as_str)
+    }
+
     /// What wrote it.
     fn command(&self) -> String {
         format!("sokd {} {}", if self.single { "train" } else { "report" }, self.name)
+    }
+
+    /// What as many seeds and arms as there are can show at best.
+    fn reach(&self) -> String {
+        let arms = self.columns.iter().map(|column| self.compared_in(column).count()).max().unwrap_or(0);
+        statistics::reach(self.seeds(), arms)
     }
 
     /// The most seeds that any arm has.
@@ -141,20 +171,14 @@ impl Arm<'_> {
         Sample::of(&self.values(score))
     }
 
-    /// Over the first row, seed by seed; `None` for the first row itself.
+    /// Over the named row, seed by seed; `None` for that row itself.
     fn gain(&self, score: Score) -> Option<Gain> {
-        if self.series == 0 {
-            return None;
-        }
-        let pairs: Vec<(f64, f64)> = self
-            .runs
-            .iter()
-            .filter_map(|run| {
-                let base = self.base.iter().find(|base| base.summary.seed == run.summary.seed)?;
-                Some((score.of(base), score.of(run)))
-            })
-            .collect();
-        Gain::of(&pairs)
+        self.over(self.base.as_ref()?, score)
+    }
+
+    /// The named row's runs and this arm's of the same seed.
+    fn pairs(&self) -> Vec<(&Measured, &Measured)> {
+        self.base.as_ref().map_or_else(Vec::new, |base| paired_by_seed(base, &self.runs))
     }
 
     /// Mean recall of each class, in per cent.
@@ -178,6 +202,16 @@ impl Arm<'_> {
         let values: Vec<f64> = self.runs.iter().map(|run| of(run)).collect();
         Sample::of(&values).map(|sample| sample.mean)
     }
+}
+
+/// Runs of the same seed.
+fn paired_by_seed<'a>(base: &[&'a Measured], runs: &[&'a Measured]) -> Vec<(&'a Measured, &'a Measured)> {
+    let seed = |run: &Measured| run.summary.seed;
+    let pair = |run: &&'a Measured| {
+        let base = base.iter().find(|base| seed(base) == seed(run))?;
+        Some((*base, *run))
+    };
+    runs.iter().filter_map(pair).collect()
 }
 
 fn mean_recall(runs: &[&Measured]) -> Option<Vec<f64>> {

@@ -1,4 +1,4 @@
-use super::{Report, sheet::Sheet, statistics};
+use super::{Report, best, sheet::Sheet};
 use std::fmt::Write;
 
 impl Report {
@@ -13,30 +13,24 @@ impl Report {
             let _ =
                 writeln!(out, "\n{heading}top-1 in per cent, mean ± sample deviation, tier {}\n", self.tier);
             let sheet = Sheet::of(self, column);
-            let lines: Vec<&[String]> = std::iter::once(&sheet.head[..])
-                .chain(sheet.lines.iter().map(|line| &line.entries[..]))
-                .collect();
-            let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
-            let widths: Vec<usize> = (0..sheet.head.len()).map(wide).collect();
-            for (at, line) in lines.iter().enumerate() {
-                let cells = line.iter().zip(&widths).enumerate().map(|(column, (entry, &wide))| {
-                    if column == 0 { format!("{entry:wide$}") } else { format!("{entry:>wide$}") }
-                });
-                let _ = writeln!(out, "  {}", cells.collect::<Vec<_>>().join("  "));
-                if at == 0 {
-                    let _ = writeln!(
-                        out,
-                        "  {}",
-                        "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1))
-                    );
-                }
+            table(&mut out, &sheet);
+            if sheet.marked() {
+                let _ = writeln!(out, "\n{}", wrapped(&(best::caption("*") + "."), "  "));
             }
             out.push('\n');
             for (arm, verdict) in self.verdicts(column) {
                 let _ = writeln!(out, "  {arm} {verdict}");
             }
+            if let Some(tests) = Sheet::tests(self, column) {
+                out.push('\n');
+                table(&mut out, &tests);
+                out.push('\n');
+                for (test, says) in self.tests_say(column) {
+                    let _ = writeln!(out, "{}", wrapped(&format!("{test}: {says}"), "  "));
+                }
+            }
         }
-        let _ = writeln!(out, "\n{}", wrapped(&statistics::reach(self.seeds()), 100));
+        let _ = writeln!(out, "\n{}", wrapped(&self.reach(), ""));
         for warning in self.warnings() {
             let _ = writeln!(out, "  {warning}");
         }
@@ -47,17 +41,23 @@ impl Report {
     }
 }
 
-fn wrapped(text: &str, wide: usize) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= wide => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
+fn table(out: &mut String, sheet: &Sheet) {
+    let entries: Vec<Vec<String>> = sheet.lines.iter().map(|line| line.marked(["", " *"])).collect();
+    let lines: Vec<&[String]> =
+        std::iter::once(&sheet.head[..]).chain(entries.iter().map(|line| &line[..])).collect();
+    let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..sheet.head.len()).map(wide).collect();
+    for (at, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (entry, &wide))| {
+            if column == 0 { format!("{entry:wide$}") } else { format!("{entry:>wide$}") }
+        });
+        let _ = writeln!(out, "  {}", cells.collect::<Vec<_>>().join("  "));
+        if at == 0 {
+            let _ = writeln!(out, "  {}", "─".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
         }
     }
-    lines.join("\n")
+}
+
+fn wrapped(text: &str, indent: &str) -> String {
+    textwrap::fill(text, textwrap::Options::new(100).initial_indent(indent).subsequent_indent(indent))
 }

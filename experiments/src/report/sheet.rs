@@ -1,6 +1,6 @@
 //! A column of the table as lines of text: what Markdown and HTML both print.
 
-use super::{Arm, Report, Score, duration, grouped, plot, short, signed};
+use super::{Arm, Report, Score, Standing, duration, grouped, plot, short, signed};
 
 /// One column of the table, its arms as lines.
 pub(super) struct Sheet {
@@ -16,6 +16,8 @@ pub(super) struct Line {
     pub series: usize,
     /// One entry for each of the heads.
     pub entries: Vec<String>,
+    /// How it stands to the best of its column.
+    pub standing: Standing,
     /// Its seeds as dots, for pages that can draw.
     pub strip: Option<String>,
 }
@@ -23,22 +25,47 @@ pub(super) struct Line {
 impl Sheet {
     pub fn of(report: &Report, column: &str) -> Self {
         let arms = report.arms(column);
-        let base = report.rows.first().cloned().unwrap_or_default();
         let published = arms.iter().any(|arm| !arm.published.is_empty());
         let mut head: Vec<String> =
             ["arm", "n", Score::Last.name(), Score::Best.name()].map(str::to_owned).to_vec();
-        head.push(format!("gain over {base} (last)"));
+        head.push(format!("gain over {} (last)", report.base()));
         if published {
             head.push("published".to_owned());
         }
         head.extend(["parameters", "MACs", "images seen", "time a run"].map(str::to_owned));
         let scale = scale(&arms);
-        let lines = arms.iter().map(|arm| line(arm, published, report, scale)).collect();
+        let standings = report.standings(column);
+        let lines = arms
+            .iter()
+            .zip(standings)
+            .map(|(arm, standing)| Line { standing, ..line(arm, published, report, scale) })
+            .collect();
         Self { head, lines }
+    }
+
+    /// Whether an arm is marked.
+    pub fn marked(&self) -> bool {
+        self.lines.iter().any(|line| line.standing != Standing::Behind)
     }
 }
 
-const NOTHING: &str = "—";
+/// The entry that marks belong to: the last epoch's.
+pub(super) const LAST: usize = 2;
+
+impl Line {
+    /// Its entries, with the best one's last epoch between `best` and a sign at those like it.
+    pub fn marked(&self, best: [&str; 2]) -> Vec<String> {
+        let mut entries = self.entries.clone();
+        match self.standing {
+            Standing::Best => entries[LAST] = format!("{}{}{}", best[0], entries[LAST], best[1]),
+            Standing::Alike => entries[LAST] += " †",
+            Standing::Behind => {}
+        }
+        entries
+    }
+}
+
+pub(super) const NOTHING: &str = "—";
 
 fn line(arm: &Arm<'_>, published: bool, report: &Report, scale: [f64; 2]) -> Line {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
@@ -58,7 +85,7 @@ fn line(arm: &Arm<'_>, published: bool, report: &Report, scale: [f64; 2]) -> Lin
     entries.push(or_nothing(arm.mean(|run| run.summary.seconds).map(duration)));
     let values = arm.values(Score::Last);
     let strip = arm.sample(Score::Last).map(|sample| plot::strip(&values, sample.mean, scale, arm.series));
-    Line { series: arm.series, entries, strip }
+    Line { series: arm.series, entries, standing: Standing::Behind, strip }
 }
 
 /// The printed values; the difference only where the table ran at the length that they were printed for.
@@ -80,7 +107,7 @@ fn scale(arms: &[Arm<'_>]) -> [f64; 2] {
 }
 
 impl Report {
-    /// What each arm did against the first, in a sentence, as far as the seeds carry it.
+    /// What each arm did against the named one, in a sentence, as far as the seeds carry it.
     pub(super) fn verdicts(&self, column: &str) -> Vec<(String, String)> {
         let arms = self.arms(column);
         let verdict = |arm: &Arm<'_>| Some((arm.row.clone(), arm.gain(Score::Last)?.verdict() + "."));
@@ -91,9 +118,23 @@ impl Report {
     pub(super) fn protocol(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![
             ("last", "after the last epoch. Nothing was chosen by looking at the test set.".to_owned()),
-            ("best (test)", "the best epoch on the test set, as much of the field prints it: too high, by the looking.".to_owned()),
-            ("gain", "the difference to the first row of the same seed; then the mean and deviation of the differences.".to_owned()),
-            ("images seen", "by the student, repetitions counted; parameters and MACs are the student’s, for one image.".to_owned()),
+            (
+                "best (test)",
+                "the best epoch on the test set, as much of the field prints it: too high, by the looking."
+                    .to_owned(),
+            ),
+            (
+                "gain",
+                format!(
+                    "the difference to {} of the same seed; then the mean and deviation of the differences.",
+                    self.base()
+                ),
+            ),
+            (
+                "images seen",
+                "by the student, repetitions counted; parameters and MACs are the student’s, for one image."
+                    .to_owned(),
+            ),
         ];
         for value in &self.published {
             let line = (PUBLISHED, format!("{}: {}; {}.", value.score.name(), value.protocol, value.source));

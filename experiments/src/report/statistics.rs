@@ -1,5 +1,6 @@
 //! What a few seeds can say.
 
+use super::paired;
 use std::fmt;
 
 /// Mean and spread of a few runs.
@@ -35,7 +36,7 @@ impl Sample {
 
     /// Half the width of the 95 % confidence interval of the mean, by Student's t.
     pub fn margin(&self) -> Option<f64> {
-        Some(t_quantile(0.95, self.n - 1) * self.deviation? / (self.n as f64).sqrt())
+        Some(paired::t95(self.n)? * self.deviation? / (self.n as f64).sqrt())
     }
 
     /// The same with a sign, for differences.
@@ -62,19 +63,28 @@ pub struct Gain {
     pub sample: Sample,
     /// In how many of them the arm was better.
     pub up: usize,
+    /// Seed by seed.
+    pub differences: Vec<f64>,
 }
 
 impl Gain {
     /// `pairs`: (without, with), of the same seed. `None` without pairs.
     pub fn of(pairs: &[(f64, f64)]) -> Option<Self> {
-        let gains: Vec<f64> = pairs.iter().map(|(without, with)| with - without).collect();
-        Some(Self { sample: Sample::of(&gains)?, up: gains.iter().filter(|&&gain| gain > 0.0).count() })
+        let differences: Vec<f64> = pairs.iter().map(|(without, with)| with - without).collect();
+        let up = differences.iter().filter(|&&gain| gain > 0.0).count();
+        Some(Self { sample: Sample::of(&differences)?, up, differences })
     }
 
     /// Whether the 95 % interval leaves zero out, and on which side; `None` where the seeds cannot tell.
     pub fn clear(&self) -> Option<bool> {
         let margin = self.sample.margin()?;
         (self.sample.mean.abs() > margin).then_some(self.sample.mean > 0.0)
+    }
+
+    /// The 95 % interval, in points.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        let margin = self.sample.margin()?;
+        Some([self.sample.mean - margin, self.sample.mean + margin])
     }
 
     /// What can be said of it in a sentence: never more than the seeds show.
@@ -100,7 +110,12 @@ impl Gain {
 }
 
 fn interval(mean: f64, margin: f64) -> String {
-    format!("{} to {}", signed(mean - margin), signed(mean + margin))
+    between([mean - margin, mean + margin])
+}
+
+/// An interval as every form prints it.
+pub fn between([low, high]: [f64; 2]) -> String {
+    format!("{} to {}", signed(low), signed(high))
 }
 
 /// `+1.25`, `−0.50`: with the minus sign that typesetters use.
@@ -109,47 +124,49 @@ pub fn signed(value: f64) -> String {
     text.replace('-', "−")
 }
 
-/// What `n` seeds can show at best, in words.
-pub fn reach(n: usize) -> String {
+/// What `n` seeds can show at best of `arms` that are compared with another, in words.
+pub fn reach(n: usize, arms: usize) -> String {
     match n {
         0 => "Nothing was measured yet.".to_owned(),
         1 => "One seed: no deviation can be given, and a difference between two single runs shows nothing."
             .to_owned(),
-        _ => format!(
-            "{n} seeds: a deviation taken from {n} runs is itself known to about ±{:.0} %, and no exact paired test \
-             over {n} seeds can reach a two-sided p below {}. The intervals are Student's t over the paired \
-             differences, which assumes that these are normally distributed, and they are not corrected for \
-             the number of arms.",
-            100.0 / (2.0 * (n - 1) as f64).sqrt(),
-            (2e4 / 2f64.powi(n as i32)).round() / 1e4,
-        ),
+        _ => {
+            let together = arms.max(1) as f64;
+            let several = |text: String| if arms > 1 { text } else { String::new() };
+            let corrected = several(format!(
+                ", nor, corrected by Holm for {arms} arms, below {}",
+                brief((together * least(n)).min(1.0))
+            ));
+            let enough =
+                several(format!(", and {} with all {arms} arms corrected for", seeds_below(0.05 / together)));
+            format!(
+                "{n} seeds: a deviation taken from {n} runs is itself known to about ±{:.0} %, and no exact paired test \
+                 over {n} seeds, such as Wilcoxon's, can reach a two-sided p below {}{corrected}: a p below 0.05 takes \
+                 {} seeds{enough}. Student's t reaches further because it assumes that the paired differences are \
+                 normally distributed, which {n} of them cannot show. The intervals are Student's and not corrected for \
+                 the number of arms; p stands as it is and as Holm corrects it.",
+                100.0 / (2.0 * (n - 1) as f64).sqrt(),
+                brief(least(n)),
+                seeds_below(0.05),
+            )
+        }
     }
 }
 
-/// The probability that Student's t with `freedom` degrees of freedom lies within ±`t`.
-///
-/// # Source
-/// Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4: finite sums, exact for whole degrees.
-fn t_within(t: f64, freedom: usize) -> f64 {
-    let angle = (t / (freedom as f64).sqrt()).atan();
-    let (sine, cosine) = angle.sin_cos();
-    let odd = freedom % 2 == 1;
-    let (mut sum, mut term) = (0.0, if odd { cosine } else { 1.0 });
-    for k in (usize::from(odd)..freedom.saturating_sub(1)).step_by(2) {
-        sum += term;
-        term *= cosine * cosine * (k + 1) as f64 / (k + 2) as f64;
-    }
-    if odd { (angle + sine * sum) * std::f64::consts::FRAC_2_PI } else { sine * sum }
+/// The smallest two-sided p of an exact test over the signs of `n` differences: two of 2ⁿ patterns.
+pub fn least(n: usize) -> f64 {
+    2f64.powi(1 - n as i32)
 }
 
-/// The t within whose ± lies `probability`.
-fn t_quantile(probability: f64, freedom: usize) -> f64 {
-    let (mut low, mut high) = (0.0, 1e4);
-    for _ in 0..100 {
-        let middle = 0.5 * (low + high);
-        if t_within(middle, freedom) < probability { low = middle } else { high = middle }
-    }
-    high
+/// The fewest whose least p is below `p`.
+fn seeds_below(p: f64) -> usize {
+    (2.0 / p).log2().floor() as usize + 1
+}
+
+/// Three digits that count.
+pub fn brief(value: f64) -> String {
+    let digits = (2.0 - value.log10().floor()).max(0.0) as usize;
+    format!("{value:.digits$}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -173,16 +190,6 @@ mod tests {
         let one = Sample::of(&[61.5]).expect("one");
         assert_eq!((one.deviation, one.margin(), one.to_string()), (None, None, "61.50".to_owned()));
         assert_eq!(Sample::of(&[]), None);
-    }
-
-    /// The two-sided 5 % column of any printed t table.
-    #[test]
-    fn t_is_the_printed_table() {
-        for (freedom, t) in
-            [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (30, 2.042)]
-        {
-            close(t_quantile(0.95, freedom), t, 5e-4);
-        }
     }
 
     /// Gains 1, 2, 3: mean 2, deviation 1, margin 4.303 / √3 = 2.484: zero is inside.
@@ -222,7 +229,14 @@ mod tests {
     /// With n seeds the two most extreme of 2ⁿ sign patterns are the smallest two-sided p.
     #[test]
     fn reach_names_the_smallest_p() {
-        assert!(reach(3).contains("±50 %") && reach(3).contains("below 0.25."), "{}", reach(3));
-        assert!(reach(5).contains("below 0.0625."), "{}", reach(5));
+        let three = reach(3, 1);
+        assert!(
+            three.contains("±50 %") && three.contains("below 0.25: a p below 0.05 takes 6 seeds."),
+            "{three}"
+        );
+        assert!(reach(5, 1).contains("below 0.0625: "), "{}", reach(5, 1));
+        let four = reach(3, 4);
+        assert!(four.contains("below 0.25, nor, corrected by Holm for 4 arms, below 1: "), "{four}");
+        assert!(four.contains("takes 6 seeds, and 8 with all 4 arms corrected for."), "{four}");
     }
 }

@@ -1,10 +1,11 @@
 use super::{Cell, Choice, Table, Teacher};
 use crate::cli::Session;
+use crate::predictions::Predictions;
 use crate::report::{Measured, duration};
 use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
 use indicatif::ProgressBar;
 use sokd_data::{DataSpec, Locations};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs what is missing of a table, one run after the other.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ impl Work<'_> {
         }
         for (cell, job) in cells.iter().zip(&learning) {
             match next(job) {
-                Ok(summary) => outcome.finished.push(cell.measured(self.choice, summary)),
+                Ok(summary) => outcome.finished.push(cell.measured(self.choice, summary, &job.dir)?),
                 Err(error) => outcome.failed.push((job.label.to_owned(), stopping(error)?)),
             }
         }
@@ -131,9 +132,14 @@ fn teachers(cells: &[Cell]) -> Vec<&Teacher> {
 }
 
 impl Cell {
-    /// The cell with what its run came to.
-    pub fn measured(&self, choice: &Choice, summary: Summary) -> Measured {
-        Measured { row: self.row.clone(), column: self.column.clone(), tier: choice.tier.clone(), summary }
+    /// The cell with what its run came to, as its directory tells.
+    ///
+    /// # Errors
+    /// Predictions that are there and cannot be read.
+    pub fn measured(&self, choice: &Choice, summary: Summary, dir: &Path) -> Result<Measured> {
+        let answers = Predictions::read(dir)?.map(|said| said.answers());
+        let (row, column, tier) = (self.row.clone(), self.column.clone(), choice.tier.clone());
+        Ok(Measured { row, column, tier, summary, answers })
     }
 }
 
