@@ -106,15 +106,15 @@ pub(crate) struct Correlation<'a> {
 
 /// Some pixels, row by row: where `x` and the gradient begin, how far it is to the next.
 #[derive(Clone, Copy)]
-struct Pixels {
-    rows: usize,
-    columns: usize,
-    x: *const f32,
-    x_row: usize,
-    x_step: usize,
-    gradient: *const f32,
-    gradient_row: usize,
-    gradient_step: usize,
+pub(super) struct Pixels {
+    pub rows: usize,
+    pub columns: usize,
+    pub x: *const f32,
+    pub x_row: usize,
+    pub x_step: usize,
+    pub gradient: *const f32,
+    pub gradient_row: usize,
+    pub gradient_step: usize,
 }
 
 impl Kernel for Correlation<'_> {
@@ -232,8 +232,16 @@ impl Share<'_> {
 }
 
 /// All channels seen, as many at a time as there are registers for.
+///
+/// # Safety
+/// Beside the condition of [`Lanes`]: the pixels are there, and `V` vectors of sums for each of `from` channels.
 #[inline(always)]
-unsafe fn channels<L: Lanes, const V: usize>(pixels: Pixels, from: usize, sums: *mut f32, mask: L::Mask) {
+pub(super) unsafe fn channels<L: Lanes, const V: usize>(
+    pixels: Pixels,
+    from: usize,
+    sums: *mut f32,
+    mask: L::Mask,
+) {
     let mut channel = 0;
     macro_rules! tiles {
         ($channels:literal, $chains:literal) => {
