@@ -33,7 +33,7 @@ pub struct Weights<'a> {
 }
 
 impl Frozen {
-    /// A network with weights from somewhere, for the images of `data`.
+    /// A network with weights from somewhere, for the images of `data`; `winograd` as recipes say it.
     ///
     /// # Errors
     /// A file that is missing, torn or another than its digest says, weights of another network, and weights for
@@ -44,9 +44,11 @@ impl Frozen {
         data: &DatasetInfo,
         key: Key,
         device: &Device,
+        winograd: bool,
     ) -> Result<Self> {
         let params = Params::new(key);
-        let mut spec = StudentSpec { model: model.clone(), weights: None, graft: Grafting::default() };
+        let mut spec =
+            StudentSpec { model: model.clone(), weights: None, graft: Grafting::default(), winograd };
         let build = |spec: &StudentSpec, pixels| {
             let data = DatasetInfo { pixels, ..data.clone() };
             spec.build(&BuildCx::alone(params.frozen(device), &data))

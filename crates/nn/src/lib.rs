@@ -21,7 +21,7 @@ pub mod schedule;
 
 pub use adapter::{Adapter, Hint};
 pub use clip::clip_grad_norm;
-pub use conv::Conv2d;
+pub use conv::{Conv2d, with_winograd};
 pub use ema::Ema;
 pub use layer_norm::LayerNorm;
 pub use layout::{from_torch, to_torch};

@@ -19,6 +19,7 @@ mod sum;
 mod tile;
 mod together;
 mod weights;
+pub(crate) mod winograd;
 
 pub(crate) use sum::sum;
 

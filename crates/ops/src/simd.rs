@@ -59,6 +59,19 @@ pub(crate) fn levels() -> impl Iterator<Item = Simd> {
     [Simd::Portable, Simd::Avx2, Simd::Avx512].into_iter().filter(|&level| level <= best())
 }
 
+/// Asks for a line of the cache that will be read soon; any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE belongs to the architecture, and a prefetch reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Work written once for vectors of any width.
 pub(crate) trait Kernel {
     /// What the work gives.

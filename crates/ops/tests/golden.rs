@@ -105,6 +105,7 @@ impl Case {
                     padding: self.set("padding"),
                     dilation: self.set("dilation"),
                     groups: self.set("groups"),
+                    ..Conv::default()
                 };
                 conv2d(&x(), &given(kernel), bias, conv)
             }

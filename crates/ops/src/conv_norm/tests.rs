@@ -14,11 +14,11 @@ fn var(name: &str, shape: &[usize]) -> Var {
     Var::from_tensor(&noise(name, shape)).unwrap()
 }
 
-fn close(what: &str, fast: &Tensor, composed: &Tensor) {
+fn close(what: &str, fast: &Tensor, composed: &Tensor, within: f32) {
     assert_eq!(fast.dims(), composed.dims(), "{what}");
     let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
     let (apart, size) = (norm(&(fast - composed).unwrap()), norm(composed));
-    assert!(apart <= 2e-6 * size.max(1e-3), "{what}: {apart} apart, of {size}");
+    assert!(apart <= within * size.max(1e-3), "{what}: {apart} apart, of {size}");
 }
 
 /// All that an operation on these computes: its result, the gradients, the running statistics it leaves.
@@ -48,10 +48,19 @@ fn compare(
     shapes: (&[usize], &[usize], &[usize]),
     run: impl Fn(&Tensor, &Tensor, &Norm<'_>, &Tensor) -> Result<Tensor>,
 ) {
+    compare_within(2e-6, what, shapes, run);
+}
+
+fn compare_within(
+    within: f32,
+    what: &str,
+    shapes: (&[usize], &[usize], &[usize]),
+    run: impl Fn(&Tensor, &Tensor, &Norm<'_>, &Tensor) -> Result<Tensor>,
+) {
     let names = ["y", "x", "kernel", "residual", "weight", "bias", "running mean", "running variance"];
     let (fast, composed) = (all(Backend::Fast, shapes, &run), all(Backend::Composed, shapes, &run));
     for ((name, fast), composed) in names.iter().zip(&fast).zip(&composed) {
-        close(&format!("{what}: {name}"), fast, composed);
+        close(&format!("{what}: {name}"), fast, composed, within);
     }
 }
 
@@ -122,15 +131,29 @@ fn inference_is_its_composed_form() {
 #[test]
 fn conv2d_is_its_composed_form() {
     let shapes: (&[usize], &[usize], &[usize]) = (&[2, 7, 6, 6], &[3, 2, 3, 8], &[2, 4, 6, 8]);
-    let conv = Conv { stride: [2, 1], padding: [1, 1], dilation: [1, 2], groups: 2 };
+    let conv = Conv { stride: [2, 1], padding: [1, 1], dilation: [1, 2], groups: 2, ..Conv::default() };
     compare("bare", shapes, |x, kernel, _, _| conv2d(x, kernel, None, conv));
     compare("biased", shapes, |x, kernel, norm, _| conv2d(x, kernel, Some(norm.bias), conv));
     compare("of a transposed map", shapes, |x, kernel, _, _| {
-        let conv = Conv { stride: [1, 2], padding: [1, 1], dilation: [2, 1], groups: 2 };
+        let conv = Conv { stride: [1, 2], padding: [1, 1], dilation: [2, 1], groups: 2, ..Conv::default() };
         Ok(conv2d(&x.transpose(1, 2)?, &kernel.transpose(0, 1)?, None, conv)?.transpose(1, 2)?)
     });
     compare("of a frozen map", shapes, |x, kernel, _, _| conv2d(&x.detach(), kernel, None, conv));
     compare("with a frozen kernel", shapes, |x, kernel, _, _| conv2d(x, &kernel.detach(), None, conv));
+}
+
+/// Where it pays: on a batch large enough for its channels.
+#[test]
+fn winograd_is_the_composed_form_but_for_rounding() {
+    let shapes: (&[usize], &[usize], &[usize]) = (&[40, 8, 8, 64], &[3, 3, 64, 64], &[40, 8, 8, 64]);
+    let conv = Conv { winograd: true, ..Conv::same(3, 1) };
+    compare_within(1e-5, "bare", shapes, |x, kernel, _, _| conv2d(x, kernel, None, conv));
+    compare_within(1e-5, "biased", shapes, |x, kernel, norm, _| conv2d(x, kernel, Some(norm.bias), conv));
+    for mode in [Mode::Train, Mode::Eval] {
+        compare_within(1e-5, &format!("{mode:?}"), shapes, |x, kernel, norm, residual| {
+            conv_norm(x, kernel, conv, norm, Some(residual), true, mode)
+        });
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::pass::{Bordered, Pass};
 use super::shares::Shares;
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, correlate, worth_it};
+use super::winograd::{self, Tiling};
 use crate::simd::Simd;
 use crate::threads::{par, stretch};
 
@@ -55,6 +56,9 @@ pub(crate) fn backward(
     [of_input, of_kernel]: [bool; 2],
 ) -> Gradients {
     let geometry = &geometry.flat();
+    if let Some(tiling) = Tiling::of(geometry) {
+        return winograd::backward(simd, geometry, tiling, x, kernel, incoming, [of_input, of_kernel]);
+    }
     if worth_it(simd, geometry) {
         return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
     }

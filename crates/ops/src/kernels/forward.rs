@@ -8,6 +8,7 @@ use super::pack::Direction;
 use super::pass::{Bordered, Pass};
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, worth_it};
+use super::winograd::{self, Tiling};
 use crate::simd::Simd;
 use crate::threads::par_map;
 
@@ -51,6 +52,11 @@ pub(crate) fn forward(
         pivot: or_null(epilogue.pivot),
         ..Finish::PLAIN
     };
+    if let Some(tiling) = Tiling::of(geometry) {
+        let moments = winograd::convolve(simd, geometry, tiling, Direction::Forward, x, kernel, out, finish);
+        // SAFETY: the tiles cover each output of each channel.
+        return (unsafe { y.written() }, moments);
+    }
     if worth_it(simd, geometry) {
         let maps = Together::new(simd, &Given(x), geometry.batch, geometry.input, geometry.from);
         let output = Output { floats: out, width: geometry.output[1], pixel: to, image: to_len };

@@ -8,12 +8,12 @@ use crate::Conv;
 use crate::simd::{Simd, levels};
 use sokd_core::Key;
 
-fn noise(len: usize, name: &str) -> Vec<f32> {
+pub(super) fn noise(len: usize, name: &str) -> Vec<f32> {
     let mut stream = Key::new(1).fold(name).stream();
     (0..len).map(|_| stream.normal() as f32).collect()
 }
 
-fn geometry(
+pub(super) fn geometry(
     batch: usize,
     input: [usize; 2],
     channels: [usize; 2],
@@ -29,8 +29,8 @@ fn geometry(
 }
 
 /// Calls `meet` with the places of input, kernel and output that belong together.
-fn each(g: &Geometry, mut meet: impl FnMut(usize, usize, usize)) {
-    let Conv { stride, padding, dilation, groups } = g.conv;
+pub(super) fn each(g: &Geometry, mut meet: impl FnMut(usize, usize, usize)) {
+    let Conv { stride, padding, dilation, groups, .. } = g.conv;
     let (group_from, group_to) = (g.from / groups, g.to / groups);
     for image in 0..g.batch {
         for out in 0..g.output[0] * g.output[1] {
@@ -56,7 +56,7 @@ fn each(g: &Geometry, mut meet: impl FnMut(usize, usize, usize)) {
 }
 
 /// The root mean square of what is wrong, relative to that of what is right.
-fn error(got: &[f32], right: &[f64]) -> f64 {
+pub(super) fn error(got: &[f32], right: &[f64]) -> f64 {
     assert_eq!(got.len(), right.len());
     let wrong: f64 = got.iter().zip(right).map(|(&got, right)| (f64::from(got) - right).powi(2)).sum();
     let size: f64 = right.iter().map(|right| right * right).sum();
@@ -112,13 +112,13 @@ fn awkward() -> Vec<Geometry> {
     ]
 }
 
-struct Case {
-    x: Vec<f32>,
-    kernel: Vec<f32>,
-    gradient: Vec<f32>,
+pub(super) struct Case {
+    pub x: Vec<f32>,
+    pub kernel: Vec<f32>,
+    pub gradient: Vec<f32>,
 }
 
-fn case(g: &Geometry) -> Case {
+pub(super) fn case(g: &Geometry) -> Case {
     Case {
         x: noise(g.batch * g.input_len(), "x"),
         kernel: noise(g.kernel_len(), "kernel"),

@@ -106,15 +106,15 @@ pub(crate) struct Correlation<'a> {
 
 /// Some pixels, row by row: where `x` and the gradient begin, how far it is to the next.
 #[derive(Clone, Copy)]
-struct Pixels {
-    rows: usize,
-    columns: usize,
-    x: *const f32,
-    x_row: usize,
-    x_step: usize,
-    gradient: *const f32,
-    gradient_row: usize,
-    gradient_step: usize,
+pub(super) struct Pixels {
+    pub rows: usize,
+    pub columns: usize,
+    pub x: *const f32,
+    pub x_row: usize,
+    pub x_step: usize,
+    pub gradient: *const f32,
+    pub gradient_row: usize,
+    pub gradient_step: usize,
 }
 
 impl Kernel for Correlation<'_> {
@@ -244,8 +244,11 @@ impl Share<'_> {
 }
 
 /// All channels seen, as many at a time as there are registers for.
+///
+/// # Safety
+/// Beside the condition of [`Lanes`]: the pixels are there, and `V` vectors of sums for each of `from` channels.
 #[inline(always)]
-unsafe fn channels<L: Lanes, const V: usize, const WHOLE: bool>(
+pub(super) unsafe fn channels<L: Lanes, const V: usize, const WHOLE: bool>(
     pixels: Pixels,
     from: usize,
     sums: *mut f32,

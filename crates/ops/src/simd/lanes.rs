@@ -27,6 +27,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self - other`.
     unsafe fn sub(self, other: Self) -> Self;
+    /// `self * other`.
+    unsafe fn mul(self, other: Self) -> Self;
     /// `self * factor + term`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     /// The larger, lane by lane; `other` where either is not a number.

@@ -74,6 +74,11 @@ impl Lanes for Four {
     }
 
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
         let mut out = term.0;
         for ((sum, a), b) in out.iter_mut().zip(self.0).zip(factor.0) {

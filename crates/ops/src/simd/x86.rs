@@ -1,10 +1,11 @@
 use super::{Kernel, Lanes};
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _mm256_add_ps, _mm256_and_ps, _mm256_cmp_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps, _mm256_maskstore_ps,
-    _mm256_max_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps,
-    _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _mm256_add_ps, _mm256_and_ps, _mm256_castsi256_ps,
+    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps,
+    _mm256_maskstore_ps, _mm256_max_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// # Safety
@@ -70,6 +71,11 @@ impl Lanes for __m512 {
     }
 
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { _mm512_mul_ps(self, other) }
+    }
+
+    #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
         unsafe { _mm512_fmadd_ps(self, factor, term) }
     }
@@ -122,7 +128,14 @@ impl Lanes for __m256 {
 
     #[inline(always)]
     unsafe fn store_some(self, to: *mut f32, mask: __m256i) {
-        unsafe { _mm256_maskstore_ps(to, mask, self) }
+        // AMD's machines take a dozen cycles for a masked store, and most masks are whole.
+        unsafe {
+            if _mm256_movemask_ps(_mm256_castsi256_ps(mask)) == 0xff {
+                self.store(to);
+            } else {
+                _mm256_maskstore_ps(to, mask, self);
+            }
+        }
     }
 
     #[inline(always)]
@@ -133,6 +146,11 @@ impl Lanes for __m256 {
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         unsafe { _mm256_sub_ps(self, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { _mm256_mul_ps(self, other) }
     }
 
     #[inline(always)]
