@@ -12,6 +12,7 @@ mod sheet;
 mod statistics;
 mod studies;
 
+pub(crate) use gallery::png;
 pub use gallery::{Gallery, Picture};
 pub use measured::{Measured, Score};
 use statistics::signed;
