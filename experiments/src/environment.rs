@@ -91,6 +91,24 @@ pub fn utc(moment: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
+/// Seconds since 1970 of a moment as [`utc`] has it.
+pub fn seconds(text: &str) -> Option<u64> {
+    let parts: Vec<u64> = text
+        .strip_suffix('Z')?
+        .split(['-', 'T', ':'])
+        .map(|part| part.parse().ok())
+        .collect::<Option<_>>()?;
+    let [year, month, day, hour, minute, second] = parts[..] else { return None };
+    // The same algorithm, the other way.
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let from_march = (month + 9) % 12;
+    let of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
+    let day = (era * 146_097 + of_era).checked_sub(719_468)?;
+    Some(day * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +121,17 @@ mod tests {
         assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(at(1_795_248_000), "2026-11-21T08:00:00Z");
+    }
+
+    #[test]
+    fn dates_are_moments_again() {
+        for moment in [0, 951_782_399, 951_782_400, 951_868_800, 1_795_248_061, 4_102_444_799] {
+            assert_eq!(seconds(&utc(UNIX_EPOCH + Duration::from_secs(moment))), Some(moment));
+        }
+        let wrong =
+            ["", "Z", "2026-11-21", "2026-11-21T08:00:00", "2026-00-00T00:00:00Z", "x-11-21T08:00:00Z"];
+        for text in wrong {
+            assert_eq!(seconds(text), None, "{text}");
+        }
     }
 }

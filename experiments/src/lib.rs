@@ -34,6 +34,7 @@ mod student;
 pub mod study;
 mod summary;
 pub mod table;
+pub mod track;
 
 pub use error::{Error, Result};
 pub use exit::Exit;

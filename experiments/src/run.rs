@@ -9,6 +9,7 @@ use crate::rundir::{Found, RunDir, State};
 use crate::said::{self, Said};
 use crate::stopwatch::Stopwatch;
 use crate::summary::Summary;
+use crate::track::{About, Kind, Tracking};
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
 use sokd_core::{Key, Split};
 use sokd_nn::{Ema, Params};
@@ -32,6 +33,8 @@ pub struct Options<'a> {
     pub force: bool,
     /// How progress lines call this run: `KD, seed 1`.
     pub label: String,
+    /// Who is told what it does.
+    pub track: &'a [&'static Kind],
 }
 
 /// Does what a recipe says, in a run directory: from the start in a fresh one, from the last checkpoint in one that
@@ -53,7 +56,15 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
     }
     let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
     let stop = signals::heed();
-    let outcome = train(resolved, parts, &mut dir, options, environment, &stop);
+    let about = About {
+        dir: dir.path().to_owned(),
+        label: options.label.clone(),
+        resolved: resolved.clone(),
+        environment: environment.clone(),
+        images: Some(options.session.kept.open(&resolved.recipe.data)?),
+    };
+    let tracking = Tracking::of(options.track, about, dir.log(), &options.session.stage)?;
+    let outcome = train(resolved, parts, &mut dir, options, environment, (&stop, &tracking));
     match &outcome {
         Ok(summary) => dir.stand(State::Finished, summary.steps, None)?,
         Err(Error::Stopped { step, .. }) => {
@@ -61,6 +72,7 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         }
         Err(error) => dir.fail(error),
     }
+    tracking.end((&outcome).into());
     outcome
 }
 
@@ -70,7 +82,7 @@ fn train(
     dir: &mut RunDir,
     options: &Options<'_>,
     environment: Environment,
-    stop: &Stop,
+    (stop, tracking): (&Stop, &Tracking),
 ) -> Result<Summary> {
     let recipe = &resolved.recipe;
     let stage = &options.session.stage;
@@ -124,6 +136,7 @@ fn train(
         Box::new(dir.log()),
         Box::new(stage.watch(&options.label, training.work(), recipe.epochs)),
         Box::new(Saver { stop: stop.clone(), saved: Stopwatch::start() }),
+        tracking.observer(),
     ];
     let progress = match fit(&mut training, from, Some(&checkpoints), stop, &mut watch)? {
         Outcome::Finished(progress) => progress,

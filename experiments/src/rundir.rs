@@ -3,7 +3,7 @@
 use crate::environment::{Environment, utc};
 use crate::log::Log;
 use crate::overlay::{Document, Setting};
-use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, predictions, said, typed};
+use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, predictions, said, track, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
 use std::fs::{File, TryLockError};
@@ -27,6 +27,7 @@ const CONTENTS: &[&str] = &[
     "report.html",
     "report.md",
     "studies.json",
+    track::NOTE,
 ];
 
 /// A run's directory, in which no other process writes while this lives.
@@ -141,8 +142,9 @@ impl RunDir {
     /// # Errors
     /// Whatever the system refuses.
     pub fn clear(&self) -> Result<()> {
-        for name in CONTENTS {
-            let path = self.join(name);
+        let named = CONTENTS.iter().map(|name| self.join(name));
+        // Their names have a time in them.
+        for path in named.chain(track::event_files(&self.path)?) {
             let removed =
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             match removed {

@@ -4,7 +4,7 @@ use crate::{EpochReport, Evaluation, Observer, PassReport, PhaseReport, Progress
 use serde_json::{Map, Value};
 use sokd_core::{Error, Result, file};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes what happens as lines of JSON, for `pandas.read_json(lines=True)` and the like.
@@ -133,24 +133,40 @@ fn told(line: &mut Map<String, Value>, phase: &str, came: &PhaseReport) {
 /// # Errors
 /// [`Error::File`] for any other line that is not a JSON object, with its offset.
 pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io(path)(error)),
+    Ok(after(path, 0)?.0)
+}
+
+/// The lines of a metrics file from byte `from` on, and the byte at which the next one will begin.
+///
+/// # Errors
+/// As [`read`].
+pub fn after(path: &Path, from: u64) -> Result<(Vec<Map<String, Value>>, u64)> {
+    let mut bytes = Vec::new();
+    let mut open = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        file.read_to_end(&mut bytes)
     };
+    match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), from)),
+        Err(error) => return Err(Error::io(path)(error)),
+        Ok(_) => {}
+    }
     let mut lines = Vec::new();
-    let mut offset = 0;
+    let mut offset = from;
+    let end = from + bytes.len() as u64;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let next = offset + line.len() as u64;
         match serde_json::from_slice(line) {
             Ok(object) if line.ends_with(b"\n") => lines.push(object),
-            _ if offset + line.len() == bytes.len() => break,
+            _ if next == end => break,
             Ok(_) => unreachable!("only a last line lacks its end"),
             Err(error) => {
                 let problem = format!("a line that is no JSON object: {error}");
-                return Err(Error::file(path, offset as u64, problem, "mend or delete the line"));
+                return Err(Error::file(path, offset, problem, "mend or delete the line"));
             }
         }
-        offset += line.len();
+        offset = next;
     }
-    Ok(lines)
+    Ok((lines, offset))
 }

@@ -1,5 +1,6 @@
 use super::Session;
 use super::table::{How, run};
+use super::trackers::Trackers;
 use crate::Result;
 use crate::table::{Choice, Table};
 use clap::Args;
@@ -12,6 +13,8 @@ pub struct Demo {
     /// Runs it again although it is finished.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    trackers: Trackers,
 }
 
 impl Demo {
@@ -21,6 +24,7 @@ impl Demo {
         if !session.quiet {
             eprintln!("{}\n\n{}\n", table.head.title, table.head.note.trim());
         }
-        run(&table, &choice, session, &How { force: self.force, ..How::default() })
+        let track = self.trackers.chosen()?;
+        run(&table, &choice, session, &How { force: self.force, track: &track, ..How::default() })
     }
 }

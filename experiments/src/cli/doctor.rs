@@ -1,12 +1,12 @@
 use super::{Session, print, print_json};
 use crate::environment::Environment;
-use crate::{Result, rundir};
+use crate::{Result, rundir, track};
 use clap::Args;
 use serde::Serialize;
 use sokd_data::{Locations, Manifest};
 use std::path::PathBuf;
 
-/// Says what this program finds on this machine: devices, threads, folders, data.
+/// Says what this program finds on this machine: devices, threads, folders, data, trackers.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sokd doctor --json")]
 pub struct Doctor {
@@ -24,6 +24,7 @@ struct Findings {
     runs_writable: bool,
     data_folders: Vec<PathBuf>,
     data: Vec<(String, Option<PathBuf>)>,
+    trackers: Vec<(String, String)>,
     variables: Vec<(String, String)>,
 }
 
@@ -34,12 +35,14 @@ const VARIABLES: &[&str] = &[
     "SOKD_BACKEND",
     "SOKD_SIMD",
     "SOKD_LOG",
+    "SOKD_TRACK",
     "RUST_LOG",
     "NO_COLOR",
     "HF_HOME",
     "HF_HUB_CACHE",
     "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
+    "MLFLOW_EXPERIMENT_NAME",
     "XDG_CACHE_HOME",
 ];
 
@@ -74,6 +77,7 @@ impl Findings {
             runs_writable,
             data_folders: locations.folders().to_vec(),
             data: Manifest::all().iter().map(found).collect(),
+            trackers: track::ALL.iter().map(|kind| (kind.name.to_owned(), (kind.state)())).collect(),
             variables: VARIABLES.iter().filter_map(set).collect(),
         }
     }
@@ -96,6 +100,9 @@ impl std::fmt::Display for Findings {
         }
         for folder in &self.data_folders {
             writeln!(out, "looks in    {}", folder.display())?;
+        }
+        for (name, state) in &self.trackers {
+            writeln!(out, "tracker     {name}: {state}")?;
         }
         for (name, value) in &self.variables {
             writeln!(out, "set         {name}={value}")?;

@@ -17,6 +17,8 @@ mod report;
 mod resume;
 mod studies;
 mod table;
+mod track;
+mod trackers;
 mod train;
 mod tst;
 
@@ -46,6 +48,7 @@ enum Verb {
     Eval(eval::Eval),
     Table(table::Table),
     Report(report::Report),
+    Track(track::Track),
     Demo(demo::Demo),
     List(list::List),
     Describe(describe::Describe),
@@ -82,6 +85,7 @@ impl Cli {
             Verb::Eval(verb) => verb.run(&session),
             Verb::Table(verb) => verb.run(&session),
             Verb::Report(verb) => verb.run(&session),
+            Verb::Track(verb) => verb.run(&session),
             Verb::Demo(verb) => verb.run(&session),
             Verb::List(verb) => verb.run(&session),
             Verb::Describe(verb) => verb.run(&session),

@@ -1,5 +1,6 @@
 use super::Session;
 use super::out::print;
+use super::trackers::Trackers;
 use super::train::{About, came_to, leave_report};
 use crate::study::Extent;
 use crate::{Layers, Options, Result, overlay::Document, run};
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 pub struct Resume {
     /// The run's directory.
     run: PathBuf,
+    #[command(flatten)]
+    trackers: Trackers,
 }
 
 impl Resume {
@@ -25,7 +28,9 @@ impl Resume {
             return Err(sokd_core::Error::Missing { path: config, what, remedy }.into());
         }
         let resolved = Layers::of(&Document::file(&config)?)?.resolve()?;
-        let options = Options { session, force: false, label: self.run.display().to_string() };
+        let track = self.trackers.chosen()?;
+        let label = self.run.display().to_string();
+        let options = Options { session, force: false, label, track: &track };
         let summary = run(&resolved, &self.run, &options)?;
         let name = self.run.display().to_string();
         let about = About { name: &name, tier: "full", extent: Extent::Everything };

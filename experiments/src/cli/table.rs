@@ -1,7 +1,9 @@
 use super::studies::Studies;
+use super::trackers::Trackers;
 use super::{Session, print};
 use crate::report::Report;
 use crate::table::{Choice, Table as Rows, Work};
+use crate::track::Kind;
 use crate::{Error, Result, rundir, study};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ pub struct Table {
     size: Size,
     #[command(flatten)]
     studies: Studies,
+    #[command(flatten)]
+    trackers: Trackers,
     /// Runs finished cells again.
     #[arg(long)]
     force: bool,
@@ -74,7 +78,9 @@ impl Table {
         if self.dry_run {
             return plan(&table, &choice);
         }
-        let how = How { force: self.force, keep: self.keep.as_deref(), studies: self.studies };
+        let track = self.trackers.chosen()?;
+        let keep = self.keep.as_deref();
+        let how = How { force: self.force, keep, studies: self.studies, track: &track };
         run(&table, &choice, session, &how)
     }
 }
@@ -88,12 +94,14 @@ pub struct How<'a> {
     pub keep: Option<&'a Path>,
     /// What is studied.
     pub studies: Studies,
+    /// Who is told what the cells do.
+    pub track: &'a [&'static Kind],
 }
 
 /// Runs a table, and leaves a report of it.
 pub fn run(table: &Rows, choice: &Choice, session: &Session, how: &How<'_>) -> Result<()> {
-    let How { force, keep, studies } = *how;
-    let outcome = Work { table, choice, session, force }.run()?;
+    let How { force, keep, studies, track } = *how;
+    let outcome = Work { table, choice, session, force, track }.run()?;
     if let Some(results) = keep {
         for measured in &outcome.finished {
             measured.keep(results, &table.name)?;

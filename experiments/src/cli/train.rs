@@ -1,5 +1,6 @@
 use super::out::print;
 use super::studies::Studies;
+use super::trackers::Trackers;
 use super::{Session, Which};
 use crate::report::{Form, Report};
 use crate::study::{self, Arm, Extent};
@@ -25,6 +26,8 @@ pub struct Train {
     run_dir: Option<PathBuf>,
     #[command(flatten)]
     studies: Studies,
+    #[command(flatten)]
+    trackers: Trackers,
     /// Replaces what stands in the run directory.
     #[arg(long)]
     force: bool,
@@ -44,7 +47,9 @@ impl Train {
         if self.run_dir.is_none() {
             rundir::point_latest(&dir);
         }
-        let options = Options { session, force: self.force, label: self.which.recipe.clone() };
+        let track = self.trackers.chosen()?;
+        let label = format!("{}, seed {}", self.which.recipe, resolved.recipe.seed);
+        let options = Options { session, force: self.force, label, track: &track };
         let summary = run(&resolved, &dir, &options)?;
         let tier = self.which.tier.as_deref().unwrap_or("full");
         let about = About { name: &self.which.recipe, tier, extent: self.studies.extent(tier) };

@@ -103,7 +103,7 @@ impl Picture {
     }
 }
 
-pub(super) fn png(pixels: &RgbImage) -> Result<Vec<u8>> {
+pub(crate) fn png(pixels: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(pixels, pixels.width(), pixels.height(), ExtendedColorType::Rgb8)

@@ -24,6 +24,7 @@ mod tex;
 pub use best::Standing;
 pub use compared::{Compared, P};
 pub use form::Form;
+pub(crate) use gallery::png;
 pub use gallery::{Gallery, Picture};
 pub use images::{Brought, McNemar, bootstrap};
 pub use measured::{Measured, Score};

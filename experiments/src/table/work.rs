@@ -2,6 +2,7 @@ use super::{Cell, Choice, Table, Teacher};
 use crate::cli::Session;
 use crate::predictions::Predictions;
 use crate::report::{Measured, duration};
+use crate::track::Kind;
 use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
 use indicatif::ProgressBar;
 use sokd_data::{DataSpec, Locations};
@@ -18,6 +19,8 @@ pub struct Work<'a> {
     pub session: &'a Session,
     /// Runs finished cells again.
     pub force: bool,
+    /// Who is told what the cells do.
+    pub track: &'a [&'static Kind],
 }
 
 /// What came of it.
@@ -101,7 +104,8 @@ impl Work<'_> {
         let stage = self.session.stage.within(whole, job.work);
         let end = whole.position() + job.work;
         let session = Session { stage, ..self.session.clone() };
-        let options = Options { session: &session, force: self.force, label: job.label.to_owned() };
+        let label = job.label.to_owned();
+        let options = Options { session: &session, force: self.force, label, track: self.track };
         let result = run(job.resolved, &job.dir, &options);
         whole.set_position(end);
         match &result {
