@@ -34,6 +34,10 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "imagenet-resnet50-mobilenetv1",
     "shapes-alone",
     "shapes-teacher",
+    "tiny-imagenet-ResNet50",
+    "tiny-imagenet-letkd",
+    "tiny-imagenet-resnet56",
+    "tiny-imagenet-wrn_40_2",
     "teachers/cifar10-resnet20_a",
     "teachers/cifar10-resnet56_a",
 );
@@ -58,6 +62,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-tst",
     "imagenet-letkd",
     "imagenet-sokd",
+    "tiny-imagenet-letkd",
 );
 
 /// The recipe of that name.
