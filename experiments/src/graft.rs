@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sokd_baselines::GraftSpec;
-use sokd_core::{Backbone, BuildCx, Place, Result, graft};
+use sokd_core::{Backbone, BuildCx, Graft, Place, Result, graft};
 use std::borrow::Cow;
 
 /// Layers set into a network, by name.
@@ -33,10 +33,23 @@ impl Grafting {
     /// # Errors
     /// A place that the network has not, and a layer that does not fit there.
     pub fn plant(&self, net: &mut dyn Backbone, cx: &BuildCx<'_>) -> Result<()> {
+        self.plant_as(net, cx, |layer| layer)
+    }
+
+    /// The same with something around each layer.
+    ///
+    /// # Errors
+    /// As [`Grafting::plant`].
+    pub fn plant_as(
+        &self,
+        net: &mut dyn Backbone,
+        cx: &BuildCx<'_>,
+        around: impl Fn(Box<dyn Graft>) -> Box<dyn Graft>,
+    ) -> Result<()> {
         for (name, Planted { place, graft: spec }) in &self.0 {
             let cx = BuildCx { vars: cx.vars.pp("graft").pp(name), ..cx.clone() };
             let (data, device) = (cx.data("a graft")?, cx.vars.device().clone());
-            graft::graft(net, *place, data, &device, |map| spec.as_ref().grow(map, &cx))?;
+            graft::graft(net, *place, data, &device, |map| Ok(around(spec.as_ref().grow(map, &cx)?)))?;
         }
         Ok(())
     }

@@ -39,6 +39,10 @@ pub const RECIPES: &[(&str, &str)] = texts!("recipes":
     "imagenet-resnet50-mobilenetv1",
     "shapes-alone",
     "shapes-teacher",
+    "tiny-imagenet-ResNet50",
+    "tiny-imagenet-letkd",
+    "tiny-imagenet-resnet56",
+    "tiny-imagenet-wrn_40_2",
     "teachers/cifar10-resnet20_a",
     "teachers/cifar10-resnet56_a",
 );
@@ -63,6 +67,7 @@ pub const TABLES: &[(&str, &str)] = texts!("tables":
     "cifar100-tst",
     "imagenet-letkd",
     "imagenet-sokd",
+    "tiny-imagenet-letkd",
 );
 
 /// Teachers that nobody has to train again before a table runs: the page of each, and its weights in half precision.

@@ -175,6 +175,56 @@ fn a_table_with_plug_ins_shows_what_they_did() {
     assert!(poorer.contains("Where the networks look") && !poorer.contains("Areas over images"));
 }
 
+/// TST, whose search passes twice over the images before the second epoch, and letKD's layer inside the student.
+const LENS_AND_LAYER: &str = r#"
+title = "A lens and a layer"
+note = "By a test."
+base = "shapes-alone"
+seeds = [0]
+
+[rows]
+TST = { extends = "sokd:tst", phase.search.interlude = { before = [1], passes = 2 } }
+"θ = 0" = { extends = "sokd:tst", lens.policy = "zero" }
+letKD = { extends = "sokd:letkd-intermediate" }
+"letKD α 0" = { extends = "sokd:letkd-intermediate", student.graft.intermediate.alpha = 0.0 }
+
+[columns.drawn]
+teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] }, weights = "drawn" }
+student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } }
+"#;
+
+#[test]
+fn a_lens_and_a_layer_show_what_they_did() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    std::fs::write(folder.join("lens.toml"), LENS_AND_LAYER).unwrap();
+    folder.sokd(&[&["table", "lens.toml"], &SIZE[..]].concat());
+    let page = read_to_string(folder.join("runs/lens/report.html")).unwrap();
+    let text = read_to_string(folder.join("runs/lens/report.md")).unwrap();
+    assert!(page.contains("What the plug-ins did") && !page.contains("Not shown"), "{text}");
+
+    // The policy over its passes, of the row that searches and of no other.
+    assert_eq!(page.matches("draws operations evenly").count(), 1);
+    assert_eq!(page.matches("pass of the search").count(), 2, "executions and levels");
+    assert!(page.contains(">translate-x<") && page.contains("Level, from 0 to 1"));
+
+    // Discriminants around the layer: the same on both sides of one that hands its map on.
+    assert!(page.contains("What layers inside a student bring") && !page.contains("Where the networks look"));
+    assert!(text.contains("Fitted to 32 training images") && text.contains("judged by 24 test images"));
+    let sides = |row: &str| -> Vec<String> {
+        let line = text.lines().find(|line| line.starts_with(&format!("| {row} | intermediate |"))).unwrap();
+        line.split('|').map(|cell| cell.trim().to_owned()).filter(|cell| cell.ends_with('%')).collect()
+    };
+    let (with, without) = (sides("letKD"), sides("letKD α 0"));
+    assert_eq!((with.len(), without.len()), (2, 2));
+    assert_eq!(without[0], without[1]);
+
+    // It is kept, and found again.
+    let kept = folder.join("runs/lens/studies-0.json");
+    let before = read(&kept).unwrap();
+    folder.sokd(&[&["report", "lens.toml"], &SIZE[..]].concat());
+    assert_eq!(read(&kept).unwrap(), before);
+}
+
 #[test]
 fn a_run_leaves_a_report_of_its_own() {
     let folder = Folder(tempfile::tempdir().unwrap());

@@ -1,8 +1,9 @@
 """Records what Pillow makes of pictures of other sizes, for tests/tests/pictures.rs, into pictures.json beside this file.
 
 Pictures are closed forms of whole numbers that the tests compute too. Resized and cut as torchvision's Resize, CenterCrop
-and resized_crop do it with Pillow: bytes, in rows. Of photographs, if a folder has them (class folders of JPEG): some
-pixels of what the field judges by, Resize(256) and CenterCrop(224).
+and resized_crop do it with Pillow: bytes, in rows; turned as torchvision's RandomRotation turns pictures, by Pillow's own
+rotate. Of photographs, if a folder has them (class folders of JPEG): some pixels of what the field judges by, Resize(256)
+and CenterCrop(224).
 
     python3 pictures.py [--photographs FOLDER]
 """
@@ -18,6 +19,11 @@ from PIL import Image
 FITS = [(37, 61, 20, 16), (61, 37, 20, 15), (9, 13, 24, 21), (300, 41, 18, 18), (16, 16, 16, 16), (50, 75, 33, 28)]
 # Height, width; top, left, height and width of the part; the side that it becomes.
 PARTS = [(37, 61, 3, 7, 30, 22, 16), (20, 20, 11, 0, 9, 20, 12), (90, 70, 0, 1, 90, 69, 8), (8, 8, 2, 5, 1, 2, 16)]
+# Height, width; degrees against the clock.
+TURNS = [
+    (16, 16, 20.0), (16, 16, -20.0), (16, 16, 0.3), (17, 17, 7.7), (17, 17, -13.25), (12, 19, 11.0), (19, 12, -19.99),
+    (9, 9, 45.0), (32, 32, 17.3), (32, 32, -3.1), (8, 8, 90.0), (7, 11, 180.0), (16, 16, 133.7),
+]
 
 
 def picture(height, width):
@@ -50,6 +56,11 @@ def cut(image, top, left, height, width, side):
     return resize(image.crop((left, top, left + width, top + height)), (side, side))
 
 
+def turned(height, width, degrees):
+    """The defaults are torchvision's too: the nearest pixel, black outside, about the centre."""
+    return picture(height, width).rotate(degrees)
+
+
 # Every so many pixels of a photograph, both ways.
 STEP = 16
 
@@ -72,6 +83,7 @@ def main():
         "pillow": PIL.__version__,
         "fits": [{"fit": how, "bytes": list(fit(picture(*how[:2]), *how[2:]).tobytes())} for how in FITS],
         "parts": [{"part": how, "bytes": list(cut(picture(*how[:2]), *how[2:]).tobytes())} for how in PARTS],
+        "turns": [{"turn": how, "bytes": list(turned(*how).tobytes())} for how in TURNS],
         "photographs": photographs,
     }
     target.write_text("{\n" + ",\n".join(f"{json.dumps(key)}: {lines(value)}" for key, value in parts.items()) + "\n}\n")

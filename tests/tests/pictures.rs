@@ -1,8 +1,8 @@
-//! Pictures of any size against Pillow's: what the field judges ImageNet by, and parts resized to learn from.
+//! Pictures of any size against Pillow's: what the field judges ImageNet by, parts resized to learn from, and turns.
 
 use serde::Deserialize;
 use sokd_core::{Area, Batches as _, Dataset, Key, LearnSplit, Result, Split};
-use sokd_data::{Augment, DataSpec, Fit, ImageFolder, Loader, Locations, ResizedCrop};
+use sokd_data::{Augment, DataSpec, Fit, ImageFolder, Loader, Locations, ResizedCrop, rotated};
 use sokd_tests::golden;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 struct Recorded {
     fits: Vec<Fitted>,
     parts: Vec<Cut>,
+    turns: Vec<Turned>,
     photographs: BTreeMap<String, Vec<u8>>,
 }
 
@@ -26,6 +27,13 @@ struct Fitted {
 #[derive(Deserialize)]
 struct Cut {
     part: [usize; 7],
+    bytes: Vec<u8>,
+}
+
+/// Height, width, degrees against the clock; and what comes of it.
+#[derive(Deserialize)]
+struct Turned {
+    turn: (usize, usize, f64),
     bytes: Vec<u8>,
 }
 
@@ -90,6 +98,17 @@ fn so_are_parts() -> Result<()> {
         assert!(bytes(&cut)? == expected, "{tall} x {wide} of {height} x {width} to {side}");
     }
     Ok(())
+}
+
+#[test]
+fn so_are_turns() {
+    let recorded: Recorded = golden("pictures");
+    assert!(recorded.turns.len() > 10);
+    for Turned { turn: (height, width, degrees), bytes: expected } in recorded.turns {
+        let image: Vec<f32> = picture(height, width).into_raw().into_iter().map(f32::from).collect();
+        let expected: Vec<f32> = expected.into_iter().map(f32::from).collect();
+        assert!(rotated(&image, [height, width], degrees) == expected, "{height} x {width} by {degrees}");
+    }
 }
 
 /// The decoders of JPEG differ in how they round and how they spread colours; what is left of that behind the resizing

@@ -66,6 +66,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("letkd-2", include_str!("../presets/letkd-2.toml")),
     ("cifar100-240", include_str!("../presets/cifar100-240.toml")),
     ("letkd-cifar100", include_str!("../presets/letkd-cifar100.toml")),
+    ("letkd-tiny-imagenet", include_str!("../presets/letkd-tiny-imagenet.toml")),
     ("tst-cifar100", include_str!("../presets/tst-cifar100.toml")),
     ("imagenet-100", include_str!("../presets/imagenet-100.toml")),
 ];

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sokd_baselines::letkd::artefact::kept;
 use sokd_baselines::letkd::decisions::{Decisions, shares};
 use sokd_baselines::letkd::kmeans::Clusters;
-use sokd_baselines::letkd::lda::Lda;
+use sokd_baselines::letkd::lda::{Classifier, Lda};
 use sokd_baselines::letkd::maps::{Maps, View};
 use sokd_baselines::letkd::{Distances, KdLayer, LetkdClusters, Templates, divergence};
 use sokd_core::graft::{Behind, graft, tap};
@@ -388,6 +388,32 @@ fn discriminants_are_those_of_singular_values() -> Result<()> {
     }
     let (weight, bias) = lda.layer(2);
     assert_eq!((weight.len(), bias.len()), (2 * WIDTH, 2));
+    Ok(())
+}
+
+/// Classes of 60, 45, 30 and 15 points; what is told apart are all.
+#[test]
+fn discriminants_tell_classes_apart_as_scikit_learn_does() -> Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/discriminants.json");
+    let text = std::fs::read_to_string(path).expect("the recording");
+    let recorded: Value = serde_json::from_str(&text).expect("JSON");
+    let (all, labels) = points();
+    let kept: Vec<usize> = (0..labels.len()).filter(|row| row % EACH < EACH - 15 * (row / EACH)).collect();
+    let some: Vec<f32> = kept.iter().flat_map(|row| all[row * WIDTH..][..WIDTH].to_vec()).collect();
+    let own: Vec<u32> = kept.iter().map(|&row| labels[row]).collect();
+    let told = Classifier::of(&some, WIDTH, &own, CLASSES)?;
+    let guesses: Vec<f64> = all.chunks(WIDTH).map(|point| f64::from(told.guess(point))).collect();
+    close(&guesses, &numbers(&recorded["classes"]), 0.0);
+    let odds = |point: &[f32]| -> Vec<f64> {
+        let scores = told.scores(point);
+        scores.iter().map(|score| score - scores[0]).collect()
+    };
+    let odds: Vec<f64> = all.chunks(WIDTH).step_by(20).flat_map(odds).collect();
+    close(&odds, &numbers(&recorded["odds"]), 1e-6);
+
+    // A class without points is never guessed.
+    let told = Classifier::of(&some, WIDTH, &own, CLASSES + 1)?;
+    assert!(all.chunks(WIDTH).all(|point| told.guess(point) < CLASSES as u32));
     Ok(())
 }
 

@@ -1,11 +1,11 @@
-use crate::ResizedCrop;
+use crate::{ResizedCrop, rotated};
 use candle::{CpuStorage, Device, Storage, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Batch, Dataset, Error, Key, Result, Split};
 
-/// What happens to an image before it is learned from: a part of it resized, a crop out of the image with a black margin,
-/// and a mirroring, in this order.
+/// What happens to an image before it is learned from: a part of it resized, a turn, a crop out of the image with a black
+/// margin, and a mirroring, in this order.
 ///
 /// # Source
 /// He et al., "Deep residual learning", 2015, section 4.2: a margin of 4 pixels on each side, a crop of the image's
@@ -16,6 +16,10 @@ pub struct Augment {
     /// A random part of the whole picture, resized to the images' size; without it, the image as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resized_crop: Option<ResizedCrop>,
+    /// How far images are turned about their centre, in degrees to either side: any angle is equally likely. The nearest
+    /// pixel, black outside, as torchvision's `RandomRotation`; 0 turns nothing.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub rotation: f64,
     /// The margin from which the crop is taken, in pixels on each side; 0 crops nothing.
     pub crop: usize,
     /// Whether half of the images are mirrored left to right.
@@ -44,21 +48,31 @@ impl Margin {
     }
 }
 
+// serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_nothing(number: &f64) -> bool {
+    *number == 0.0
+}
+
 impl Default for Augment {
     fn default() -> Self {
-        Self { resized_crop: None, crop: 4, flip: true, margin: Margin::Black }
+        Self { resized_crop: None, rotation: 0.0, crop: 4, flip: true, margin: Margin::Black }
     }
 }
 
 impl Augment {
     /// Images as they are.
     pub fn none() -> Self {
-        Self { resized_crop: None, crop: 0, flip: false, margin: Margin::Black }
+        Self { resized_crop: None, rotation: 0.0, crop: 0, flip: false, margin: Margin::Black }
     }
 
     /// # Errors
-    /// [`Error::Setting`] for a resized crop with bounds that are none.
+    /// [`Error::Setting`] for a resized crop with bounds that are none, and for a turn beyond upside down.
     pub(crate) fn check(&self) -> Result<()> {
+        if !(0.0..=180.0).contains(&self.rotation) {
+            let problem = format!("{} is no angle from 0 to 180 degrees, to either side", self.rotation);
+            return Err(Error::setting("augment.rotation", problem));
+        }
         self.resized_crop.iter().try_for_each(ResizedCrop::check)
     }
 
@@ -81,9 +95,9 @@ impl Augment {
         self.apply(batch, rows, key, epoch)
     }
 
-    /// The same batch with every image cropped and mirrored.
+    /// The same batch with every image turned, cropped and mirrored.
     fn apply(self, batch: Batch, rows: &[u32], key: Key, epoch: u32) -> Result<Batch> {
-        if self.crop == 0 && !self.flip {
+        if self.crop == 0 && !self.flip && self.rotation == 0.0 {
             return Ok(batch);
         }
         let (count, height, width, channels) = batch.images.dims4()?;
@@ -106,6 +120,11 @@ impl Augment {
         let images = whole.chunks_exact(height * row_length).zip(out.chunks_exact_mut(height * row_length));
         for ((from, to), &row) in images.zip(rows) {
             let shift = Shift::draw(self, key, epoch, row);
+            let turned = (self.rotation > 0.0).then(|| {
+                let degrees = key.stream_at(ROTATED, epoch, row).between(-self.rotation, self.rotation);
+                rotated(from, [height, width], degrees)
+            });
+            let from = turned.as_deref().unwrap_or(from);
             for line in 0..height {
                 if reflects {
                     let source = &from[folded(line, shift.down, height) * row_length..][..row_length];
@@ -177,6 +196,7 @@ fn folded(place: usize, shift: isize, length: usize) -> usize {
 /// The purposes of a loader's draws for an image; those for an epoch's order have another.
 const AUGMENT: u32 = 1;
 const RESIZED: u32 = 2;
+const ROTATED: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -220,6 +240,40 @@ mod tests {
         let augment = Augment { crop: 5, margin: Margin::Reflect, ..Augment::none() };
         let error = augment.apply(batch, &[0], Key::new(1), 0).unwrap_err().to_string();
         assert!(error.contains("cannot be mirrored"), "{error}");
+    }
+
+    /// A turn has draws of its own: those of crops and flips are the same with it.
+    #[test]
+    fn images_are_turned_to_either_side_before_they_are_cropped() {
+        let (side, count, key) = (9, 300u32, Key::new(2));
+        let image: Vec<f32> = (1..=side * side * 3).map(|pixel| pixel as f32).collect();
+        let rows: Vec<u32> = (0..count).collect();
+        let numbers = Tensor::new(rows.as_slice(), &Device::Cpu).unwrap();
+        let images =
+            Tensor::from_vec(image.repeat(count as usize), (count as usize, side, side, 3), &Device::Cpu);
+        let batch = Batch { images: images.unwrap(), labels: numbers.clone(), rows: numbers };
+        let plain = Augment { crop: 2, flip: true, ..Augment::none() };
+        let apply = |augment: Augment, batch: Batch| -> Vec<f32> {
+            augment.apply(batch, &rows, key, 5).unwrap().images.flatten_all().unwrap().to_vec1().unwrap()
+        };
+        let got = apply(Augment { rotation: 20.0, ..plain }, batch.clone());
+        let (mut turned, mut least, mut most) = (Vec::new(), 0.0f64, 0.0f64);
+        for &row in &rows {
+            let degrees = key.stream_at(ROTATED, 5, row).between(-20.0, 20.0);
+            (least, most) = (least.min(degrees), most.max(degrees));
+            turned.extend(rotated(&image, [side; 2], degrees));
+        }
+        let images = Tensor::from_vec(turned, (count as usize, side, side, 3), &Device::Cpu).unwrap();
+        assert_eq!(got, apply(plain, Batch { images, ..batch }));
+        assert!((-20.0..-18.0).contains(&least) && (18.0..20.0).contains(&most), "{least} {most}");
+    }
+
+    #[test]
+    fn a_turn_is_an_angle() {
+        for rotation in [-1.0, 181.0, f64::NAN] {
+            let error = Augment { rotation, ..Augment::none() }.check().unwrap_err().to_string();
+            assert!(error.contains("augment.rotation"), "{error}");
+        }
     }
 
     fn crops(augment: Augment) {

@@ -27,7 +27,7 @@ pub(crate) fn picture_of(content: &Content, size: [usize; 2]) -> Result<Vec<u8>>
     let found = picture(content)?;
     if found.size != size {
         let [[height, width], [tall, wide]] = [found.size, size];
-        let problem = format!("is {height} x {width} pixels where the first image is {tall} x {wide}");
+        let problem = format!("is {height} x {width} pixels where others are {tall} x {wide}");
         return Err(content.wrong(None, problem));
     }
     Ok(found.pixels)

@@ -104,16 +104,20 @@ impl ImageFolder {
                 what: "the images to judge by, beside train/".into(),
                 remedy: LAYOUT.into(),
             })?;
+            if test.join("val_annotations.txt").is_file() {
+                let problem = "this is the layout of Tiny-ImageNet's makers, not class folders";
+                return Err(Error::file(&test, None, problem, "read it by `type = \"tiny-imagenet\"`"));
+            }
             let classes = class_names(&train)?;
             if let Some(odd) = class_names(&test)?.iter().find(|name| !classes.contains(name)) {
                 let problem = "a class that train/ does not have";
                 return Err(Error::file(&test.join(odd), None, problem, "remove it, or add it to train/"));
             }
-            let (train, test) = (labelled(&train, &classes)?, labelled(&test, &classes)?);
+            let (train, test) = (labelled(&train, &classes, LAYOUT)?, labelled(&test, &classes, LAYOUT)?);
             return Ok((classes, train, test));
         }
         let classes = class_names(root)?;
-        let all = labelled(root, &classes)?;
+        let all = labelled(root, &classes, LAYOUT)?;
         let labels: Vec<u32> = all.iter().map(|&(_, label)| label).collect();
         let aside = (all.len() as f64 * self.test_share).round() as usize;
         if !(0.0..1.0).contains(&self.test_share) || aside == 0 || aside >= all.len() {
@@ -130,20 +134,31 @@ impl ImageFolder {
             Some(fit) => fit.check().map(|()| fit.size())?,
             None => picture(&Content::read(first, REMEDY)?)?.size,
         };
-        let decode = |(path, _): &Labelled| {
-            let content = Content::read(path, REMEDY)?;
-            let Some(fit) = self.fit else { return picture_of(&content, size) };
-            let picture = picture(&content)?;
+        let Some(fit) = self.fit else {
+            return Ok((images(train, size, REMEDY)?, images(test, size, REMEDY)?));
+        };
+        let fitted = |(path, _): &Labelled| {
+            let picture = picture(&Content::read(path, REMEDY)?)?;
             Ok(resample(&picture.pixels, picture.size, &fit.axes(picture.size)))
         };
-        let read = |files: &[Labelled]| -> Result<Images> {
-            let mut images = Images::of_size(size);
-            images.labels = files.iter().map(|&(_, label)| label).collect();
-            fill(&mut images, files, decode)?;
-            Ok(images)
-        };
-        Ok((read(train)?, read(test)?))
+        Ok((decoded(train, size, fitted)?, decoded(test, size, fitted)?))
     }
+}
+
+/// The pictures in files, all of one size.
+pub(crate) fn images(files: &[Labelled], size: [usize; 2], remedy: &str) -> Result<Images> {
+    decoded(files, size, |(path, _)| picture_of(&Content::read(path, remedy)?, size))
+}
+
+fn decoded(
+    files: &[Labelled],
+    size: [usize; 2],
+    pixels: impl Fn(&Labelled) -> Result<Vec<u8>> + Sync,
+) -> Result<Images> {
+    let mut images = Images::of_size(size);
+    images.labels = files.iter().map(|&(_, label)| label).collect();
+    fill(&mut images, files, pixels)?;
+    Ok(images)
 }
 
 /// The names of the folders in `folder`, in order.
@@ -161,7 +176,7 @@ fn class_names(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// The image files of every class, class by class, in order of their paths.
-fn labelled(folder: &Path, classes: &[String]) -> Result<Vec<Labelled>> {
+pub(crate) fn labelled(folder: &Path, classes: &[String], remedy: &str) -> Result<Vec<Labelled>> {
     let mut all = Vec::new();
     for (label, class) in classes.iter().enumerate() {
         let place = folder.join(class);
@@ -172,7 +187,7 @@ fn labelled(folder: &Path, classes: &[String]) -> Result<Vec<Labelled>> {
         gather(&place, label as u32, &mut all)?;
         if all.len() == before {
             let what = "it holds no PNG or JPEG".into();
-            return Err(Error::Missing { path: place, what, remedy: LAYOUT.into() });
+            return Err(Error::Missing { path: place, what, remedy: remedy.into() });
         }
     }
     Ok(all)

@@ -25,14 +25,17 @@ pub struct Manifest {
     pub train: usize,
     /// How many images it has to judge by.
     pub test: usize,
-    /// The classes' names, by label.
+    /// The classes' names, by label; none, where a file of its own names them.
+    #[serde(default)]
     pub classes: Vec<String>,
     /// What networks trained on it subtract and divide by, and who says so.
     pub pixels: Statistics,
     /// Folders that the official archives unpack to.
     pub folders: Vec<String>,
+    /// What stands on top of its folder, where it is a tree of folders of images and not a few files.
+    pub tree: Option<String>,
     /// The files that it comes in.
-    #[serde(rename = "file")]
+    #[serde(rename = "file", default)]
     pub files: Vec<Entry>,
 }
 
@@ -102,12 +105,13 @@ pub enum ForUse {
     Test,
 }
 
-static ALL: LazyLock<[Manifest; 4]> = LazyLock::new(|| {
+static ALL: LazyLock<[Manifest; 5]> = LazyLock::new(|| {
     let texts = [
         include_str!("../../../datasets/cifar10.toml"),
         include_str!("../../../datasets/cifar100.toml"),
         include_str!("../../../datasets/fashion-mnist.toml"),
         include_str!("../../../datasets/mnist.toml"),
+        include_str!("../../../datasets/tiny-imagenet.toml"),
     ];
     texts.map(|text| toml::from_str(text).expect("manifests are compiled in, and a test reads them"))
 });
@@ -126,6 +130,10 @@ impl Manifest {
         &ALL[1]
     }
 
+    pub(crate) fn tiny_imagenet() -> &'static Self {
+        &ALL[4]
+    }
+
     /// The manifest of a data set, if it has one.
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|manifest| manifest.name == name)
@@ -138,6 +146,10 @@ impl Manifest {
 
     /// What to do when it is missing or broken.
     pub fn remedy(&self) -> String {
+        if self.to_fetch().next().is_none() {
+            let (home, variable) = (&self.home, crate::DATA_DIR);
+            return format!("unpack what {home} offers, and set {variable} to the folder that holds it");
+        }
         format!(
             "fetch it again: `sokd data fetch {}`, or set {} to the folder that holds it",
             self.name,
@@ -153,8 +165,9 @@ mod tests {
     #[test]
     fn every_manifest_is_whole() {
         for manifest in Manifest::all() {
-            assert!(!manifest.classes.is_empty() && !manifest.licence.is_empty(), "{}", manifest.name);
-            assert!(manifest.to_fetch().next().is_some(), "{} cannot be fetched", manifest.name);
+            assert!(!manifest.licence.is_empty(), "{}", manifest.name);
+            let files = !manifest.classes.is_empty() && manifest.to_fetch().next().is_some();
+            assert_eq!(files, manifest.tree.is_none(), "{}: files to fetch, or a tree", manifest.name);
             for entry in &manifest.files {
                 let hex = |digest: &str, digits| {
                     digest.len() == digits

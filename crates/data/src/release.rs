@@ -13,7 +13,28 @@ impl Manifest {
     /// # Errors
     /// [`Error::Missing`] with the folders tried.
     pub fn place(&self, locations: &Locations) -> Result<PathBuf> {
-        Ok(self.shelf(None, locations)?.place)
+        if self.tree.is_some() { self.root(None, locations) } else { Ok(self.shelf(None, locations)?.place) }
+    }
+
+    /// The folder of a set that is a tree: at `path` if one is given, else in the first of `locations` that has it.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with the folders tried.
+    pub(crate) fn root(&self, path: Option<&Path>, locations: &Locations) -> Result<PathBuf> {
+        let folders = match path {
+            Some(path) => vec![locations.resolve(path, &self.title, &self.remedy())?],
+            None => locations.folders().to_vec(),
+        };
+        let top = |place: &PathBuf| self.tree.as_ref().is_some_and(|file| place.join(file).is_file());
+        folders.iter().flat_map(|folder| self.places(folder)).find(top).ok_or_else(|| {
+            let tree = self.tree.as_deref().unwrap_or_default();
+            missing(
+                Path::new(&self.name),
+                &format!("{} with its {tree}", self.title),
+                &folders,
+                &self.remedy(),
+            )
+        })
     }
 
     /// Its files: at `path` if one is given, else in the first of `locations` that has them.

@@ -3,6 +3,7 @@ use crate::idx::Idx;
 use crate::image_folder::ImageFolder;
 use crate::manifest::Manifest;
 use crate::shapes::Shapes;
+use crate::tiny_imagenet::TinyImagenet;
 use crate::{Locations, Memory};
 use sokd_core::{Dataset, Result};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ sokd_core::catalog! {
         ImageFolder(ImageFolder),
         Idx(Idx),
         Shapes(Shapes),
+        TinyImagenet(TinyImagenet),
     }
 }
 
@@ -50,6 +52,7 @@ impl DataSpec {
             "cifar10" => Self::Cifar10(Cifar10::default()),
             "cifar100" => Self::Cifar100(Cifar100::default()),
             "shapes" => Self::Shapes(Shapes::default()),
+            "tiny-imagenet" => Self::TinyImagenet(TinyImagenet::default()),
             "mnist" | "fashion-mnist" => {
                 let classes = Manifest::named(name)?.classes.clone();
                 Self::Idx(Idx { path: name.into(), classes, ..Idx::default() })
@@ -59,8 +62,8 @@ impl DataSpec {
     }
 
     /// The names that [`DataSpec::named`] knows.
-    pub fn known() -> [&'static str; 5] {
-        ["cifar10", "cifar100", "fashion-mnist", "mnist", "shapes"]
+    pub fn known() -> [&'static str; 6] {
+        ["cifar10", "cifar100", "fashion-mnist", "mnist", "shapes", "tiny-imagenet"]
     }
 }
 
@@ -71,7 +74,10 @@ mod tests {
 
     #[test]
     fn names_fields_and_faults() {
-        assert_eq!(DataSpec::names(), ["cifar10", "cifar100", "image-folder", "idx", "shapes"]);
+        assert_eq!(
+            DataSpec::names(),
+            ["cifar10", "cifar100", "image-folder", "idx", "shapes", "tiny-imagenet"]
+        );
         assert!(DataSpec::known().iter().all(|name| DataSpec::named(name).is_some()));
         let spec: DataSpec = toml::from_str("type = 'image-folder'\npath = 'x'\ntest-share = 0.5").unwrap();
         let again: DataSpec = toml::from_str(&toml::to_string(&spec).unwrap()).unwrap();

@@ -13,7 +13,7 @@ pub struct Report {
     pub name: String,
     /// The folder or archive that it is read from.
     pub place: PathBuf,
-    /// Its files, in the order of the manifest.
+    /// Its files, in the order of the manifest; none, where no digest is on record.
     pub checks: Vec<Check>,
     /// Training images that could be read.
     pub train: usize,
@@ -53,17 +53,23 @@ impl Report {
     }
 }
 
-/// Compares the files of a data set with the digests on record, and reads them all.
+/// Compares the files of a data set with the digests on record, and reads them all; a tree of images is only read.
 ///
 /// # Errors
 /// [`Error::Setting`] for a name without a manifest, [`Error::Missing`] where there is nothing to check. A file with
 /// another digest is no error but a [`Verdict::Wrong`], as long as it can be read.
 pub fn verify(name: &str, locations: &Locations) -> Result<Report> {
     let Some((manifest, spec)) = Manifest::named(name).zip(DataSpec::named(name)) else {
-        let known: Vec<&str> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
+        let known = Manifest::all().iter().filter(|manifest| manifest.tree.is_none());
+        let known: Vec<&str> = known.map(|manifest| manifest.name.as_str()).collect();
         let problem = format!("no digests are on record for `{name}`; they are for {}", known.join(", "));
         return Err(Error::setting("data verify", problem));
     };
+    if manifest.tree.is_some() {
+        let (place, info) = (manifest.place(locations)?, spec.open(locations)?.info().clone());
+        let (train, test) = (info.train, info.test);
+        return Ok(Report { name: name.to_owned(), place, checks: Vec::new(), train, test });
+    }
     let mut shelf = manifest.shelf(None, locations)?;
     let mut checks = Vec::new();
     if shelf.place.is_file() {

@@ -70,6 +70,10 @@ fn unknown(name: &str, known: &[&str]) -> Error {
 fn fetch(name: &str, into: Option<PathBuf>, session: &Session) -> Result<()> {
     let published: Vec<&str> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
     let manifest = Manifest::named(name).ok_or_else(|| unknown(name, &published))?;
+    if manifest.to_fetch().next().is_none() {
+        let problem = format!("no digest of {} is on record, so it is not fetched", manifest.title);
+        return Err(Misfit::new(problem).help(manifest.remedy()).into());
+    }
     let into = into.or_else(Locations::to_fetch_into).ok_or_else(|| {
         Misfit::new("there is no folder to fetch into").help("name one with --into, or in SOKD_DATA_DIR")
     })?;
@@ -103,6 +107,9 @@ fn check(name: &str, json: bool) -> Result<()> {
     } else {
         for check in &report.checks {
             print(format!("{}  {}  {}", check.sha256, check.path.display(), verdict(&check.verdict)))?;
+        }
+        if report.checks.is_empty() {
+            print("no digest is on record: the files are only read")?;
         }
         let place = report.place.display();
         print(format!(

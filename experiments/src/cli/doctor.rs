@@ -95,7 +95,12 @@ impl std::fmt::Display for Findings {
         for (name, place) in &self.data {
             match place {
                 Some(place) => writeln!(out, "data        {name}: {}", place.display())?,
-                None => writeln!(out, "data        {name}: not here; sokd data fetch {name}")?,
+                None => {
+                    let fetched =
+                        Manifest::named(name).is_some_and(|known| known.to_fetch().next().is_some());
+                    let remedy = if fetched { format!("; sokd data fetch {name}") } else { String::new() };
+                    writeln!(out, "data        {name}: not here{remedy}")?;
+                }
             }
         }
         for folder in &self.data_folders {

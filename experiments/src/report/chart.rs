@@ -89,8 +89,9 @@ impl Frame {
     }
 }
 
-/// Lines over epochs, their names at their ends; `limits` are drawn dashed. `None` where there is nothing to draw.
-pub fn lines(lines: &[Line<'_>], least: [f64; 2], limits: &[f64]) -> Option<String> {
+/// Lines over whole numbers of what `over` says, their names at their ends; `limits` are drawn dashed. `None` where there is
+/// nothing to draw.
+pub fn lines(lines: &[Line<'_>], over: &str, least: [f64; 2], limits: &[f64]) -> Option<String> {
     let points = || lines.iter().flat_map(|line| line.points).filter(|point| point.1.is_finite());
     points().next()?;
     let span = |of: fn(&(f64, f64)) -> f64, [low, high]: [f64; 2]| {
@@ -101,7 +102,7 @@ pub fn lines(lines: &[Line<'_>], least: [f64; 2], limits: &[f64]) -> Option<Stri
     let epochs = span(|point| point.0, [f64::INFINITY, f64::NEG_INFINITY]);
     let frame = Frame::new(epochs, rounded(span(|point| point.1, least)), right);
     let mut svg = Frame::open();
-    frame.axes(&mut svg, true, "epoch");
+    frame.axes(&mut svg, true, over);
     for limit in limits.iter().filter(|limit| (frame.y[0]..=frame.y[1]).contains(limit)) {
         let y = frame.y(*limit);
         let _ = write!(
@@ -362,9 +363,9 @@ mod tests {
     fn a_line_carries_its_name_and_nothing_that_is_markup() {
         let points = [(1.0, 0.5), (2.0, 0.25)];
         let line = Line { name: "<noise>", series: 3, points: &points };
-        let svg = lines(&[line], [0.0, 1.0], &[0.25]).expect("a line");
+        let svg = lines(&[line], "epoch", [0.0, 1.0], &[0.25]).expect("a line");
         assert!(svg.contains(">&lt;noise&gt;</text>") && svg.contains("stroke-dasharray"), "{svg}");
         let nothing = Line { name: "none", series: 0, points: &[] };
-        assert_eq!(lines(&[nothing], [0.0, 1.0], &[]), None);
+        assert_eq!(lines(&[nothing], "epoch", [0.0, 1.0], &[]), None);
     }
 }

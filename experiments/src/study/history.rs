@@ -1,14 +1,43 @@
-//! What a learned policy did, epoch by epoch, as a run's metrics tell it.
+//! What a learned policy did, epoch by epoch or pass by pass, as a run's metrics tell it.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// One number over the epochs: pairs of an epoch, counted from 1, and a value.
+/// One number over epochs or passes: pairs of one of these, counted from 1, and a value.
 pub type Curve = Vec<(f64, f64)>;
 
-/// A policy over the epochs of a run, operation by operation.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What a policy's history is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Epochs of the student.
+    Epochs,
+    /// Passes of a search that has epochs of its own, an interlude: they are counted over the whole run.
+    Passes,
+}
+
+impl Clock {
+    /// The event of a line of metrics.
+    fn event(self) -> &'static str {
+        match self {
+            Self::Epochs => "epoch",
+            Self::Passes => "pass",
+        }
+    }
+
+    /// Where a line stands, counted from 1.
+    fn at(self, line: &Map<String, Value>) -> Option<f64> {
+        match self {
+            Self::Epochs => Some(line.get("epoch")?.as_f64()? + 1.0),
+            Self::Passes => line.get("passes")?.as_f64(),
+        }
+    }
+}
+
+/// A policy over the epochs of a run, or the passes of its search, operation by operation.
+#[derive(Clone, Debug, PartialEq)]
 pub struct History {
+    /// What it is told by.
+    pub clock: Clock,
     /// Curves under their operation's name, for each of [`History::ASPECTS`] that was logged, in that order.
     pub aspects: Vec<(&'static str, Vec<(String, Curve)>)>,
 }
@@ -22,25 +51,30 @@ impl History {
         ("drawn", "Share of the student’s steps in which it was executed"),
     ];
 
-    /// The history that lines of metrics tell; `None` where no policy spoke.
+    /// The histories that lines of metrics tell: of DAFA by epochs, of TST by passes; none where no policy spoke.
     ///
     /// Readings are called `train/<phase>/<term>/<aspect>/<operation>`. What is drawn is told by the phase that trains
     /// the student, `learner`, and the rest by the one that looks.
-    pub fn read(lines: &[Map<String, Value>], learner: &str) -> Option<Self> {
+    pub fn read(lines: &[Map<String, Value>], learner: &str) -> Vec<Self> {
+        let clocks = [Clock::Epochs, Clock::Passes];
+        clocks.into_iter().filter_map(|clock| Self::by(clock, lines, learner)).collect()
+    }
+
+    fn by(clock: Clock, lines: &[Map<String, Value>], learner: &str) -> Option<Self> {
         let mut curves: BTreeMap<(usize, String), Curve> = BTreeMap::new();
-        for line in epochs(lines) {
-            let Some(epoch) = line.get("epoch").and_then(Value::as_f64) else { continue };
+        for line in told(lines, clock.event()) {
+            let Some(at) = clock.at(line) else { continue };
             for (name, value) in line {
                 let path: Vec<&str> = name.split('/').collect();
                 let ["train", phase, .., aspect, operation] = path[..] else { continue };
                 let aspect = Self::ASPECTS.iter().position(|(known, _)| *known == aspect);
                 let (Some(aspect), Some(value)) = (aspect, value.as_f64()) else { continue };
                 if (Self::ASPECTS[aspect].0 == "drawn") == (phase == learner) {
-                    curves.entry((aspect, operation.to_owned())).or_default().push((epoch + 1.0, value));
+                    curves.entry((aspect, operation.to_owned())).or_default().push((at, value));
                 }
             }
         }
-        let mut history = Self::default();
+        let mut history = Self { clock, aspects: Vec::new() };
         for ((aspect, operation), curve) in curves {
             let name = Self::ASPECTS[aspect].0;
             match history.aspects.last_mut() {
@@ -51,9 +85,14 @@ impl History {
         (!history.aspects.is_empty()).then_some(history)
     }
 
-    /// The operations that a policy came to prefer, the most probable first, as it last stood.
+    /// The operations that a policy came to prefer, the most probable first, as it last stood: to be drawn where that is
+    /// learned, and to be executed where all are drawn evenly.
     pub fn preferred(&self) -> Vec<(&str, f64)> {
-        let probability = self.aspects.iter().find(|(name, _)| *name == "probability");
+        let learned = match self.clock {
+            Clock::Epochs => "probability",
+            Clock::Passes => "execution",
+        };
+        let probability = self.aspects.iter().find(|(name, _)| *name == learned);
         let mut last: Vec<(&str, f64)> = probability
             .into_iter()
             .flat_map(|(_, operations)| operations)
@@ -66,7 +105,11 @@ impl History {
 
 /// The lines that tell of whole epochs.
 pub(super) fn epochs(lines: &[Map<String, Value>]) -> impl Iterator<Item = &Map<String, Value>> {
-    lines.iter().filter(|line| line.get("event").is_some_and(|event| event == "epoch"))
+    told(lines, Clock::Epochs.event())
+}
+
+fn told<'a>(lines: &'a [Map<String, Value>], event: &str) -> impl Iterator<Item = &'a Map<String, Value>> {
+    lines.iter().filter(move |line| line.get("event").is_some_and(|known| known == event))
 }
 
 #[cfg(test)]
@@ -90,7 +133,9 @@ mod tests {
 
     #[test]
     fn each_phase_tells_its_own_part() {
-        let history = History::read(&lines(), "student").expect("a policy spoke");
+        let histories = History::read(&lines(), "student");
+        let [history] = &histories[..] else { panic!("one policy spoke: {histories:?}") };
+        assert_eq!(history.clock, Clock::Epochs);
         let probability = vec![
             ("cutout".to_owned(), vec![(1.0, 0.5)]),
             ("noise".to_owned(), vec![(1.0, 0.25), (2.0, 0.75)]),
@@ -103,6 +148,31 @@ mod tests {
     #[test]
     fn a_run_without_a_policy_has_no_history() {
         let line = json!({ "event": "epoch", "epoch": 0, "train/student/distill/fitnet": 1.0 });
-        assert_eq!(History::read(&[line.as_object().expect("an object").clone()], "student"), None);
+        assert_eq!(History::read(&[line.as_object().expect("an object").clone()], "student"), []);
+    }
+
+    /// As TST's search writes them: two passes before epoch 3, one before epoch 9.
+    #[test]
+    fn passes_have_a_clock_of_their_own() {
+        let pass = |passes: u64, epoch: u64, invert: f64, level: f64| {
+            let line = json!({
+                "event": "pass", "epoch": epoch, "step": 40, "passes": passes, "train/search/loss": 1.0,
+                "train/search/lens/execution/invert": invert, "train/search/lens/execution/rotate": 0.7,
+                "train/search/lens/level/rotate": level, "train/search/search-teacher": 2.0,
+            });
+            line.as_object().expect("an object").clone()
+        };
+        let mut all = lines();
+        all.extend([pass(1, 3, 0.6, 0.5), pass(2, 3, 0.5, 0.25), pass(3, 9, 0.4, 0.125)]);
+        let histories = History::read(&all, "student");
+        assert_eq!(histories.len(), 2, "one policy of each kind");
+        assert_eq!(histories[0], History::read(&lines(), "student")[0], "epochs are as they were");
+        let invert = vec![(1.0, 0.6), (2.0, 0.5), (3.0, 0.4)];
+        let rotate = vec![(1.0, 0.7), (2.0, 0.7), (3.0, 0.7)];
+        let level = vec![("rotate".to_owned(), vec![(1.0, 0.5), (2.0, 0.25), (3.0, 0.125)])];
+        let execution = vec![("invert".to_owned(), invert), ("rotate".to_owned(), rotate)];
+        assert_eq!(histories[1].clock, Clock::Passes);
+        assert_eq!(histories[1].aspects, [("execution", execution), ("level", level)]);
+        assert_eq!(histories[1].preferred(), [("rotate", 0.7), ("invert", 0.4)]);
     }
 }

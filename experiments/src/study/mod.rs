@@ -6,6 +6,7 @@ mod collapse;
 mod compare;
 mod distribution;
 mod history;
+mod layer;
 mod principal;
 mod reading;
 mod seen;
@@ -16,7 +17,8 @@ pub use attention::{Closeness, Heat};
 pub use collapse::{DISTINCT, Monitor, SPREAD, Verdict};
 pub use compare::{Compared, compare};
 pub use distribution::{Spread, Versus};
-pub use history::{Curve, History};
+pub use history::{Clock, Curve, History};
+pub use layer::{FITTED, Layer};
 pub use principal::Principal;
 pub use seen::{Attention, MOST, Seen, Shown, TEACHER};
 
@@ -82,12 +84,14 @@ pub struct Arm<'a> {
 struct Run<'a> {
     row: &'a str,
     host: Option<&'a str>,
+    /// Whether all that its networks say is looked at, or its layers alone.
+    looked: bool,
     resolved: &'a Resolved,
     dir: &'a Path,
     started: &'a str,
 }
 
-/// The studies of a table: column by column, of those that have a row with plug-ins.
+/// The studies of a table: column by column, of those that have a row with something to study.
 ///
 /// # Errors
 /// A table that does not fit. Nothing that a run left behind is an error: the studies say what they could not show.
@@ -113,8 +117,8 @@ pub fn table(
     Ok(of(&arms, session, extent, path))
 }
 
-/// The studies of runs: column by column, of those that have a row with plug-ins. `path` says where what the networks of
-/// a column say is kept.
+/// The studies of runs: column by column, of those that have a row with something to study. `path` says where what the
+/// networks of a column say is kept.
 pub fn of(
     arms: &[Arm<'_>],
     session: &Session,
@@ -132,8 +136,8 @@ pub fn of(
     }
     let study = |(at, column): (usize, &&str)| {
         let own: Vec<&Arm<'_>> = arms.iter().filter(|arm| arm.column == *column).collect();
-        let studied = own.iter().any(|arm| plugged(&arm.resolved.recipe));
-        studied.then(|| Study::of(column, &own, session, extent, &path(at)))
+        let any = own.iter().any(|arm| studied(&arm.resolved.recipe));
+        any.then(|| Study::of(column, &own, session, extent, &path(at))).filter(|study| !study.is_empty())
     };
     columns.iter().enumerate().filter_map(study).collect()
 }
@@ -143,7 +147,7 @@ impl Study {
         let seed = arms.iter().map(|arm| arm.resolved.recipe.seed).min().unwrap_or(0);
         let mut study = Self { column: column.to_owned(), seed, ..Self::default() };
         let shown = |arm: &&&Arm<'_>| arm.resolved.recipe.seed == seed;
-        for arm in arms.iter().filter(|arm| plugged(&arm.resolved.recipe)).filter(shown) {
+        for arm in arms.iter().filter(|arm| spoken(&arm.resolved.recipe)).filter(shown) {
             if let Err(error) = study.logs(arm, arms) {
                 study.problems.push(format!("{}: {error}", arm.row));
             }
@@ -156,7 +160,7 @@ impl Study {
                         finished.push(arm);
                         begun.push(summary.environment.started);
                     }
-                    Ok(None) if plugged(&arm.resolved.recipe) => {
+                    Ok(None) if studied(&arm.resolved.recipe) => {
                         study.problems.push(format!("{}: no finished run of seed {seed} is here", arm.row));
                     }
                     Ok(None) => {}
@@ -167,6 +171,14 @@ impl Study {
             study.seen = (!runs.is_empty()).then(|| Seen::of(&runs, path, session));
         }
         study
+    }
+
+    /// Whether there is nothing to say.
+    fn is_empty(&self) -> bool {
+        self.policies.is_empty()
+            && self.monitors.is_empty()
+            && self.seen.is_none()
+            && self.problems.is_empty()
     }
 
     /// What a row's runs wrote down while they ran.
@@ -181,8 +193,8 @@ impl Study {
             if recipe.seed != shown.resolved.recipe.seed {
                 continue;
             }
-            let history = History::read(&lines, learner);
-            self.policies.extend(history.map(|history| (arm.row.to_owned(), history)));
+            let histories = History::read(&lines, learner).into_iter();
+            self.policies.extend(histories.map(|history| (arm.row.to_owned(), history)));
             let watched = |monitor| Watched { arm: arm.row.to_owned(), monitor, verdicts: Vec::new() };
             self.monitors.extend(monitor.map(watched));
         }
@@ -198,6 +210,16 @@ fn plugged(recipe: &Recipe) -> bool {
     recipe.objective.values().any(|term| !term.refine.0.is_empty())
 }
 
+/// Whether a plug-in or a lens of its may have written down what it did.
+fn spoken(recipe: &Recipe) -> bool {
+    plugged(recipe) || recipe.lens.is_some()
+}
+
+/// Whether there is anything to study: a plug-in, a lens, or a layer inside the student.
+fn studied(recipe: &Recipe) -> bool {
+    spoken(recipe) || layer::inside(&recipe.student).next().is_some()
+}
+
 /// Whether one asks the same losses as the other, bare of plug-ins.
 fn bare(host: &Recipe, recipe: &Recipe) -> bool {
     let losses = |recipe: &Recipe| -> Vec<String> {
@@ -206,17 +228,20 @@ fn bare(host: &Recipe, recipe: &Recipe) -> bool {
     host.teacher.is_some() && !plugged(host) && losses(host) == losses(recipe)
 }
 
-/// The rows with plug-ins and their hosts, in the table's order.
+/// The rows with plug-ins and their hosts, and those with layers inside the student, in the table's order.
 fn chosen<'a>(arms: &[&'a Arm<'a>], begun: &'a [String]) -> Vec<Run<'a>> {
     let host = |arm: &Arm<'_>| arms.iter().position(|host| bare(&host.resolved.recipe, &arm.resolved.recipe));
     let plugged: Vec<bool> = arms.iter().map(|arm| plugged(&arm.resolved.recipe)).collect();
     let hosts: Vec<Option<usize>> =
         arms.iter().zip(&plugged).map(|(arm, plugged)| if *plugged { host(arm) } else { None }).collect();
-    let wanted = (0..arms.len()).filter(|at| plugged[*at] || hosts.contains(&Some(*at)));
+    let looked = |at: usize| plugged[at] || hosts.contains(&Some(at));
+    let layered = |at: usize| layer::inside(&arms[at].resolved.recipe.student).next().is_some();
+    let wanted = (0..arms.len()).filter(|&at| looked(at) || layered(at));
     wanted
         .map(|at| Run {
             row: arms[at].row,
             host: hosts[at].map(|host| arms[host].row),
+            looked: looked(at),
             resolved: arms[at].resolved,
             dir: &arms[at].dir,
             started: &begun[at],
@@ -228,7 +253,7 @@ fn chosen<'a>(arms: &[&'a Arm<'a>], begun: &'a [String]) -> Vec<Run<'a>> {
 mod tests {
     use super::*;
 
-    /// The host of a row with plug-ins is the row of the same losses without, and no other row is looked at.
+    /// The host of a row with plug-ins is the row of the same losses without, and no other row is looked at but for its layers.
     #[test]
     fn a_host_is_the_same_without_plug_ins() -> Result<()> {
         let resolve = |extends: &str| {

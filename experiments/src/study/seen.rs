@@ -4,6 +4,7 @@ use super::Run;
 use super::areas::Areas;
 use super::attention::{Closeness, Heat};
 use super::distribution::{Spread, Versus};
+use super::layer::Layer;
 use super::reading::{Reading, Sight};
 use super::trained::Trained;
 use crate::Result;
@@ -21,7 +22,7 @@ pub const MOST: usize = 500;
 const SHOWN: usize = 6;
 
 /// Another number whenever the same networks would give another file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the networks of some runs of one column say of the same test images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,8 @@ pub struct Seen {
     pub spreads: Vec<Spread>,
     /// Networks against each other: first each host against the same with plug-ins.
     pub versus: Vec<Versus>,
+    /// What each layer inside a student brings.
+    pub layers: Vec<Layer>,
     /// What could not be shown, and why.
     pub problems: Vec<String>,
 }
@@ -109,39 +112,54 @@ impl Seen {
         let Some(first) = runs.first() else { return Ok(seen) };
         let data = session.kept.open(&first.resolved.recipe.data)?;
         let data = data.as_ref();
+        let looked: Vec<&Run<'_>> = runs.iter().filter(|run| run.looked).collect();
+        if !looked.is_empty() {
+            seen.networks(&looked, data, session)?;
+        }
+        for run in runs {
+            match Layer::all(run.row, &run.resolved.recipe.student, run.dir, data, session) {
+                Ok(layers) => seen.layers.extend(layers),
+                Err(error) => seen.problems.push(format!("{}: {error}", run.row)),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What networks say of the same test images.
+    fn networks(&mut self, runs: &[&Run<'_>], data: &dyn Dataset, session: &Session) -> Result<()> {
         let sight = Sight::of(data.info().test, MOST);
-        (seen.images, seen.of) = (sight.rows.len(), data.info().test);
-        session.stage.say(&format!("studies: looking at {} test images", seen.images));
-        let places = seen.show(&sight, data)?;
+        (self.images, self.of) = (sight.rows.len(), data.info().test);
+        session.stage.say(&format!("studies: looking at {} test images", self.images));
+        let places = self.show(&sight, data)?;
 
         let mut teacher: Option<Reading> = None;
         for run in runs {
             let trained = match Trained::open(run.resolved, run.dir, session) {
                 Ok(trained) => trained,
                 Err(error) => {
-                    seen.problems.push(format!("{}: {error}", run.row));
+                    self.problems.push(format!("{}: {error}", run.row));
                     continue;
                 }
             };
             if let (None, Some(net)) = (&teacher, &trained.teacher) {
                 let reading = Reading::of(net.as_ref(), &sight, data)?;
-                seen.add(TEACHER, &reading, None, &places);
+                self.add(TEACHER, &reading, None, &places);
                 teacher = Some(reading);
             }
             let reading = Reading::of(trained.student.as_ref(), &sight, data)?;
-            seen.add(run.row, &reading, teacher.as_ref(), &places);
+            self.add(run.row, &reading, teacher.as_ref(), &places);
             if trained.detector.is_some() {
                 match Areas::of(run.row, &trained, &sight, &places, data) {
-                    Ok(areas) => seen.areas.push(areas),
-                    Err(error) => seen.problems.push(format!("{}: {error}", run.row)),
+                    Ok(areas) => self.areas.push(areas),
+                    Err(error) => self.problems.push(format!("{}: {error}", run.row)),
                 }
             } else if trained.lost {
                 let why = "its checkpoints are gone, and with them the detector";
-                seen.problems.push(format!("{}: {why}", run.row));
+                self.problems.push(format!("{}: {why}", run.row));
             }
         }
-        seen.versus = versus(runs, &seen.spreads);
-        Ok(seen)
+        self.versus = versus(runs, &self.spreads);
+        Ok(())
     }
 
     /// The first image of each of the first classes that come; gives their places among the images looked at.
@@ -178,7 +196,7 @@ impl Seen {
 }
 
 /// Each host against the same with plug-ins, then each student against the teacher.
-fn versus(runs: &[Run<'_>], spreads: &[Spread]) -> Vec<Versus> {
+fn versus(runs: &[&Run<'_>], spreads: &[Spread]) -> Vec<Versus> {
     let spread = |who: &str| spreads.iter().find(|spread| spread.who == who);
     let hosts = runs.iter().filter_map(|run| Some((run.host?, run.row)));
     let students = runs.iter().map(|run| (TEACHER, run.row));

@@ -86,11 +86,69 @@ impl Lda {
         Ok(Self { directions: directions.collect(), mean })
     }
 
+    /// All components of a point.
+    pub fn components(&self, point: &[f64]) -> Vec<f64> {
+        let gap: Vec<f64> = point.iter().zip(&self.mean).map(|(value, mean)| value - mean).collect();
+        self.directions.iter().map(|direction| dot(direction, &gap)).collect()
+    }
+
     /// The first `components` as a linear layer: weight `(components, width)` and bias `(components,)`.
     pub fn layer(&self, components: usize) -> (Vec<f32>, Vec<f32>) {
         let chosen = &self.directions[..components.min(self.directions.len())];
         let weight = chosen.iter().flatten().map(|value| *value as f32).collect();
         (weight, chosen.iter().map(|direction| -dot(direction, &self.mean) as f32).collect())
+    }
+}
+
+/// Classes told apart by discriminants: that whose mean is nearest, where the spread within classes is 1 each way, and of two as
+/// near the one that has more points.
+///
+/// # Source
+/// scikit-learn's `LinearDiscriminantAnalysis(solver="svd")`, its `decision_function` and `predict`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classifier {
+    lda: Lda,
+    /// The mean of each class in components, and the logarithm of its share less half the mean's square; minus infinity
+    /// for a class without points.
+    classes: Vec<(Vec<f64>, f64)>,
+}
+
+impl Classifier {
+    /// Of points of `width` numbers and their classes.
+    ///
+    /// # Errors
+    /// As [`Lda::of`].
+    pub fn of(points: &[f32], width: usize, labels: &[u32], classes: usize) -> Result<Self> {
+        let lda = Lda::of(points, width, labels, classes)?;
+        let mut sums = vec![(0usize, vec![0.0; width]); classes];
+        for (point, &label) in points.chunks_exact(width).zip(labels) {
+            let (size, sum) = &mut sums[label as usize];
+            *size += 1;
+            sum.iter_mut().zip(point).for_each(|(sum, value)| *sum += f64::from(*value));
+        }
+        let class = |(size, sum): (usize, Vec<f64>)| {
+            let mean: Vec<f64> = sum.into_iter().map(|sum| sum / size.max(1) as f64).collect();
+            let mean = lda.components(&mean);
+            let share = (size as f64 / labels.len() as f64).ln();
+            let bias = share - dot(&mean, &mean) / 2.0;
+            (mean, bias)
+        };
+        let classes = sums.into_iter().map(class).collect();
+        Ok(Self { lda, classes })
+    }
+
+    /// How each class stands to a point: the logarithm of its probability, but for what all classes have in common.
+    pub fn scores(&self, point: &[f32]) -> Vec<f64> {
+        let point: Vec<f64> = point.iter().copied().map(f64::from).collect();
+        let at = self.lda.components(&point);
+        self.classes.iter().map(|(mean, bias)| dot(mean, &at) + bias).collect()
+    }
+
+    /// The class that is most probable: the first of equals.
+    pub fn guess(&self, point: &[f32]) -> u32 {
+        let scores = self.scores(point);
+        let best = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        best.unwrap_or(0) as u32
     }
 }
 

@@ -87,7 +87,7 @@ fn what_cannot_work_is_named() {
     save(&picture(0, [4, 4]), &dir.path().join("train/b/0.png"));
     save(&picture(0, [4, 5]), &dir.path().join("train/b/1.png"));
     let said = refused(dir.path());
-    assert!(said.contains("1.png: is 4 x 5 pixels where the first image is 4 x 4"), "{said}");
+    assert!(said.contains("1.png: is 4 x 5 pixels where others are 4 x 4"), "{said}");
     let whole = std::fs::read(dir.path().join("train/b/0.png")).unwrap();
     for end in 0..whole.len() - 12 {
         std::fs::write(dir.path().join("train/b/1.png"), &whole[..end]).unwrap();

@@ -6,4 +6,5 @@
 mod epochs;
 mod folders;
 mod real;
+mod tiny_imagenet;
 mod verdicts;

@@ -1,6 +1,7 @@
 //! What plug-ins did, on the page.
 
 mod distribution;
+mod layer;
 mod pictures;
 mod policy;
 mod words;
@@ -29,6 +30,7 @@ impl Report {
                 self.areas(out, seen)?;
                 self.attention(out, seen)?;
                 self.distributions(out, seen)?;
+                self.layers(out, seen)?;
             }
         }
         Ok(())

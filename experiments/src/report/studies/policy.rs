@@ -3,7 +3,7 @@
 use super::super::chart::{self, Line};
 use super::super::html::{Dot, Text};
 use super::{Report, figures};
-use crate::study::{Curve, DISTINCT, History, Monitor, SPREAD, Study};
+use crate::study::{Clock, Curve, DISTINCT, History, Monitor, SPREAD, Study};
 use std::fmt::{self, Write};
 
 impl Report {
@@ -29,7 +29,11 @@ impl Report {
                     History::ASPECTS.iter().find(|(known, _)| known == aspect).map_or("", |(_, says)| says);
                 // The same scale in every report: a policy that hardly moved shall look so.
                 let least = if ["probability", "drawn"].contains(aspect) { [0.0, 0.5] } else { [0.0, 1.0] };
-                (format!("{says}, by operation."), chart::lines(&lines, least, &[]))
+                let over = match history.clock {
+                    Clock::Epochs => "epoch",
+                    Clock::Passes => "pass of the search",
+                };
+                (format!("{says}, by operation."), chart::lines(&lines, over, least, &[]))
             };
             figures(out, &history.aspects.iter().map(panel).collect::<Vec<_>>())?;
         }
@@ -74,7 +78,7 @@ impl Report {
                 "size" => ([0.0, 1.0], None),
                 _ => ([0.0, 0.25], None),
             };
-            (format!("{says}."), chart::lines(&lines, least, limit.as_slice()))
+            (format!("{says}."), chart::lines(&lines, "epoch", least, limit.as_slice()))
         };
         figures(out, &Monitor::READINGS.iter().enumerate().map(panel).collect::<Vec<_>>())
     }
@@ -83,11 +87,20 @@ impl Report {
 /// What the policy came to prefer, in a sentence.
 fn preference(history: &History) -> String {
     let preferred = history.preferred();
+    let part = |(operation, probability): &(&str, f64)| format!("{operation} ({probability:.3})");
+    if let (Clock::Passes, [first, .., last]) = (history.clock, &preferred[..]) {
+        let mean = preferred.iter().map(|(_, probability)| probability).sum::<f64>() / preferred.len() as f64;
+        let (most, least) = (part(first), part(last));
+        return if first.1 - last.1 < HARDLY * mean {
+            format!("draws operations evenly, and executes all of them alike: from {most} to {least}.")
+        } else {
+            format!("draws operations evenly, and came to execute {most} most and {least} least.")
+        };
+    }
     let [first, .., last] = &preferred[..] else {
         return "draws operations evenly: nothing was learned about them.".to_owned();
     };
     let even = 2.0 / preferred.len() as f64;
-    let part = |(operation, probability): &(&str, f64)| format!("{operation} ({probability:.3})");
     let (first_said, last_said) = (part(first), part(last));
     let among = format!("an even draw of two among {} gives each {even:.3}", preferred.len());
     if first.1 - last.1 < HARDLY * even {
@@ -96,8 +109,8 @@ fn preference(history: &History) -> String {
     format!("came to prefer {first_said} and to avoid {last_said}; {among}.")
 }
 
-/// A policy whose most and least probable operations differ by less than this part of an even draw's probability shows
-/// no preference.
+/// A policy whose most and least probable operations differ by less than this part of an even draw's probability, or of the
+/// mean probability where all are drawn evenly, shows no preference.
 ///
 /// # Source
 /// ours.

@@ -1,6 +1,7 @@
 //! The studies' numbers, for Markdown and for terminals.
 
 use super::distribution::{CAUTION, entries};
+use super::layer;
 use super::pictures::{SCORES, scores};
 use super::{Report, digits, looked};
 use crate::study::Study;
@@ -66,6 +67,13 @@ fn numbers(out: &mut String, study: &Study) {
         out.push_str("| compared | components | mean D | mean p | p < 0.05 | mean Wasserstein-1 |\n|---|--:|--:|--:|--:|--:|\n");
         for versus in &seen.versus {
             let _ = writeln!(out, "| {} / {} | {} |", versus.b, versus.a, entries(versus).join(" | "));
+        }
+    }
+    if let Some(first) = seen.layers.first() {
+        let _ = write!(out, "\n{} {}\n\n", layer::DISCRIMINANTS, layer::fitted(first));
+        out.push_str("| arm | layer | in front | behind |\n|---|---|--:|--:|\n");
+        for of in &seen.layers {
+            let _ = writeln!(out, "| {} | {} |", of.arm, layer::entries(of).join(" | "));
         }
     }
 }
