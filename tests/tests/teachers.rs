@@ -8,7 +8,7 @@ use sokd_core::{
 };
 use sokd_data::{DataSpec, Locations, Sequential};
 use sokd_models::weights;
-use sokd_nn::Params;
+use sokd_nn::{Params, with_winograd};
 use sokd_tests::{Wave, data, golden, near};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -91,8 +91,11 @@ fn published_weights_are_as_good_as_published() -> Result<()> {
     {
         let Some(path) = find(file) else { continue };
         let pixels = sokd_models::pixels(model).expect("these networks bring their own statistics");
-        let net = load(model, &path, pixels, cifar.info().clone())?;
-        assert_eq!(correct(net.as_ref(), &cifar)?, right, "{model}");
+        // As it is judged, and as it teaches.
+        for winograd in [false, true] {
+            let net = with_winograd(winograd, || load(model, &path, pixels, cifar.info().clone()))?;
+            assert_eq!(correct(net.as_ref(), &cifar)?, right, "{model}, by Winograd: {winograd}");
+        }
     }
     Ok(())
 }
