@@ -43,7 +43,7 @@ impl Source for TinyImagenet {
         let manifest = Manifest::tiny_imagenet();
         let tree = Tree { root: manifest.root(self.path.as_deref(), locations)?, remedy: manifest.remedy() };
         let synsets = tree.synsets()?;
-        let (train, test) = (tree.train(&synsets)?, self.judged(tree.validation(&synsets)?, synsets.len())?);
+        let (train, test) = (tree.train(&synsets)?, self.judged(&tree.validation(&synsets)?, synsets.len())?);
         let images = |files: &[Labelled]| images(files, manifest.size, &tree.remedy);
         let (train, test, names) = (images(&train)?, images(&test)?, tree.names(synsets)?);
         Memory::new(&manifest.name, names, (&manifest.pixels).into(), train, test)?.hold_out(
@@ -55,7 +55,7 @@ impl Source for TinyImagenet {
 }
 
 impl TinyImagenet {
-    fn judged(&self, all: Vec<Labelled>, classes: usize) -> Result<Vec<Labelled>> {
+    fn judged(&self, all: &[Labelled], classes: usize) -> Result<Vec<Labelled>> {
         if self.judge == Some(0) {
             return Err(Error::setting("judge", "0 images of each class leave none to judge by"));
         }

@@ -5,7 +5,10 @@ use crate::report::{Measured, duration};
 use crate::track::Kind;
 use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
 use indicatif::ProgressBar;
+use sokd_core::{Backbone, Build, DatasetInfo};
 use sokd_data::{DataSpec, Locations};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 /// Runs what is missing of a table, one run after the other.
@@ -159,7 +162,9 @@ fn stopping(error: Error) -> Result<Error> {
 /// through the student, whose gradients cost twice its pass.
 #[derive(Default)]
 struct Prices {
-    images: Vec<(DataSpec, Option<sokd_core::DatasetInfo>)>,
+    images: Vec<(DataSpec, Option<DatasetInfo>)>,
+    /// A network's multiplications, by what it is and what it is shown: a table has many cells and few networks.
+    networks: BTreeMap<String, Option<f64>>,
 }
 
 impl Prices {
@@ -169,14 +174,13 @@ impl Prices {
             let info = recipe.data.open(&Locations::from_env()).ok().map(|data| data.info().clone());
             self.images.push((recipe.data.clone(), info));
         }
-        let info =
-            self.images.iter().find(|(data, _)| *data == recipe.data).and_then(|(_, info)| info.as_ref());
-        let price = || {
+        let Self { images, networks } = self;
+        let info = images.iter().find(|(data, _)| *data == recipe.data).and_then(|(_, info)| info.as_ref());
+        let mut price = || {
             let info = info?;
-            let of = |cost: sokd_core::Result<sokd_models::Cost>| Some(cost.ok()?.macs as f64);
             let teacher = recipe.teacher.as_ref();
-            let teacher = teacher.map_or(Some(0.0), |teacher| of(sokd_models::cost(&teacher.model, info)))?;
-            let student = of(sokd_models::cost(&recipe.student, info))?;
+            let teacher = teacher.map_or(Some(0.0), |teacher| macs(networks, &teacher.model, info))?;
+            let student = macs(networks, &recipe.student, info)?;
             let learned = (recipe.epochs * info.train) as f64;
             let learned =
                 recipe.steps.map_or(learned, |steps| learned.min(steps as f64 * recipe.batch as f64));
@@ -186,6 +190,17 @@ impl Prices {
         };
         price().unwrap_or(1.0)
     }
+}
+
+/// What a network costs for the images, counted when it is first asked for.
+fn macs<N: Build<dyn Backbone> + Debug>(
+    known: &mut BTreeMap<String, Option<f64>>,
+    network: &N,
+    info: &DatasetInfo,
+) -> Option<f64> {
+    let name = format!("{network:?} for {} classes of images of {:?}", info.classes.len(), info.size);
+    let count = || Some(sokd_models::cost(network, info).ok()?.macs as f64);
+    *known.entry(name).or_insert_with(count)
 }
 
 #[cfg(test)]
