@@ -93,14 +93,12 @@ impl std::fmt::Display for Findings {
         let writable = if self.runs_writable { "" } else { "   CANNOT BE WRITTEN: set SOKD_RUNS_DIR" };
         writeln!(out, "runs        {}{writable}", self.runs.display())?;
         for (name, place) in &self.data {
-            match place {
-                Some(place) => writeln!(out, "data        {name}: {}", place.display())?,
-                None => {
-                    let fetched =
-                        Manifest::named(name).is_some_and(|known| known.to_fetch().next().is_some());
-                    let remedy = if fetched { format!("; sokd data fetch {name}") } else { String::new() };
-                    writeln!(out, "data        {name}: not here{remedy}")?;
-                }
+            if let Some(place) = place {
+                writeln!(out, "data        {name}: {}", place.display())?;
+            } else {
+                let fetched = Manifest::named(name).is_some_and(|known| known.to_fetch().next().is_some());
+                let remedy = if fetched { format!("; sokd data fetch {name}") } else { String::new() };
+                writeln!(out, "data        {name}: not here{remedy}")?;
             }
         }
         for folder in &self.data_folders {

@@ -89,6 +89,7 @@ fn quantile(sorted: &[f64], part: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what should be exact is compared exactly")]
 mod tests {
     use super::*;
 

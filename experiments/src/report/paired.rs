@@ -81,6 +81,7 @@ pub fn printed(p: f64) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what should be exact is compared exactly")]
 mod tests {
     use super::*;
 

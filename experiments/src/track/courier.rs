@@ -102,7 +102,7 @@ impl Courier {
             shared.away.store(done.is_err(), Ordering::Relaxed);
             match done {
                 Ok(()) if away => {
-                    drop(log.say(&format!("{}: is back, and knows everything so far", kind.name)))
+                    drop(log.say(&format!("{}: is back, and knows everything so far", kind.name)));
                 }
                 Err(error) if !complained => {
                     complained = true;

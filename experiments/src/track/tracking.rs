@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// At its end, a run waits so long for a tracker that works.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// And so long for one whose last attempt failed.
-const HASTE: Duration = Duration::from_secs(1);
+const HASTE: Duration = Duration::from_secs(2);
 /// In between, it looks so often.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -120,23 +120,25 @@ impl<T> From<&Result<T>> for Ended {
 struct Bell(Vec<Sender<Word>>);
 
 impl Bell {
-    fn ring(&self, word: impl Fn() -> Word) -> sokd_core::Result<()> {
+    fn ring(&self, word: impl Fn() -> Word) {
         // Whoever hears no more has ended, and has said why.
         self.0.iter().for_each(|words| drop(words.send(word())));
-        Ok(())
     }
 }
 
 impl Observer for Bell {
     fn begin(&mut self, at: &Progress) -> sokd_core::Result<()> {
-        self.ring(|| Word::Begin(at.steps + at.aside.passes))
+        self.ring(|| Word::Begin(at.steps + at.aside.passes));
+        Ok(())
     }
 
     fn pass(&mut self, _: &PassReport<'_>) -> sokd_core::Result<()> {
-        self.ring(|| Word::More)
+        self.ring(|| Word::More);
+        Ok(())
     }
 
     fn epoch(&mut self, _: &EpochReport) -> sokd_core::Result<()> {
-        self.ring(|| Word::More)
+        self.ring(|| Word::More);
+        Ok(())
     }
 }

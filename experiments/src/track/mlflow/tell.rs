@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sokd_core::{Error, file};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Letters of a run's description: what servers take as a tag.
 const DESCRIPTION: usize = 5000;
@@ -55,7 +54,7 @@ pub fn state() -> String {
         return format!("compiled in; {ADDRESS} is not set");
     }
     let reach = || {
-        let mut server = Server::from_env()?.within(Duration::from_secs(2));
+        let mut server = Server::from_env()?;
         server.say("experiments/search", &json!({ "max_results": 1 }))?;
         Ok::<_, crate::Error>(format!("{} answers; experiment {}", server.name, experiment()))
     };
@@ -132,35 +131,32 @@ impl MlFlow {
         });
         let found = self.server.say("runs/search", &search)?;
         let id = |answer: &Value, at: &str| answer.pointer(at).and_then(Value::as_str).map(str::to_owned);
-        let id = match id(&found, "/runs/0/info/run_id") {
-            Some(id) => {
-                self.goes_on(&id)?;
-                id
-            }
-            None => {
-                let tags = [
-                    ("sokd.run", key.to_string()),
-                    ("sokd.recipe", run.resolved.id.clone()),
-                    ("sokd.label", run.label.clone()),
-                    ("sokd.seed", run.resolved.recipe.seed.to_string()),
-                    ("sokd.host", host.clone()),
-                    ("mlflow.source.name", "sokd".to_owned()),
-                    ("mlflow.source.type", "LOCAL".to_owned()),
-                    ("mlflow.source.git.commit", commit.clone()),
-                    ("mlflow.note.content", short(&run.page()?, DESCRIPTION)),
-                ];
-                let tags: Vec<Value> =
-                    tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
-                let request = json!({
-                    "experiment_id": experiment,
-                    "run_name": run.label,
-                    "start_time": milliseconds(self.began),
-                    "tags": tags,
-                });
-                let answer = self.server.say("runs/create", &request)?;
-                let nameless = || Trouble::Away("no MLflow server: it names no run".to_owned());
-                id(&answer, "/run/info/run_id").ok_or_else(|| self.server.error(nameless()))?
-            }
+        let id = if let Some(id) = id(&found, "/runs/0/info/run_id") {
+            self.goes_on(&id)?;
+            id
+        } else {
+            let tags = [
+                ("sokd.run", key.to_string()),
+                ("sokd.recipe", run.resolved.id.clone()),
+                ("sokd.label", run.label.clone()),
+                ("sokd.seed", run.resolved.recipe.seed.to_string()),
+                ("sokd.host", host.clone()),
+                ("mlflow.source.name", "sokd".to_owned()),
+                ("mlflow.source.type", "LOCAL".to_owned()),
+                ("mlflow.source.git.commit", commit.clone()),
+                ("mlflow.note.content", short(&run.page()?, DESCRIPTION)),
+            ];
+            let tags: Vec<Value> =
+                tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
+            let request = json!({
+                "experiment_id": experiment,
+                "run_name": run.label,
+                "start_time": milliseconds(self.began),
+                "tags": tags,
+            });
+            let answer = self.server.say("runs/create", &request)?;
+            let nameless = || Trouble::Away("no MLflow server: it names no run".to_owned());
+            id(&answer, "/run/info/run_id").ok_or_else(|| self.server.error(nameless()))?
         };
         for request in params(&id, &run.settings()?) {
             self.server.say("runs/log-batch", &request)?;
