@@ -19,7 +19,8 @@ struct Recorded {
 
 #[derive(Deserialize)]
 struct Gains {
-    gains: Vec<f64>,
+    #[serde(rename = "gains")]
+    differences: Vec<f64>,
     t: f64,
     low: f64,
     high: f64,
@@ -67,7 +68,7 @@ fn near(got: f64, expected: f64, what: &str) {
 
 #[test]
 fn gains_are_tested_as_scipy_tests_them() {
-    for Gains { gains, t: student, low, high, wilcoxon: ranks } in recorded().gains {
+    for Gains { differences: gains, t: student, low, high, wilcoxon: ranks } in recorded().gains {
         let pairs: Vec<(f64, f64)> = gains.iter().map(|gain| (0.0, *gain)).collect();
         let interval = Gain::of(&pairs).unwrap().interval().unwrap();
         let what = format!("{gains:?}");

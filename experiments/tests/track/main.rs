@@ -5,7 +5,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test that fails, and waits, by the clock"
+    clippy::print_stdout,
+    reason = "a test that fails, waits by the clock, and says why it skips"
 )]
 
 #[cfg(feature = "mlflow")]

@@ -3,6 +3,7 @@
 use image::{Rgb, RgbImage};
 use sokd_core::{Dataset, Split};
 use sokd_data::{DataSpec, Locations, Memory, Source, TinyImagenet};
+use std::fmt::Write as _;
 use std::fs::{create_dir_all, read, remove_file, write};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +25,7 @@ fn tree(root: &Path) {
     let mut list = String::new();
     for (number, class) in (0..4).zip(["n02", "n01", "n02", "n01"]) {
         save(&format!("val/images/val_{number}.JPEG"), 200 + number);
-        list += &format!("val_{number}.JPEG\t{class}\t0\t1\t62\t63\n");
+        writeln!(list, "val_{number}.JPEG\t{class}\t0\t1\t62\t63").expect("a string takes it");
     }
     let grey = image::GrayImage::from_pixel(64, 64, image::Luma([77]));
     grey.save(root.join("train/n01/images/n01_1.JPEG")).unwrap();
