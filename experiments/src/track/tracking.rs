@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// At its end, a run waits so long for a tracker that works.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// And so long for one whose last attempt failed.
-const HASTE: Duration = Duration::from_secs(1);
+const HASTE: Duration = Duration::from_secs(2);
 /// In between, it looks so often.
 const LOOK: Duration = Duration::from_millis(50);
 

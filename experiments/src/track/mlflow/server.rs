@@ -11,7 +11,7 @@ use sokd_core::Error;
 use std::time::Duration;
 
 /// A server that takes longer is away.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The one request that is a question only.
 const BY_NAME: &str = "experiments/get-by-name";
@@ -22,7 +22,6 @@ pub struct Server {
     pub name: String,
     address: Url,
     token: Option<String>,
-    timeout: Duration,
     /// Made when it is first needed: it reads the certificates of the machine.
     client: Option<Client>,
 }
@@ -56,12 +55,7 @@ impl Server {
         let name = bare(&address);
         let token = std::env::var(TOKEN).ok().map(|token| token.trim().to_owned());
         let token = token.filter(|token| !token.is_empty());
-        Ok(Self { name, address, token, timeout: TIMEOUT, client: None })
-    }
-
-    /// One that must answer sooner.
-    pub fn within(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
+        Ok(Self { name, address, token, client: None })
     }
 
     /// What the server answers to a request.
@@ -74,7 +68,7 @@ impl Server {
                     .user_agent(concat!("sokd/", env!("CARGO_PKG_VERSION")))
                     // Who answers elsewhere shall be named by the address.
                     .redirect(Policy::none())
-                    .timeout(self.timeout);
+                    .timeout(TIMEOUT);
                 self.client.insert(client.build().map_err(away)?).clone()
             }
         };

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sokd_core::{Error, file};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Letters of a run's description: what servers take as a tag.
 const DESCRIPTION: usize = 5000;
@@ -55,7 +54,7 @@ pub fn state() -> String {
         return format!("compiled in; {ADDRESS} is not set");
     }
     let reach = || {
-        let mut server = Server::from_env()?.within(Duration::from_secs(2));
+        let mut server = Server::from_env()?;
         server.say("experiments/search", &json!({ "max_results": 1 }))?;
         Ok::<_, crate::Error>(format!("{} answers; experiment {}", server.name, experiment()))
     };
