@@ -1,7 +1,7 @@
 """An MLflow server on this machine's loopback device, for as long as the standard input is open.
 
-It and its workers are a group of their own, which ends by `os.killpg`. The program `kill` is not asked: given a negative number
-behind a signal's name, that of Debian 12 (procps 4.0.2) takes it for all processes of the machine.
+It and its workers are a group of their own, which ends by `os.killpg`. Never by the program `kill`: that of Debian 12 (procps 4.0.2)
+reads of `kill -TERM -1234`, without a `--`, the first digit only, and `-1` is every process of the machine.
 """
 
 import os
