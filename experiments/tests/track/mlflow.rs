@@ -23,17 +23,8 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let place = folder.path().display();
         let mut command = Command::new(python);
-        command.args([
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--workers",
-            "1",
-        ]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/track/server.py"));
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1"]);
         command.args(["--backend-store-uri", &format!("sqlite:///{place}/runs.db")]);
         command.args(["--default-artifact-root", &format!("{place}/artifacts")]);
         for (name, value) in [
@@ -43,10 +34,8 @@ impl Server {
         ] {
             command.env(name, value);
         }
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir(folder.path()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).current_dir(folder.path());
+        let child = command.spawn().unwrap();
         let mut server = Self { child, port, _folder: folder };
         let begun = Instant::now();
         while server.ask("GET", "experiments/get?experiment_id=0", &Value::Null).is_none() {
@@ -92,17 +81,9 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// The script ends the server when nobody holds its input any more.
     fn drop(&mut self) {
-        #[cfg(unix)]
-        Command::new("kill").args(["-TERM", &format!("-{}", self.child.id())]).status().ok();
-        std::thread::sleep(Duration::from_millis(500));
-        #[cfg(unix)]
-        Command::new("kill")
-            .args(["-KILL", &format!("-{}", self.child.id())])
-            .stderr(Stdio::null())
-            .status()
-            .ok();
-        self.child.kill().ok();
+        drop(self.child.stdin.take());
         self.child.wait().ok();
     }
 }
