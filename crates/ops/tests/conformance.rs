@@ -79,7 +79,8 @@ fn ours() -> Vec<Case> {
             conv2d(&x[0], &x[1], None, Conv::same(1, 2))
         }),
         case("conv2d, all oblong, in groups", &[&[2, 6, 7, 4], &[3, 2, 2, 6], &[6]], |x| {
-            let conv = Conv { stride: [1, 2], padding: [2, 1], dilation: [2, 1], groups: 2, ..Conv::default() };
+            let conv =
+                Conv { stride: [1, 2], padding: [2, 1], dilation: [2, 1], groups: 2, ..Conv::default() };
             conv2d(&x[0], &x[1], Some(&x[2]), conv)
         }),
         case("conv2d, depthwise", &[&MAP, &[3, 3, 1, 3]], |x| {
