@@ -1,8 +1,8 @@
 //! Winograd beside the plain sum, in turns: convolutions of the CIFAR networks one by one, what a teacher says of a batch,
 //! and whole training steps.
 //!
-//! `cargo bench --package sokd-experiments --bench winograd [-- THREADS]` prints a line of JSON for each: processor time
-//! of the fastest run of either, and how many times faster Winograd is. Batch 64; images are procedural, weights drawn.
+//! `cargo bench --package sokd-experiments --bench winograd [-- THREADS [PART OF A NAME]]` prints a line of JSON for each:
+//! processor time of the fastest run of either, and how many times faster Winograd is. Batch 64; images are procedural, weights drawn.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
@@ -48,11 +48,13 @@ struct Bare {
 
 fn main() -> Outcome<()> {
     // Cargo adds a flag of its own to every bench.
-    let threads = std::env::args().skip(1).find(|arg| arg != "--bench").unwrap_or_else(|| "1".into());
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let (threads, part) = (args.next().unwrap_or_else(|| "1".into()), args.next().unwrap_or_default());
+    let wanted = |name: &&str| name.contains(&part);
     let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
-    LAYERS.into_iter().try_for_each(layer)?;
-    TEACHERS.into_iter().try_for_each(|name| teacher(name, &session))?;
-    STUDENTS.into_iter().try_for_each(|name| student(name, &session))
+    LAYERS.into_iter().filter(|shape| name(*shape).contains(&part)).try_for_each(layer)?;
+    TEACHERS.into_iter().filter(wanted).try_for_each(|name| teacher(name, &session))?;
+    STUDENTS.into_iter().filter(wanted).try_for_each(|name| student(name, &session))
 }
 
 /// Milliseconds of the fastest run without and with Winograd. The first rounds warm up.
@@ -69,6 +71,10 @@ fn fastest(mut run: impl FnMut(bool) -> Outcome<f64>) -> Outcome<[f64; 2]> {
     Ok(best)
 }
 
+fn name([side, from, to]: [usize; 3]) -> String {
+    format!("{side} x {side}, {from} -> {to}")
+}
+
 /// Forwards, the gradient of the map, and that of the kernel, in billions of the plain sum's operations a second.
 fn layer([side, from, to]: [usize; 3]) -> Outcome<()> {
     let map = Var::from_tensor(&noise("map", &[BATCH, side, side, from])?)?;
@@ -81,7 +87,7 @@ fn layer([side, from, to]: [usize; 3]) -> Outcome<()> {
         println!(
             "{}",
             json!({
-                "layer": format!("{side} x {side}, {from} -> {to}"), "what": what, "plain_gflops": rate(plain),
+                "layer": name([side, from, to]), "what": what, "plain_gflops": rate(plain),
                 "winograd_gflops": rate(winograd), "faster": plain / winograd,
             })
         );
