@@ -6,10 +6,11 @@
     reason = "a test that fails, and waits, by the clock"
 )]
 
+mod folder;
+
+use folder::{Folder, done, signal, wait};
 use std::fs::{File, read, read_to_string};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 /// A student of two minutes' patience: 5 epochs of 24 steps on a core.
 const RECIPE: &str = r#"
@@ -50,51 +51,6 @@ lr = { base = 0.02 }
 interlude = { before = [1], passes = 4 }
 "#;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self::of(RECIPE)
-    }
-
-    fn of(recipe: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
-        Self(folder)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn sokd(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.current_dir(self.0.path()).args(arguments).args(["--threads", "1"]);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn train(&self, run: &str) -> Command {
-        self.sokd(&["train", "recipe.toml", "--run-dir", run])
-    }
-}
-
-/// Waits until a file of the run says so; the run may not end before.
-fn wait(child: &mut Child, file: &Path, says: &str) {
-    let begun = Instant::now();
-    while !read_to_string(file).is_ok_and(|text| text.contains(says)) {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before {} said {says}", file.display());
-        assert!(begun.elapsed() < Duration::from_mins(2), "{} never said {says}", file.display());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn done(output: &Output, code: i32) -> String {
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{error}");
-    error
-}
-
 /// What a run leaves, times aside.
 fn left(run: &Path) -> ([Vec<u8>; 2], String) {
     let timeless = |line: &str| {
@@ -110,20 +66,14 @@ fn left(run: &Path) -> ([Vec<u8>; 2], String) {
     )
 }
 
-#[cfg(unix)]
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-}
-
 #[test]
 fn a_killed_run_ends_as_an_unbroken_one() {
-    let folder = Folder::new();
-    done(&folder.train("whole").output().unwrap(), 0);
+    let folder = Folder::of(RECIPE);
+    done(&folder.train("whole", &[]).output().unwrap(), 0);
 
     // After an epoch's line the checkpoint is being written: the kill tears one now and then.
     for epoch in 1..=3 {
-        let mut child = folder.train("broken").spawn().unwrap();
+        let mut child = folder.train("broken", &[]).spawn().unwrap();
         wait(&mut child, &folder.join("broken/train.log"), &format!("epoch {epoch} of 5"));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -137,10 +87,10 @@ fn a_killed_run_ends_as_an_unbroken_one() {
 #[test]
 #[cfg(unix)]
 fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
-    let folder = Folder::new();
-    done(&folder.train("whole").output().unwrap(), 0);
+    let folder = Folder::of(RECIPE);
+    done(&folder.train("whole", &[]).output().unwrap(), 0);
 
-    let mut child = folder.train("stopped").spawn().unwrap();
+    let mut child = folder.train("stopped", &[]).spawn().unwrap();
     wait(&mut child, &folder.join("stopped/train.log"), "epoch 1 of 5");
     signal(&child, "TERM");
     let output = child.wait_with_output().unwrap();
@@ -162,14 +112,14 @@ fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
 #[cfg(unix)]
 fn a_search_between_epochs_goes_on_where_it_was() {
     let folder = Folder::of(SEARCH);
-    done(&folder.train("whole").output().unwrap(), 0);
+    done(&folder.train("whole", &[]).output().unwrap(), 0);
     let metrics = read_to_string(folder.join("whole/metrics.jsonl")).unwrap();
     assert_eq!(metrics.matches("\"event\":\"pass\"").count(), 4);
     assert!(
         metrics.contains("train/search/search-student/unlikelihood") && metrics.contains("lens/level/rotate")
     );
 
-    let mut child = folder.train("broken").spawn().unwrap();
+    let mut child = folder.train("broken", &[]).spawn().unwrap();
     wait(&mut child, &folder.join("broken/train.log"), "pass 1 of 4 over");
     child.kill().unwrap();
     child.wait().unwrap();
@@ -186,8 +136,8 @@ fn a_search_between_epochs_goes_on_where_it_was() {
 #[test]
 #[cfg(unix)]
 fn a_run_that_goes_on_asks_its_teacher_no_second_time() {
-    let folder = Folder::new();
-    let mut child = folder.train("run").spawn().unwrap();
+    let folder = Folder::of(RECIPE);
+    let mut child = folder.train("run", &[]).spawn().unwrap();
     wait(&mut child, &folder.join("run/train.log"), "epoch 1 of 5");
     signal(&child, "TERM");
     done(&child.wait_with_output().unwrap(), 75);
@@ -212,7 +162,7 @@ fn a_run_that_goes_on_asks_its_teacher_no_second_time() {
 
 #[test]
 fn one_directory_is_one_process_and_one_recipe() {
-    let folder = Folder::new();
+    let folder = Folder::of(RECIPE);
     let few = ["train", "recipe.toml", "steps=2", "--run-dir", "run"];
     done(&folder.sokd(&few).output().unwrap(), 0);
     let summary = read(folder.join("run/summary.json")).unwrap();
@@ -250,7 +200,7 @@ fn one_directory_is_one_process_and_one_recipe() {
 
 #[test]
 fn a_run_that_leaves_the_numbers_says_so_and_keeps_what_it_had() {
-    let folder = Folder::new();
+    let folder = Folder::of(RECIPE);
     let wild = ["train", "recipe.toml", "--run-dir", "wild", "phase.student.lr.base=1e12"];
     let error = done(&folder.sokd(&wild).output().unwrap(), 3);
     assert!(error.contains("training has diverged"), "{error}");

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 
+mod folder;
+
+use folder::{Folder, done};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,31 +37,15 @@ optim = { type = "sgd", momentum = 0.9 }
 lr = { base = 0.02 }
 "#;
 
-struct Folder(tempfile::TempDir);
+/// What the program says: on the standard output, and on the standard error.
+fn said_by(mut command: Command) -> [String; 2] {
+    let out = command.output().unwrap();
+    done(&out, 0);
+    [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
+}
 
-impl Folder {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-        Self(folder)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// What the program says: on the standard output, and on the standard error.
-    fn sokd(&self, arguments: &[&str]) -> Result<[String; 2], String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        let out =
-            command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").args(arguments).output().unwrap();
-        let said = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        if out.status.success() { Ok(said) } else { Err(said[1].clone()) }
-    }
-
-    fn train(&self, run: &str, more: &[&str]) -> [String; 2] {
-        self.sokd(&[&["train", "recipe.toml", "--no-studies", "--run-dir", run], more].concat()).unwrap()
-    }
+fn train(folder: &Folder, run: &str, more: &[&str]) -> [String; 2] {
+    said_by(folder.train(run, &[&["--no-studies"], more].concat()))
 }
 
 fn json(path: &Path) -> Value {
@@ -67,15 +54,16 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn a_student_leaves_with_its_layers_and_without_its_teacher() {
-    let folder = Folder::new();
-    let [_, said] = folder.train("run", &[]);
+    let folder = Folder::of(RECIPE);
+    let [_, said] = train(&folder, "run", &[]);
     assert!(said.contains("before the first step: the teacher's maps"), "{said}");
     let summary = json(&folder.join("run/summary.json"));
 
     // Both layers are counted: 2 · 16 · (20 + 30) weights and 2 · (20 + 30) of norms, 2 · 2 scales.
     let model = "{ type = \"cifar-resnet\", depth = 8, widths = [8, 8, 12, 16] }";
     let data = "{ type = \"shapes\", train = 100, test = 40 }";
-    let [bare, _] = folder.sokd(&["eval", model, "--weights", "drawn", "--data", data, "--json"]).unwrap();
+    let eval = ["eval", model, "--weights", "drawn", "--data", data, "--json"];
+    let [bare, _] = said_by(folder.sokd(&eval));
     let bare: Value = serde_json::from_str(&bare).unwrap();
     let count = |of: &Value| of["parameters"].as_u64().unwrap();
     assert_eq!(count(&summary["student"]) - count(&bare), 2 * 16 * 50 + 2 * 50 + 4);
@@ -83,10 +71,10 @@ fn a_student_leaves_with_its_layers_and_without_its_teacher() {
     assert_eq!(macs(&summary["student"]) - macs(&bare), 64 * 2 * 16 * 50);
 
     // The weights alone, somewhere else.
-    let elsewhere = Folder::new();
+    let elsewhere = Folder::of(RECIPE);
     std::fs::copy(folder.join("run/student/model.safetensors"), elsewhere.join("model.safetensors")).unwrap();
     let eval = ["eval", model, "--weights", "model.safetensors", "--data", data, "--json"];
-    let again: Value = serde_json::from_str(&elsewhere.sokd(&eval).unwrap()[0]).unwrap();
+    let again: Value = serde_json::from_str(&said_by(elsewhere.sokd(&eval))[0]).unwrap();
     for name in ["correct", "loss"] {
         assert_eq!(again[name], summary["last"][name], "{name}");
     }
@@ -99,7 +87,7 @@ fn a_student_leaves_with_its_layers_and_without_its_teacher() {
 
 #[test]
 fn what_does_not_fit_is_said_before_the_first_step() {
-    let folder = Folder::new();
+    let folder = Folder::of(RECIPE);
     for (change, said) in [
         (
             "student.graft.penultimate.templates=7",
@@ -108,7 +96,7 @@ fn what_does_not_fit_is_said_before_the_first_step() {
         ("student.graft.penultimate.place=intermediate", "no kd-layer at penultimate: add one"),
         ("objective.penultimate.loss.clusters=10000", "10000 clusters of 6400 points"),
     ] {
-        let error = folder.sokd(&["train", "recipe.toml", "--dry-run", change]).unwrap_err();
+        let error = done(&folder.sokd(&["train", "recipe.toml", "--dry-run", change]).output().unwrap(), 2);
         assert!(
             error.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ").contains(said),
             "{change}: {error}"
@@ -118,8 +106,8 @@ fn what_does_not_fit_is_said_before_the_first_step() {
 
 #[test]
 fn what_is_learned_of_a_teacher_is_learned_once() {
-    let folder = Folder::new();
-    folder.train("one", &[]);
+    let folder = Folder::of(RECIPE);
+    train(&folder, "one", &[]);
     let previews = || {
         let entries = std::fs::read_dir(folder.join("runs/previews")).unwrap();
         let mut found: Vec<_> =
@@ -131,11 +119,12 @@ fn what_is_learned_of_a_teacher_is_learned_once() {
     let before = previews();
     assert_eq!(before.len(), 2);
     // Another α is another run of the same teacher.
-    let [_, said] = folder.train("two", &["student.graft.penultimate.alpha=0.5"]);
+    let [_, said] = train(&folder, "two", &["student.graft.penultimate.alpha=0.5"]);
     assert!(!said.contains("before the first step"), "{said}");
     assert_eq!(previews(), before);
     // Another number of clusters is learned anew, and the parts are not.
-    folder.train(
+    train(
+        &folder,
         "three",
         &["student.graft.penultimate.templates=10", "objective.penultimate.loss.clusters=10"],
     );

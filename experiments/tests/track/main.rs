@@ -11,6 +11,8 @@
 
 #[cfg(feature = "mlflow")]
 mod fake;
+#[path = "../folder/mod.rs"]
+mod folder;
 #[cfg(feature = "mlflow")]
 mod http;
 #[cfg(feature = "mlflow")]
@@ -20,11 +22,11 @@ mod outages;
 mod python;
 mod tensorboard;
 
+use folder::{Folder, done, signal, wait};
 use serde_json::{Map, Value};
 use std::fs::{read, read_to_string};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
 /// A student of seconds, and passes of a search between its epochs.
 const RECIPE: &str = r#"
@@ -44,74 +46,30 @@ lr = { base = 0.02 }
 interlude = { before = [1], passes = 2 }
 "#;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-        Self(folder)
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn sokd(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.current_dir(self.0.path()).args(arguments).args(["--threads", "1"]);
-        for name in ["SOKD_TRACK", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_TOKEN"] {
-            command.env_remove(name);
-        }
-        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn train(&self, run: &str, track: &str) -> Command {
-        self.sokd(&["train", "recipe.toml", "--no-studies", "--run-dir", run, "--track", track])
-    }
-
-    /// Stops a run by TERM once its log says so.
-    #[cfg(unix)]
-    fn stopped(&self, mut command: Command, run: &str, says: &str) {
-        let mut child = command.spawn().unwrap();
-        wait(&mut child, &self.join(run).join("train.log"), says);
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        done(&child.wait_with_output().unwrap(), 75);
-    }
-
-    fn metrics(&self, run: &str) -> Vec<Map<String, Value>> {
-        let text = read_to_string(self.join(run).join("metrics.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn log(&self, run: &str) -> String {
-        read_to_string(self.join(run).join("train.log")).unwrap()
-    }
-
-    fn weights(&self, run: &str) -> Vec<u8> {
-        read(self.join(run).join("student/model.safetensors")).unwrap()
-    }
+fn train(folder: &Folder, run: &str, track: &str) -> Command {
+    folder.train(run, &["--no-studies", "--track", track])
 }
 
-/// Waits until a file of the run says so; the run may not end before.
-fn wait(child: &mut Child, file: &Path, says: &str) {
-    let begun = Instant::now();
-    while !read_to_string(file).is_ok_and(|text| text.contains(says)) {
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before {} said {says}", file.display());
-        assert!(begun.elapsed() < Duration::from_mins(2), "{} never said {says}", file.display());
-        std::thread::sleep(Duration::from_millis(1));
-    }
+/// Stops a run by TERM once its log says so.
+#[cfg(unix)]
+fn stop(mut command: Command, run: &Path, says: &str) {
+    let mut child = command.spawn().unwrap();
+    wait(&mut child, &run.join("train.log"), says);
+    signal(&child, "TERM");
+    done(&child.wait_with_output().unwrap(), 75);
 }
 
-fn done(output: &Output, code: i32) -> String {
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{error}");
-    error
+fn metrics(run: &Path) -> Vec<Map<String, Value>> {
+    let text = read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn log(run: &Path) -> String {
+    read_to_string(run.join("train.log")).unwrap()
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    read(run.join("student/model.safetensors")).unwrap()
 }
 
 /// The points of a name in `metrics.jsonl`, by steps and passes finished.
@@ -126,8 +84,8 @@ fn points(metrics: &[Map<String, Value>], name: &str) -> Vec<(u64, f64)> {
 
 #[test]
 fn what_nobody_is_called_is_no_tracker() {
-    let folder = Folder::new();
-    let error = done(&folder.train("run", "tensorbord").output().unwrap(), 2);
+    let folder = Folder::of(RECIPE);
+    let error = done(&train(&folder, "run", "tensorbord").output().unwrap(), 2);
     assert!(error.contains("tensorboard") && error.contains("none"), "{error}");
     let mut command = folder.sokd(&["train", "recipe.toml", "--run-dir", "run"]);
     let error = done(&command.env("SOKD_TRACK", "mlfow").output().unwrap(), 2);

@@ -1,7 +1,8 @@
 //! A real MLflow server on this machine, for as long as the test.
 
+use crate::folder::{Folder, done};
 use crate::http::ask;
-use crate::{Folder, done, points, python};
+use crate::{RECIPE, metrics, points, python, stop, train};
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -100,7 +101,7 @@ fn mlflow_itself_takes_what_runs_tell() {
     a_broken_run_is_one_run(&server);
     what_is_not_finite_arrives(&server);
     a_run_that_fails_has_failed(&server);
-    let doctor = server.toward(Folder::new().sokd(&["doctor"]), "doctor").output().unwrap();
+    let doctor = server.toward(Folder::of(RECIPE).sokd(&["doctor"]), "doctor").output().unwrap();
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(doctor.contains(&format!("mlflow: http://127.0.0.1:{} answers", server.port)), "{doctor}");
     assert!(!doctor.contains("a-token"), "{doctor}");
@@ -109,9 +110,9 @@ fn mlflow_itself_takes_what_runs_tell() {
 /// Stopped, put back to an earlier checkpoint and gone on with, it is the same run there, and each point is there once.
 #[cfg(unix)]
 fn a_broken_run_is_one_run(server: &Server) {
-    let folder = Folder::new();
-    let train = || server.toward(folder.train("run", "mlflow"), "broken");
-    folder.stopped(train(), "run", "epoch 1 of 4");
+    let folder = Folder::of(RECIPE);
+    let train = || server.toward(train(&folder, "run", "mlflow"), "broken");
+    stop(train(), &folder.join("run"), "epoch 1 of 4");
     let run = &server.runs("broken")[0];
     assert_eq!(run["info"]["status"], "KILLED");
     done(&train().output().unwrap(), 0);
@@ -121,7 +122,7 @@ fn a_broken_run_is_one_run(server: &Server) {
     let run = &runs[0];
     assert_eq!(run["info"]["status"], "FINISHED");
     assert_eq!(run["info"]["run_name"], "recipe.toml, seed 0");
-    let metrics = folder.metrics("run");
+    let metrics = metrics(&folder.join("run"));
     for name in ["test/top1", "train/student/loss", "train/search/loss"] {
         let expected: Vec<_> =
             points(&metrics, name).into_iter().map(|(at, value)| (at, value.into())).collect();
@@ -150,8 +151,8 @@ fn a_broken_run_is_one_run(server: &Server) {
 
 /// A diverged loss, as the file of metrics has it.
 fn what_is_not_finite_arrives(server: &Server) {
-    let folder = Folder::new();
-    done(&folder.train("run", "none").output().unwrap(), 0);
+    let folder = Folder::of(RECIPE);
+    done(&train(&folder, "run", "none").output().unwrap(), 0);
     let mut metrics = OpenOptions::new().append(true).open(folder.join("run/metrics.jsonl")).unwrap();
     writeln!(metrics, r#"{{"event":"epoch","epoch":4,"step":99,"seconds":9.0,"train/student/loss":null}}"#)
         .unwrap();
@@ -162,8 +163,8 @@ fn what_is_not_finite_arrives(server: &Server) {
 }
 
 fn a_run_that_fails_has_failed(server: &Server) {
-    let folder = Folder::new();
-    let mut wild = server.toward(folder.train("wild", "mlflow"), "wild");
+    let folder = Folder::of(RECIPE);
+    let mut wild = server.toward(train(&folder, "wild", "mlflow"), "wild");
     done(&wild.arg("phase.student.lr.base=1e12").output().unwrap(), 3);
     assert_eq!(server.runs("wild")[0]["info"]["status"], "FAILED");
 }

@@ -1,7 +1,8 @@
 //! A tracker that fails stops no run, and slows none.
 
 use crate::fake::{Fake, Mood};
-use crate::{Folder, done, points};
+use crate::folder::{Folder, done};
+use crate::{RECIPE, log, metrics, points, train, weights};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ fn kept_secret(folder: &Folder, said: &str) {
 
 #[test]
 fn a_server_is_told_everything_once() {
-    let (folder, fake) = (Folder::new(), Fake::new(Mood::Well));
-    let mut command = toward(folder.train("run", "tensorboard,mlflow"), &fake.address());
+    let (folder, fake) = (Folder::of(RECIPE), Fake::new(Mood::Well));
+    let mut command = toward(train(&folder, "run", "tensorboard,mlflow"), &fake.address());
     let error = done(&command.env("MLFLOW_EXPERIMENT_NAME", "first tries").output().unwrap(), 0);
     kept_secret(&folder, &error);
     let proofs = fake.heard.lock().unwrap().proofs.clone();
@@ -41,7 +42,7 @@ fn a_server_is_told_everything_once() {
         !proofs.is_empty() && proofs.iter().all(|proof| *proof == format!("Bearer {TOKEN}")),
         "{proofs:?}"
     );
-    let metrics = folder.metrics("run");
+    let metrics = metrics(&folder.join("run"));
     for name in ["test/top1", "train/student/loss", "train/search/loss", "seconds"] {
         let points = points(&metrics, name);
         assert!(points.len() >= 2, "{name}");
@@ -65,8 +66,8 @@ fn a_server_is_told_everything_once() {
 /// Away, ill, dumb or torn, the run ends as one that tells nobody, soon enough and with one line about it.
 #[test]
 fn a_server_that_fails_stops_no_run() {
-    let folder = Folder::new();
-    done(&folder.train("alone", "none").output().unwrap(), 0);
+    let folder = Folder::of(RECIPE);
+    done(&train(&folder, "alone", "none").output().unwrap(), 0);
     assert!(
         !std::fs::read_dir(folder.join("alone"))
             .unwrap()
@@ -79,14 +80,14 @@ fn a_server_that_fails_stops_no_run() {
     for (name, address) in addresses {
         let address = address.replace("http://", "http://user:a-password@");
         let begun = Instant::now();
-        let error = done(&toward(folder.train(&name, "mlflow"), &address).output().unwrap(), 0);
+        let error = done(&toward(train(&folder, &name, "mlflow"), &address).output().unwrap(), 0);
         let took = begun.elapsed();
         kept_secret(&folder, &error);
-        let log = folder.log(&name);
+        let log = log(&folder.join(&name));
         assert_eq!(log.matches("mlflow: ").count(), 1, "{log}");
         assert!(log.contains(&format!("`sokd track {name} --to mlflow`")), "{log}");
         assert!(!log.contains("a-password") && !error.contains("a-password"), "{log}{error}");
-        assert_eq!(folder.weights(&name), folder.weights("alone"), "{name}");
+        assert_eq!(weights(&folder.join(&name)), weights(&folder.join("alone")), "{name}");
         // The run alone takes seconds; at its end it waits no longer than fifteen.
         assert!(took < Duration::from_mins(1), "{name}: {took:?}");
     }
@@ -95,41 +96,42 @@ fn a_server_that_fails_stops_no_run() {
 /// It dies in the middle and is back before the end: it knows everything, each point once.
 #[test]
 fn a_server_that_is_back_is_told_what_it_missed() {
-    let (folder, fake) = (Folder::new(), Fake::new(Mood::Well));
-    let mut command = toward(folder.train("run", "mlflow"), &fake.address());
+    let (folder, fake) = (Folder::of(RECIPE), Fake::new(Mood::Well));
+    let mut command = toward(train(&folder, "run", "mlflow"), &fake.address());
     let mut child = command.arg("epochs=12").spawn().unwrap();
     crate::wait(&mut child, &folder.join("run/train.log"), "epoch 1 of 12");
     *fake.mood.lock().unwrap() = Mood::Ill;
     crate::wait(&mut child, &folder.join("run/train.log"), "mlflow: ");
     *fake.mood.lock().unwrap() = Mood::Well;
     done(&child.wait_with_output().unwrap(), 0);
-    let points = points(&folder.metrics("run"), "test/top1");
+    let points = points(&metrics(&folder.join("run")), "test/top1");
     assert_eq!((fake.points("test/top1"), points.len()), (points, 12));
     assert_eq!(fake.said("runs/update").last().unwrap()["status"], "FINISHED");
-    assert!(folder.log("run").contains("mlflow: is back"));
+    assert!(log(&folder.join("run")).contains("mlflow: is back"));
 }
 
 /// It is back after the end: `sokd track` tells the rest.
 #[test]
 fn what_a_server_missed_can_be_told_later() {
-    let (folder, fake) = (Folder::new(), Fake::new(Mood::Ill));
-    done(&toward(folder.train("run", "mlflow"), &fake.address()).output().unwrap(), 0);
+    let (folder, fake) = (Folder::of(RECIPE), Fake::new(Mood::Ill));
+    done(&toward(train(&folder, "run", "mlflow"), &fake.address()).output().unwrap(), 0);
     assert!(fake.points("test/top1").is_empty());
     let track = || toward(folder.sokd(&["track", "run", "--to", "mlflow"]), &fake.address());
     let error = done(&track().output().unwrap(), 69);
     assert!(error.contains("500") && error.contains("out of order"), "{error}");
     *fake.mood.lock().unwrap() = Mood::Well;
     done(&track().output().unwrap(), 0);
-    assert_eq!(fake.points("test/top1"), points(&folder.metrics("run"), "test/top1"));
+    assert_eq!(fake.points("test/top1"), points(&metrics(&folder.join("run")), "test/top1"));
     assert_eq!(fake.said("runs/update").last().unwrap()["status"], "FINISHED");
 }
 
 #[test]
 fn an_address_that_is_missing_is_said_before_the_first_step() {
-    let folder = Folder::new();
-    let error = done(&folder.train("run", "mlflow").output().unwrap(), 2);
+    let folder = Folder::of(RECIPE);
+    let error = done(&train(&folder, "run", "mlflow").output().unwrap(), 2);
     assert!(error.contains("MLFLOW_TRACKING_URI is not set"), "{error}");
-    let error = done(&toward(folder.train("run", "mlflow"), "sqlite:///a-password.db").output().unwrap(), 2);
+    let error =
+        done(&toward(train(&folder, "run", "mlflow"), "sqlite:///a-password.db").output().unwrap(), 2);
     assert!(error.contains("no http:// or https:// address") && !error.contains("a-password"), "{error}");
     assert!(!folder.join("run").exists());
 }

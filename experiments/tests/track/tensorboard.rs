@@ -1,6 +1,7 @@
 //! What TensorBoard itself reads of our event files.
 
-use crate::{Folder, done, points, python};
+use crate::folder::{Folder, done};
+use crate::{RECIPE, metrics, points, python, stop, train};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs::{File, copy, create_dir, read_dir};
@@ -68,12 +69,12 @@ fn copied(folder: &Folder, from: &str, to: &str) {
 #[cfg(unix)]
 fn tensorboard_reads_what_a_broken_run_wrote() {
     let Some(python) = python::with(&["tensorboard"]) else { return };
-    let folder = Folder::new();
-    let run = || folder.train("run", "tensorboard");
-    folder.stopped(run(), "run", "epoch 1 of 4");
+    let folder = Folder::of(RECIPE);
+    let run = || train(&folder, "run", "tensorboard");
+    stop(run(), &folder.join("run"), "epoch 1 of 4");
     // The checkpoint of now is put back later, as if no other had been written before the run was killed.
     copied(&folder, "run/checkpoints", "kept");
-    folder.stopped(run(), "run", "epoch 3 of 4");
+    stop(run(), &folder.join("run"), "epoch 3 of 4");
     std::fs::remove_dir_all(folder.join("run/checkpoints")).unwrap();
     copied(&folder, "kept", "run/checkpoints");
     // A machine that died has torn the file.
@@ -88,7 +89,7 @@ fn tensorboard_reads_what_a_broken_run_wrote() {
     assert_eq!(events(&folder.join("run")).len(), 3);
 
     let found = told(&python, "events.py", &[folder.join("run").to_str().unwrap()]);
-    let metrics = folder.metrics("run");
+    let metrics = metrics(&folder.join("run"));
     let names = metrics.iter().flat_map(|line| line.iter().filter(|(_, value)| value.is_number()));
     let mut names: Vec<&str> = names.map(|(name, _)| name.as_str()).filter(|name| *name != "step").collect();
     names.sort_unstable();
@@ -140,9 +141,9 @@ fn tensorboard_reads_what_a_broken_run_wrote() {
 #[test]
 fn the_board_shows_runs_beside_each_other() {
     let Some(python) = python::with(&["tensorboard"]) else { return };
-    let folder = Folder::new();
-    done(&folder.train("runs/one", "tensorboard").output().unwrap(), 0);
-    let mut command = folder.train("runs/two", "tensorboard");
+    let folder = Folder::of(RECIPE);
+    done(&train(&folder, "runs/one", "tensorboard").output().unwrap(), 0);
+    let mut command = train(&folder, "runs/two", "tensorboard");
     done(
         &command
             .args(["phase.student.lr.base=0.01", "objective.task.weight=2.0", "ema.decay=0.9"])
@@ -153,7 +154,7 @@ fn the_board_shows_runs_beside_each_other() {
     for reader in READERS {
         let found = told(&python, "board.py", &[folder.join("runs").to_str().unwrap(), reader]);
         for run in ["one", "two"] {
-            let metrics = folder.metrics(&format!("runs/{run}"));
+            let metrics = metrics(&folder.join(&format!("runs/{run}")));
             for name in ["test/top1", "train/search/loss", "train/student/loss"] {
                 let shown = shown_points(&found["scalars"][run][name]);
                 assert!(same(&shown, &rounded(points(&metrics, name))), "{reader} {run} {name}: {shown}");
