@@ -1,10 +1,6 @@
 //! Runs that are killed, stopped or shut out: what was saved is whole, and the end is the same.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test that fails, and waits, by the clock"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that fails")]
 
 mod folder;
 
