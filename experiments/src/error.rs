@@ -18,6 +18,14 @@ pub enum Error {
         /// The first setting in which they differ.
         difference: String,
     },
+    /// A run directory whose run began on other images than are there now.
+    #[error("{} holds a run that began on other images of {name} than lie there now", dir.display())]
+    OtherData {
+        /// The run directory.
+        dir: PathBuf,
+        /// The data set.
+        name: String,
+    },
     /// A run directory in which another process works.
     #[error("another process works in {}", dir.display())]
     Locked {
@@ -62,7 +70,7 @@ impl Error {
                 | Part::NoStage { .. },
             ) => Exit::Usage,
             Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
-            Self::Unmet(_) => Exit::Unmet,
+            Self::Unmet(_) | Self::OtherData { .. } => Exit::Unmet,
             Self::Cells { first, .. } => first.exit(),
             Self::Part(Part::Diverged { .. }) => Exit::Diverged,
             Self::Part(Part::Missing { .. }) => Exit::NoInput,
@@ -82,6 +90,10 @@ impl Error {
             Self::Cells { first, .. } => return first.remedy(),
             Self::OtherRecipe { .. } => {
                 "choose another --run-dir, or --force to replace what is there".into()
+            }
+            Self::OtherData { .. } => {
+                "bring the former images back, or begin anew with --force: half a run on each is neither"
+                    .into()
             }
             Self::Locked { .. } => "wait for it, or choose another --run-dir".into(),
             Self::Stopped { dir, .. } => format!("go on with: sokd resume {}", dir.display()),

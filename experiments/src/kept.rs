@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub struct Kept {
     images: Mutex<Vec<(DataSpec, Arc<dyn Dataset>)>>,
+    digests: Mutex<Vec<(DataSpec, String)>>,
     said: Mutex<Vec<(String, Arc<Said>)>>,
 }
 
@@ -25,6 +26,23 @@ impl Kept {
         let dataset = spec.open(&Locations::from_env())?;
         images.push((spec.clone(), Arc::clone(&dataset)));
         Ok(dataset)
+    }
+
+    /// The digest of a data set: of every image and label where it lies in memory, of its files' names where not.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn digest(&self, spec: &DataSpec) -> Result<String> {
+        let dataset = self.open(spec)?;
+        let mut digests = held(&self.digests);
+        if let Some((_, digest)) = digests.iter().find(|(known, _)| known == spec) {
+            return Ok(digest.clone());
+        }
+        let mut digest = blake3::Hasher::new();
+        dataset.show(&mut |bytes| _ = digest.update(bytes))?;
+        let digest = digest.finalize().to_hex().to_string();
+        digests.push((spec.clone(), digest.clone()));
+        Ok(digest)
     }
 
     /// What a teacher says, asked when it is first wanted. `key` tells teachers, their weights and their images apart.

@@ -41,7 +41,7 @@ pub struct Options<'a> {
 /// was left, and not at all in one that holds this very run finished, whose summary it returns.
 ///
 /// # Errors
-/// [`Error::Locked`], [`Error::OtherRecipe`], [`Error::Stopped`], and whatever its parts meet.
+/// [`Error::Locked`], [`Error::OtherRecipe`], [`Error::OtherData`], [`Error::Stopped`], and whatever its parts meet.
 pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Summary> {
     let mut dir = RunDir::lock(dir)?;
     if !options.force
@@ -54,6 +54,8 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
     if options.force {
         dir.clear()?;
     }
+    let digest = options.session.kept.digest(&resolved.recipe.data)?;
+    dir.begins_on(&resolved.recipe.data.name(), &digest)?;
     let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
     let stop = signals::heed();
     let about = About {
@@ -148,13 +150,12 @@ fn train(
     // Before the summary, whose presence says that all is there.
     let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
     dir.write(predictions::FILE, of_test.json()?)?;
-    let summary = Summary::of(
-        resolved,
-        &progress,
-        &metrics,
-        (student, said.map(|said| said.taught.clone())),
-        environment,
-    )?;
+    let digest = options.session.kept.digest(&recipe.data)?;
+    let networks = (student, said.map(|said| said.taught.clone()));
+    let summary = Summary {
+        data_blake3: Some(digest),
+        ..Summary::of(resolved, &progress, &metrics, networks, environment)?
+    };
     dir.write_json("summary.json", &summary)?;
     Ok(summary)
 }

@@ -10,6 +10,9 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+/// Which images a run began on.
+const DATA: &str = "data.json";
+
 /// All that a run writes beside its lock, and all that starting over removes.
 const CONTENTS: &[&str] = &[
     "config.toml",
@@ -19,6 +22,7 @@ const CONTENTS: &[&str] = &[
     "status.json",
     "metrics.jsonl",
     "summary.json",
+    DATA,
     said::FILE,
     predictions::FILE,
     "train.log",
@@ -176,6 +180,23 @@ impl RunDir {
             self.write("config.toml", resolved.toml()?)?;
         }
         Ok(environment)
+    }
+
+    /// Writes down on which images the run begins, by their digest.
+    ///
+    /// # Errors
+    /// [`Error::OtherData`] when it goes on and they are others.
+    pub fn begins_on(&self, name: &str, digest: &str) -> Result<()> {
+        let here = serde_json::json!({ "name": name, "blake3": digest });
+        match std::fs::read(self.join(DATA)) {
+            Ok(text)
+                if serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|there| there == here) =>
+            {
+                Ok(())
+            }
+            Ok(_) => Err(Error::OtherData { dir: self.path.clone(), name: name.to_owned() }),
+            Err(_) => self.write_json(DATA, &here),
+        }
     }
 
     /// Who writes down what happens.

@@ -18,6 +18,10 @@ pub struct Summary {
     pub seed: u64,
     /// How the recipe calls the data.
     pub data: String,
+    /// The digest of its images and labels, or of its files' names where they are too many to hold; none in summaries of
+    /// before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_blake3: Option<String>,
     /// Who learned.
     pub student: Network,
     /// Who was learned from.
@@ -140,6 +144,7 @@ impl Summary {
             recipe: resolved.id.clone(),
             seed: recipe.seed,
             data: recipe.data.name(),
+            data_blake3: None,
             student,
             teacher,
             steps: progress.steps,

@@ -30,6 +30,7 @@ fn run(row: &str, seed: u64, last: f64) -> Measured {
         recipe: "0123456789abcdef".into(),
         seed,
         data: "shapes".into(),
+        data_blake3: None,
         student: Network { model: "resnet8".into(), parameters: 77_754, macs: 12_500_000 },
         teacher: None,
         steps: 30,

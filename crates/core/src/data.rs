@@ -113,6 +113,23 @@ pub trait Dataset: Send + Sync {
         Err(Error::setting("resized-crop", format!("{} gives whole images only", self.info().name)))
     }
 
+    /// Shows all that the set is made of, in an order of its own: what its digest is made of. By default every example, as
+    /// batches have it; a set that has a shorter way to tell itself from others takes that.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn show(&self, to: &mut dyn FnMut(&[u8])) -> Result<()> {
+        for split in [Split::Train, Split::Search, Split::Test] {
+            for first in (0..self.info().len(split) as u32).step_by(256) {
+                let rows: Vec<u32> = (first..self.info().len(split) as u32).take(256).collect();
+                let Batch { images, labels, .. } = self.read(split, &rows)?;
+                images.flatten_all()?.to_vec1::<f32>()?.iter().for_each(|value| to(&value.to_le_bytes()));
+                labels.to_vec1::<u32>()?.iter().for_each(|label| to(&label.to_le_bytes()));
+            }
+        }
+        Ok(())
+    }
+
     /// Where the thing to recognise is, by row, for the sets that know.
     fn areas(&self, split: Split) -> Option<&[Area]> {
         let _ = split;

@@ -13,6 +13,16 @@ pub(crate) struct Content {
     pub remedy: String,
 }
 
+/// Bytes that a packed file may hold: twice the largest of the field's, EMNIST's 550 MB. A bomb holds a thousand times its
+/// own size.
+pub(crate) const ROOM: u64 = 1 << 30;
+
+/// A packed file that holds more than that.
+pub(crate) fn bomb(path: &Path) -> Error {
+    let problem = format!("holds {ROOM} bytes or more, unpacked");
+    Error::file(path, None, problem, "unpack it yourself, if it is what it should be")
+}
+
 /// How a file is packed, by the end of its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Packing {
@@ -44,10 +54,13 @@ impl Content {
         let mut bytes = Vec::new();
         let unpacked = match Packing::of(path) {
             Packing::None => return Ok(Self::new(path, packed, remedy)),
-            Packing::Gzip => flate2::bufread::MultiGzDecoder::new(&mut left).read_to_end(&mut bytes),
-            Packing::Xz => lzma_rust2::XzReader::new(&mut left, true).read_to_end(&mut bytes),
+            Packing::Gzip => {
+                flate2::bufread::MultiGzDecoder::new(&mut left).take(ROOM).read_to_end(&mut bytes)
+            }
+            Packing::Xz => lzma_rust2::XzReader::new(&mut left, true).take(ROOM).read_to_end(&mut bytes),
         };
         match unpacked {
+            Ok(count) if count as u64 == ROOM => Err(bomb(path)),
             Ok(_) => Ok(Self::new(path, bytes, remedy)),
             Err(error) => {
                 let offset = (packed.len() - left.len()) as u64;

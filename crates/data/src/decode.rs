@@ -12,10 +12,21 @@ pub(crate) struct Picture {
     pub pixels: Vec<u8>,
 }
 
+/// Pixels' bytes in one of the file: deflate packs no tighter, and JPEG no picture that is one. What claims more lies, and
+/// shall not be given the memory.
+const TIGHTEST: u64 = 1100;
+
+/// Bytes that any picture may take.
+const ALWAYS: u64 = 64 << 20;
+
 /// The picture that a PNG or JPEG holds; grey becomes three equal channels, transparency is dropped.
 pub(crate) fn picture(content: &Content) -> Result<Picture> {
     let reader = image::ImageReader::new(std::io::Cursor::new(&content.bytes)).with_guessed_format();
-    let decoded = reader.map_err(Error::io(&content.path))?.decode();
+    let mut reader = reader.map_err(Error::io(&content.path))?;
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some((TIGHTEST * content.bytes.len() as u64).max(ALWAYS));
+    reader.limits(limits);
+    let decoded = reader.decode();
     let decoded =
         decoded.map_err(|error| content.wrong(None, format!("cannot be decoded: {error}")))?.to_rgb8();
     let size = [decoded.height() as usize, decoded.width() as usize];

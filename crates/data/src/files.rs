@@ -54,6 +54,15 @@ impl Dataset for Files {
         self.batch(split, rows, |_, size| self.fit.axes(size))
     }
 
+    /// The names of classes and files: to read a million pictures only to know them again would take longer than an epoch.
+    fn show(&self, to: &mut dyn FnMut(&[u8])) -> Result<()> {
+        for (path, label) in self.splits.iter().flatten() {
+            to(&label.to_le_bytes());
+            path.file_name().into_iter().for_each(|name| to(name.as_encoded_bytes()));
+        }
+        Ok(())
+    }
+
     fn cut(
         &self,
         split: Split,

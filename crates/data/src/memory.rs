@@ -150,6 +150,18 @@ impl Dataset for Memory {
         batch(&pixels.concat(), labels, rows, self.info.size)
     }
 
+    fn show(&self, to: &mut dyn FnMut(&[u8])) -> Result<()> {
+        for part in [&self.train, &self.search, &self.test] {
+            part.rows.iter().for_each(|row| to(&row.to_le_bytes()));
+            part.images.labels.iter().for_each(|label| to(&label.to_le_bytes()));
+            // What is held out lies among what is learned from.
+            if !Arc::ptr_eq(&part.images, &self.train.images) || std::ptr::eq(part, &raw const self.train) {
+                to(&part.images.pixels);
+            }
+        }
+        Ok(())
+    }
+
     fn cut(
         &self,
         split: Split,

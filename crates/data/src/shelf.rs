@@ -1,4 +1,4 @@
-use crate::content::{Content, unpacked_name};
+use crate::content::{Content, ROOM, bomb, unpacked_name};
 use sokd_core::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -52,9 +52,10 @@ impl Shelf {
             Error::file(what, None, format!("cannot be read out of the archive: {error}"), remedy)
         };
         let mut files = BTreeMap::new();
-        let mut archive = tar::Archive::new(&mut unpacked);
+        let (mut archive, mut room) = (tar::Archive::new(&mut unpacked), ROOM);
         for member in archive.entries().map_err(|error| torn(place, &error))? {
             let mut member = member.map_err(|error| torn(place, &error))?;
+            room = room.checked_sub(member.size()).ok_or_else(|| bomb(place))?;
             let name = member.path().map_err(|error| torn(place, &error))?.into_owned();
             let short = name.file_name().and_then(|name| name.to_str());
             if let (true, Some(short)) = (member.header().entry_type().is_file(), short) {
