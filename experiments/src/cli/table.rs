@@ -1,7 +1,7 @@
 use super::studies::Studies;
 use super::trackers::Trackers;
 use super::{Session, print};
-use crate::report::Report;
+use crate::report::{Gap, Report};
 use crate::table::{Choice, Table as Rows, Work};
 use crate::track::Kind;
 use crate::{Error, Result, rundir, study};
@@ -110,8 +110,8 @@ pub fn run(table: &Rows, choice: &Choice, session: &Session, how: &How<'_>) -> R
     let mut report = Report::gather(table, choice, Path::new(super::report::RESULTS))?;
     let cells = outcome.finished.len() + outcome.failed.len();
     for (label, error) in &outcome.failed {
-        report.problems.retain(|problem| !problem.starts_with(&format!("{label}:")));
-        report.problems.push(format!("{label}: {error}"));
+        report.gaps.retain(|gap| gap.label() != *label);
+        report.gaps.push(Gap { of: label.clone(), seed: None, why: error.to_string() });
     }
     let folder = rundir::root().join(&table.name);
     report.studies = study::table(table, choice, session, studies.extent(&choice.tier), &folder)?;

@@ -1,10 +1,13 @@
-use super::{Gallery, Measured, Report, duration, grouped, id};
+use super::{Gallery, Gap, Measured, Report, duration, grouped, id};
 use crate::table::{Cell, Choice, Table, Teacher};
 use crate::{Resolved, Result, Summary, rundir};
 use sokd_core::Dataset;
 use sokd_data::{DataSpec, Locations};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Of a run whose recipe has other settings today.
+const FORMER: &str = "measured before its recipe changed";
 
 impl Report {
     /// Everything that is known of a table at a size: its runs here, and where there is none, what is committed in
@@ -34,6 +37,7 @@ impl Report {
                 report.settings.push((heading, cell.resolved.toml()?));
             }
         }
+        report.part_former(table, &cells);
         if let Some(first) = cells.first() {
             report.data(&first.resolved.recipe.data);
         }
@@ -82,16 +86,36 @@ impl Report {
         match Measured::read(&path)? {
             Some(kept) => {
                 if kept.summary.recipe != cell.resolved.id {
-                    let was = id(&kept.summary.recipe);
-                    let is = id(&cell.resolved.id);
-                    let stale = "was measured before its recipe changed";
-                    self.problems.push(format!("{}: {stale} (recipe {was} then, {is} now)", cell.label));
+                    self.gap(table, cell, FORMER);
                 }
                 self.runs.push(kept);
             }
-            None => self.problems.push(format!("{}: not measured yet", cell.label)),
+            None => self.gap(table, cell, "not measured yet"),
         }
         Ok(())
+    }
+
+    fn gap(&mut self, table: &Table, cell: &Cell, why: &str) {
+        let of = table.arm(&cell.row, &cell.column);
+        self.gaps.push(Gap { of, seed: Some(cell.seed), why: why.to_owned() });
+    }
+
+    /// Leaves out runs of a former recipe beside those of today's: a mean over both would be of neither. An arm of which
+    /// there are no others keeps them.
+    fn part_former(&mut self, table: &Table, cells: &[Cell]) {
+        let today = |run: &Measured| {
+            let own = |cell: &&Cell| {
+                (&cell.row, &cell.column, cell.seed) == (&run.row, &run.column, run.summary.seed)
+            };
+            cells.iter().find(own).is_some_and(|cell| cell.resolved.id == run.summary.recipe)
+        };
+        let arm = |run: &Measured| (run.row.clone(), run.column.clone());
+        let current: Vec<_> = self.runs.iter().filter(|run| today(run)).map(arm).collect();
+        self.runs.retain(|run| today(run) || !current.contains(&arm(run)));
+        let named: Vec<String> = current.iter().map(|(row, column)| table.arm(row, column)).collect();
+        for gap in self.gaps.iter_mut().filter(|gap| gap.why == FORMER && named.contains(&gap.of)) {
+            gap.why = "left out: measured before its recipe changed".into();
+        }
     }
 
     /// The classes and some images, where the data can be opened here.

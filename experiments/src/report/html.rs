@@ -65,10 +65,10 @@ impl Report {
             write!(out, "<li>{}</li>", Text(fact))?;
         }
         out.push_str("</ul>\n");
-        if !self.problems.is_empty() {
+        if !self.gaps.is_empty() {
             out.push_str("<div class=\"problems\"><p>Not measured:</p><ul>");
-            for problem in &self.problems {
-                write!(out, "<li>{}</li>", Text(problem))?;
+            for problem in self.gaps() {
+                write!(out, "<li>{}</li>", Text(&problem))?;
             }
             out.push_str("</ul></div>\n");
         }

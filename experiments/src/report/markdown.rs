@@ -40,9 +40,9 @@ impl Report {
         for (term, meaning) in self.protocol() {
             let _ = writeln!(out, "- **{term}**: {meaning}");
         }
-        if !self.problems.is_empty() {
+        if !self.gaps.is_empty() {
             out.push_str("\n## Not measured\n\n");
-            for problem in &self.problems {
+            for problem in self.gaps() {
                 let _ = writeln!(out, "- {}", problem.replace('\n', " "));
             }
         }

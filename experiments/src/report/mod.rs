@@ -6,6 +6,7 @@ mod compared;
 mod csv;
 mod form;
 mod gallery;
+mod gap;
 mod gather;
 mod html;
 mod images;
@@ -26,6 +27,7 @@ pub use compared::{Compared, P};
 pub use form::Form;
 pub(crate) use gallery::png;
 pub use gallery::{Gallery, Picture};
+pub use gap::Gap;
 pub use images::{Brought, McNemar, bootstrap};
 pub use measured::{Measured, Score};
 pub use paired::{holm, t, t95, wilcoxon};
@@ -64,8 +66,8 @@ pub struct Report {
     pub published: Vec<Published>,
     /// Who saw what, and who taught, in a sentence each.
     pub facts: Vec<String>,
-    /// What did not run, and why.
-    pub problems: Vec<String>,
+    /// What is not shown, and why.
+    pub gaps: Vec<Gap>,
     /// The classes' names, by label.
     pub classes: Vec<String>,
     /// Some of the images.

@@ -34,7 +34,7 @@ impl Report {
         for warning in self.warnings() {
             let _ = writeln!(out, "  {warning}");
         }
-        for problem in &self.problems {
+        for problem in self.gaps() {
             let _ = writeln!(out, "  not measured: {problem}");
         }
         out
