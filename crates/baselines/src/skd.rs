@@ -17,6 +17,13 @@ use sokd_losses::functional::{cross_entropy, entropy, kl, soften};
 /// `adapter.skd.*`, learn by that loss, and by two terms of the plug-in's own that count nothing unless asked for:
 /// `anchor`, how far the simplified prediction is from the softened one, and `task`, its cross-entropy.
 ///
+/// # Formula
+/// ```text
+/// S  = Z / τ                                          Z: the teacher's logits of a batch, examples × classes
+/// A  = softmax((S Qᵀ)(S Kᵀ)ᵀ / √d)
+/// Z′ = τ (S + A (S Vᵀ) Oᵀ)                            what the host reads in place of Z; O begins at zero
+/// ```
+///
 /// # Source
 /// Yuan, Lang and Quan, 2024 (arXiv:2305.10893), of which the abstract alone is known to us: a temperature on the
 /// teacher's logits, then a simplifier with attention, trained with the student by an unchanged distillation loss. Its

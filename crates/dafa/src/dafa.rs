@@ -17,6 +17,12 @@ use std::sync::Arc;
 /// cross-entropy of the frozen rest of the teacher on the refined map, where it is asked for and a policy is steered;
 /// `entropy`, of the choice among sub-policies.
 ///
+/// # Formula
+/// ```text
+/// F′  = o₂(o₁(F_teacher; m₁, b₁); m₂, b₂)             (o₁, o₂) ~ softmax(α), bᵢ ~ Bernoulli(βᵢ); α, β, m learned
+/// aug = ½ mean over H, W, C of (F′ − Φ(F_student))²   Φ: the adapter
+/// ```
+///
 /// # Source
 /// SoKD (arXiv:2409.18785), by equations (E1) to (E9) of the book's page on DAFA, which says where each is from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -22,6 +22,13 @@ use sokd_nn::Hint;
 /// That it should see the same in both is the term `agreement`; that the maps should be the same inside the boxes that
 /// it finds is the term `area`.
 ///
+/// # Formula
+/// ```text
+/// agreement = ‖D(Φ(F_student)) − D(F_teacher)‖²       D: the detector's heatmaps, sizes and offsets; Φ: the adapter
+/// area      = Σᵢ ‖M(Aᵢ) (Φ(F_student) − F_teacher)‖²  M(A): 1 inside the box A, 0 outside
+/// both as means of squares; the objective has λ · agreement + β · area
+/// ```
+///
 /// # Source
 /// SoKD (arXiv:2409.18785) as its published descriptions give it: equations (E10) to (E12) of this crate's front page.
 /// What they leave open is as the authors' development code has it, or ours; each setting says which.

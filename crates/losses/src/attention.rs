@@ -10,6 +10,12 @@ use sokd_ops as ops;
 /// How differently the two networks spread their activity over the image, summed over all stages. Where two maps
 /// differ in size the larger is pooled first.
 ///
+/// # Formula
+/// ```text
+/// at   = Σ_stages mean over H, W of (a(F_student) − a(F_teacher))²
+/// a(F) = v / ‖v‖₂                                     v at a place: the mean over channels of Fᵖ
+/// ```
+///
 /// # Source
 /// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), equation (2), in the form that RepDistiller and mdistiller run: the mean
 /// of squared differences rather than their norm, p = 2, every stage but the stem.

@@ -19,6 +19,13 @@ use sokd_nn::{Linear, init};
 /// saw it last is remembered in two memories, which are saved with the weights: 4 bytes × `width` × training images,
 /// twice. Only a student in [`Mode::Train`] teaches them.
 ///
+/// # Formula
+/// ```text
+/// crd     = s(u, memory of the teacher's v) + s(v, memory of the student's u)          u, v: unit embeddings
+/// s(a, B) = −log h(a, b⁺) − Σ_m log(1 − h(a, b⁻))     b⁺ the example's own row, b⁻ of other classes
+/// h(a, b) = e / (e + m / N)                           e = exp(a·b / τ) / Z, m negatives, N training images
+/// ```
+///
 /// # Source
 /// Tian et al., 2020 (arXiv:1910.10699), in the form and with the defaults of RepDistiller: the embeddings of both
 /// networks as anchors, normalisers fixed by the first batch, gradients through anchors only.

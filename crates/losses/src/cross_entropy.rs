@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 
 /// −log of what the student gives the label.
+///
+/// # Formula
+/// ```text
+/// ce = −(1 − ε) log q_y − ε · mean_c log q_c          q = softmax(student), y the label, ε the smoothing
+/// ```
+///
+/// # Source
+/// Szegedy et al., 2016 (arXiv:1512.00567), section 7, for the smoothing; without it the logarithmic score itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CrossEntropy {

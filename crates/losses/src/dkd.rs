@@ -12,6 +12,13 @@ use sokd_core::{DistillLoss, Error, Pair, Result, Step, Terms};
 /// The authors' code hides the label behind a score of −1000 and takes the logarithm of a softmax: both give way on
 /// extreme logits. Here the label is left out, and everything stays a logarithm.
 ///
+/// # Formula
+/// ```text
+/// target = T² KL(b_teacher ‖ b_student)               b = (p_y, 1 − p_y), p = softmax(logits / T)
+/// others = T² KL(r_teacher ‖ r_student)               r_c = p_c / (1 − p_y) for c ≠ y
+/// the objective has α · target + β · others
+/// ```
+///
 /// # Source
 /// Zhao et al., 2022 (arXiv:2203.08679), equation (7). T = 4, α = 1 and β = 8 are mdistiller's defaults for CIFAR-100;
 /// it changes β from pair to pair, see the preset `dkd`.

@@ -9,6 +9,11 @@ use sokd_nn::{Adapter, Hint};
 /// The mean squared difference of one stage's maps, the student's brought to the teacher's shape by an adapter that
 /// learns with it. Its settings are the hint's own.
 ///
+/// # Formula
+/// ```text
+/// fitnet = mean over H, W, C of (Φ(F_student) − F_teacher)²          Φ: the adapter
+/// ```
+///
 /// # Source
 /// Romero et al., 2015 (arXiv:1412.6550), section 2.2, in one phase as RepDistiller and mdistiller run it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

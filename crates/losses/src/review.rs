@@ -16,6 +16,12 @@ use sokd_ops::{Conv, upsample_nearest2d};
 /// the student's maps are fused, each with what the levels behind it gave. The teacher's maps are those before a
 /// stage's last ReLU.
 ///
+/// # Formula
+/// ```text
+/// review-kd = Σ_levels HCL(Fₗ, T_l)                   Fₗ: the student's map fused with what the levels behind gave
+/// HCL(a, b) = Σ_k 2⁻ᵏ mse(pool_k a, pool_k b) / Σ_k 2⁻ᵏ          pool₀: as it is; then to 4 × 4, 2 × 2 and 1 × 1
+/// ```
+///
 /// # Source
 /// Chen et al., 2021 (arXiv:2104.09044), with the defaults of mdistiller: a width of 512 at most, the student's
 /// maps behind their ReLU. Sizes and channels, which the released code lists for a few pairs, are those of the maps.

@@ -8,6 +8,12 @@ use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 /// −log(1 − p + 1e-8) of what the student gives the label: small where it does not know it. For phases that move images,
 /// not the student.
 ///
+/// # Formula
+/// ```text
+/// unlikelihood = −log(1 − q_y + 1e-8)                 q = softmax(student), y the label
+///              = log q_y                              with form = "neg-ce"
+/// ```
+///
 /// # Source
 /// The student's part of TST's search (Shao et al., 2023, arXiv:2212.05422) in its released code; an unlikelihood (Welleck
 /// et al., 2020, arXiv:1908.04319).

@@ -165,9 +165,19 @@ fn singular(kind: Kind) -> &'static str {
     }
 }
 
-/// Rustdoc as a terminal shows it: headings without signs, links without brackets.
+/// Rustdoc as a terminal shows it: headings without signs, formulas indented, links without brackets.
 fn readable(text: &str) -> String {
-    text.replace("# Source\n", "Source: ").replace("[`", "`").replace("`]", "`").trim().to_owned()
+    let (mut out, mut formula) = (String::new(), false);
+    for line in text.lines() {
+        match line.trim() {
+            "```text" | "```" => formula = !formula,
+            "# Formula" => out.push_str("Formula:\n"),
+            "# Source" => out.push_str("Source: "),
+            _ if formula => _ = writeln!(out, "  {line}"),
+            _ => _ = writeln!(out, "{line}"),
+        }
+    }
+    out.replace("[`", "`").replace("`]", "`").trim().to_owned()
 }
 
 /// The values that the tables which come with sokd cite for arms with this loss, source by source.
@@ -216,6 +226,16 @@ mod tests {
         let text = known.text();
         for part in ["2203.08679", "temperature", "4.0", "beta", "8.0"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_method_computes_is_told_with_a_formula_and_a_source() {
+        for kind in [Kind::Losses, Kind::Plugins, Kind::Lenses, Kind::Layers] {
+            for entry in entries(kind) {
+                let text = Known::of(entry).expect("an entry").text();
+                assert!(text.contains("\nFormula:\n  ") && text.contains("\nSource: "), "{text}");
+            }
         }
     }
 }

@@ -12,6 +12,12 @@ use sokd_ops::{Conv, add, conv2d};
 /// What it says are the scores of the match, before their normalisation: the cosines of place and template, times a
 /// scale. A loss of letKD holds them against the teacher's.
 ///
+/// # Formula
+/// ```text
+/// scores = s₁ cos(x, templates)                       x: the map's vector at a place
+/// out    = x + α s₂ cos(ReLU(BN(scores)), values)
+/// ```
+///
 /// # Source
 /// Gorgun et al., 2023 (arXiv:2309.02843), supplement, section 2.2 and equation 4.1, with the scales, the normalisation and
 /// the initialisation of the authors' code. Ours: without α the second half is not computed.

@@ -29,6 +29,12 @@ use sokd_core::{Build, BuildCx, Error, Lens, Result};
 /// term is then the mean over both halves. In a phase that focuses it shows the changed images alone, and gradients pass
 /// through small networks that imitate the operations to the 25 numbers that it learns, `augment.tst.*`.
 ///
+/// # Formula
+/// ```text
+/// x′ = x + Σⱼ bⱼ (oⱼ(x; m_j) − x)                      j: the operations drawn for the batch; m_j, p_j learned
+/// bⱼ ~ RelaxedBernoulli(p_j)
+/// ```
+///
 /// # Source
 /// Shao et al., 2023 (arXiv:2212.05422), as their released code for classification has it; the book's page on TST says
 /// where that is ambiguous.
