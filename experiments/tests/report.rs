@@ -97,6 +97,7 @@ fn report() -> Report {
         classes: vec!["disc".into(), "ring".into()],
         studies: Vec::new(),
         single: false,
+        confusion: None,
         gallery: Some(Gallery {
             caption: "The first images.".into(),
             classes: vec![("disc".into(), vec![picture(), picture()])],

@@ -2,7 +2,8 @@ use super::out::print;
 use super::studies::Studies;
 use super::trackers::Trackers;
 use super::{Session, Which};
-use crate::report::{Form, Report};
+use crate::predictions::Predictions;
+use crate::report::{Confusion, Form, Report};
 use crate::study::{self, Arm, Extent};
 use crate::{Options, Resolved, Result, Summary, run, rundir};
 use clap::Args;
@@ -79,6 +80,7 @@ pub fn leave_report(
 ) {
     let write = || -> Result<()> {
         let mut report = Report::single(about.name, about.tier, resolved, summary.clone())?;
+        report.confusion = Predictions::read(dir)?.map(|said| Confusion::of(&said, report.classes.len()));
         let arm = Arm { row: about.name, column: "", resolved, dir: dir.to_owned() };
         report.studies = study::of(&[arm], session, about.extent, |_| dir.join("studies.json"));
         report.write_as(dir, "report", &[Form::Markdown, Form::Html])?;

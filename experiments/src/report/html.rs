@@ -56,7 +56,11 @@ impl Report {
         }
         let seconds: f64 = self.runs.iter().map(|run| run.summary.seconds).sum();
         let facts = [
-            vec![format!("tier {}", self.tier), format!("{} runs", self.runs.len()), duration(seconds)],
+            vec![
+                format!("tier {}", self.tier),
+                format!("{} run{}", self.runs.len(), if self.runs.len() == 1 { "" } else { "s" }),
+                duration(seconds),
+            ],
             self.distinct(|place| format!("{}, {} threads, {}", place.machine, place.threads, place.simd)),
             self.distinct(|place| format!("commit {}", commit(place))),
         ];
@@ -96,7 +100,8 @@ impl Report {
         }
         self.tests(out, column)?;
         figures(out, &arms, self.base())?;
-        self.recall(out, &arms)
+        self.recall(out, &arms)?;
+        self.confusion_as_html(out)
     }
 
     fn tests(&self, out: &mut String, column: &str) -> fmt::Result {
@@ -288,7 +293,10 @@ fn figures(out: &mut String, arms: &[Arm<'_>], base: &str) -> fmt::Result {
     let cut = plot::lower(&mut test)
         .map_or(String::new(), |top| format!(" What is above {top:.1} is drawn at {top:.1}."));
     frame(&format!("Cross-entropy on the test set.{cut}"), test, "nats");
-    let losses = "What each arm minimised: different sums, not to be compared with each other.";
+    let losses = match arms {
+        [_] => "What was minimised.",
+        _ => "What each arm minimised: different sums, not to be compared with each other.",
+    };
     frame(losses, curves(&|epoch| Some(epoch.train_loss)), "training loss");
     let gains: Vec<(&Arm<'_>, Sample)> =
         arms.iter().filter_map(|arm| Some((arm, arm.gain(Score::Last)?.sample))).collect();

@@ -40,6 +40,7 @@ impl Report {
         for (term, meaning) in self.protocol() {
             let _ = writeln!(out, "- **{term}**: {meaning}");
         }
+        self.confusion_as_markdown(&mut out);
         if !self.gaps.is_empty() {
             out.push_str("\n## Not measured\n\n");
             for problem in self.gaps() {

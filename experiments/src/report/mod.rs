@@ -3,6 +3,7 @@
 mod best;
 mod chart;
 mod compared;
+mod confusion;
 mod csv;
 mod form;
 mod gallery;
@@ -24,6 +25,7 @@ mod tex;
 
 pub use best::Standing;
 pub use compared::{Compared, P};
+pub use confusion::Confusion;
 pub use form::Form;
 pub(crate) use gallery::png;
 pub use gallery::{Gallery, Picture};
@@ -70,6 +72,8 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// The classes' names, by label.
     pub classes: Vec<String>,
+    /// Which classes a single run took for each other.
+    pub confusion: Option<Confusion>,
     /// Some of the images.
     pub gallery: Option<Gallery>,
     /// What plug-ins did, column by column, where there are any.
