@@ -81,6 +81,11 @@ impl<'de> Deserialize<'de> for Pixels {
     }
 }
 
+/// Numbers for people and for files: 0.45, where the same in double precision is 0.44999998807907104.
+pub fn short(numbers: [f32; 3]) -> [f64; 3] {
+    numbers.map(|number| number.to_string().parse().unwrap_or_else(|_| f64::from(number)))
+}
+
 /// What a network with these weights expects, as far as it is known, else the data's own statistics.
 pub fn expected(
     told: Option<&Pixels>,

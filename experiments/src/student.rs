@@ -1,7 +1,7 @@
 //! A student as it leaves its run: weights, what they are, and a card for people.
 
 use crate::export::timm;
-use crate::pixels::inscribed;
+use crate::pixels::{inscribed, short};
 use crate::rundir::RunDir;
 use crate::{Grafting, Model, Resolved, Result, StudentSpec};
 use candle::Device;
@@ -62,8 +62,8 @@ pub fn config(
             "interpolation": "bilinear",
             // Small images are seen whole; of large ones, the middle, as `fit` has it.
             "crop_pct": if height < 128 { 1.0 } else { 0.875 },
-            "mean": seen.pixels.mean,
-            "std": seen.pixels.std,
+            "mean": short(seen.pixels.mean),
+            "std": short(seen.pixels.std),
             "num_classes": seen.classes.len(),
             "first_conv": traced.first_conv(),
             "classifier": traced.classifier(),

@@ -10,6 +10,13 @@ use sokd_ops as ops;
 /// How differently the two networks spread their activity over the image, summed over all stages. Where two maps
 /// differ in size the larger is pooled first.
 ///
+/// # Formula
+/// ```text
+/// loss = Σ over stages, mean (a(student map) − a(teacher map))²
+///
+/// a(F) = u / ‖u‖,  u = mean over channels of F^power
+/// ```
+///
 /// # Source
 /// Zagoruyko and Komodakis, 2017 (arXiv:1612.03928), equation (2), in the form that RepDistiller and mdistiller run: the mean
 /// of squared differences rather than their norm, p = 2, every stage but the stem.

@@ -19,6 +19,14 @@ use sokd_nn::{Linear, init};
 /// saw it last is remembered in two memories, which are saved with the weights: 4 bytes × `width` × training images,
 /// twice. Only a student in [`Mode::Train`] teaches them.
 ///
+/// # Formula
+/// ```text
+/// loss = Σ over both networks as anchor: −log h(anchor, same image) − Σ over N others log(1 − h(anchor, other))
+///
+/// h(u, v) = e / (e + N / M),  e = exp(u · v / τ) / Z
+/// u, v: embeddings of length 1; M training images; Z the first batch's mean of exp(u · v / τ), times M
+/// ```
+///
 /// # Source
 /// Tian et al., 2020 (arXiv:1910.10699), in the form and with the defaults of RepDistiller: the embeddings of both
 /// networks as anchors, normalisers fixed by the first batch, gradients through anchors only.

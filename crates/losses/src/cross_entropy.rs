@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 
 /// −log of what the student gives the label.
+///
+/// # Formula
+/// ```text
+/// loss = −(1 − ε) · log q[label] − ε / K · Σ over K classes log q[k],  q = softmax(student)
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CrossEntropy {

@@ -12,6 +12,14 @@ use sokd_core::{DistillLoss, Error, Pair, Result, Step, Terms};
 /// The authors' code hides the label behind a score of −1000 and takes the logarithm of a softmax: both give way on
 /// extreme logits. Here the label is left out, and everything stays a logarithm.
 ///
+/// # Formula
+/// ```text
+/// loss = α · T² · KL(b ‖ c) + β · T² · KL(p ‖ q)
+///
+/// b, c: [label, not the label], of softmax(teacher / T) and softmax(student / T)
+/// p, q: the same two among the other classes alone, where they add up to 1
+/// ```
+///
 /// # Source
 /// Zhao et al., 2022 (arXiv:2203.08679), equation (7). T = 4, α = 1 and β = 8 are mdistiller's defaults for CIFAR-100;
 /// it changes β from pair to pair, see the preset `dkd`.

@@ -9,6 +9,11 @@ use sokd_nn::{Adapter, Hint};
 /// The mean squared difference of one stage's maps, the student's brought to the teacher's shape by an adapter that
 /// learns with it. Its settings are the hint's own.
 ///
+/// # Formula
+/// ```text
+/// loss = mean (adapter(student map) − teacher map)²
+/// ```
+///
 /// # Source
 /// Romero et al., 2015 (arXiv:1412.6550), section 2.2, in one phase as RepDistiller and mdistiller run it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,6 +7,11 @@ use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 
 /// T² · KL(teacher ‖ student) between softened predictions.
 ///
+/// # Formula
+/// ```text
+/// loss = T² · KL(p ‖ q),  p = softmax(teacher / T),  q = softmax(student / T)
+/// ```
+///
 /// # Source
 /// Hinton et al., 2015 (arXiv:1503.02531), section 2. T = 4 as in Tian et al., 2020 (arXiv:1910.10699) and
 /// `CIFAR-100` in mdistiller; ImageNet recipes use 1.

@@ -16,6 +16,14 @@ use sokd_ops::{Conv, upsample_nearest2d};
 /// the student's maps are fused, each with what the levels behind it gave. The teacher's maps are those before a
 /// stage's last ReLU.
 ///
+/// # Formula
+/// ```text
+/// loss = Σ over levels l, h(f(l), teacher map l)
+///
+/// f(l) = fusion(student map l, f(l + 1))
+/// h(a, b) = Σ over sizes w · mean (a − b)²: as they are, 4 × 4, 2 × 2, 1 × 1; w as 8 : 4 : 2 : 1, adding up to 1
+/// ```
+///
 /// # Source
 /// Chen et al., 2021 (arXiv:2104.09044), with the defaults of mdistiller: a width of 512 at most, the student's
 /// maps behind their ReLU. Sizes and channels, which the released code lists for a few pairs, are those of the maps.

@@ -7,6 +7,11 @@ use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 
 /// −log of what the teacher gives the label. It moves nothing of the student: for phases that move images.
 ///
+/// # Formula
+/// ```text
+/// loss = −log softmax(teacher)[label]
+/// ```
+///
 /// # Source
 /// The teacher's part of TST's search (Shao et al., 2023, arXiv:2212.05422).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

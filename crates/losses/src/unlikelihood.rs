@@ -8,6 +8,11 @@ use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
 /// −log(1 − p + 1e-8) of what the student gives the label: small where it does not know it. For phases that move images,
 /// not the student.
 ///
+/// # Formula
+/// ```text
+/// loss = −log(1 − p + 1e-8),  p = softmax(student)[label]
+/// ```
+///
 /// # Source
 /// The student's part of TST's search (Shao et al., 2023, arXiv:2212.05422) in its released code; an unlikelihood (Welleck
 /// et al., 2020, arXiv:1908.04319).

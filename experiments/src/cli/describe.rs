@@ -165,9 +165,18 @@ fn singular(kind: Kind) -> &'static str {
     }
 }
 
-/// Rustdoc as a terminal shows it: headings without signs, links without brackets.
+/// Rustdoc as a terminal shows it: headings without signs, formulas set in, links without brackets.
 fn readable(text: &str) -> String {
-    text.replace("# Source\n", "Source: ").replace("[`", "`").replace("`]", "`").trim().to_owned()
+    let (mut set, mut out) = (false, String::new());
+    for line in text.replace("# Source\n", "Source: ").replace("# Formula\n", "Formula:\n\n").lines() {
+        if line.starts_with("```") {
+            set = !set;
+        } else {
+            let indent = if set && !line.is_empty() { "  " } else { "" };
+            out += &format!("{indent}{line}\n");
+        }
+    }
+    out.replace("[`", "`").replace("`]", "`").trim().to_owned()
 }
 
 /// The values that the tables which come with sokd cite for arms with this loss, source by source.
@@ -207,6 +216,7 @@ fn published(loss: &str) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::entries::description;
     use super::*;
 
     #[test]
@@ -214,8 +224,17 @@ mod tests {
         let known =
             Known::of(Entry { name: "dkd".into(), kind: Kind::Losses, what: String::new() }).expect("dkd");
         let text = known.text();
-        for part in ["2203.08679", "temperature", "4.0", "beta", "8.0"] {
+        for part in ["2203.08679", "temperature", "4.0", "beta", "8.0", "Formula:\n\n  loss = α"] {
             assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains("```"), "{text}");
+    }
+
+    #[test]
+    fn every_loss_tells_its_formula() {
+        for name in LossSpec::names() {
+            let text = description(&parts::<LossSpec>(), &name);
+            assert!(text.contains("# Formula\n```text\nloss = "), "{name}: {text}");
         }
     }
 }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Writes a network as files that other programs load: safetensors, timm, torchvision, mdistiller, ONNX.
 ///
-/// SOURCE is the directory of a finished run, or of a student (`config.json` and `model.safetensors`); or the name of a network,
-/// whose weights --weights has.
+/// SOURCE is the directory of a finished run, or of a student (`config.json` and `model.safetensors`); or a network by
+/// name, table or recipe, whose weights --weights has.
 #[derive(Debug, Args)]
 #[command(after_help = after())]
 pub struct Export {

@@ -2,7 +2,7 @@ use super::Format;
 use crate::environment::Environment;
 use crate::network::{self, Frozen, Weights};
 use crate::student::{self, Noted};
-use crate::{Error, Misfit, Model, Pixels, Result, StudentSpec, pixels, rundir};
+use crate::{Error, Layers, Misfit, Model, Pixels, Result, StudentSpec, pixels, rundir};
 use candle::Device;
 use serde_json::{Value, json};
 use sokd_core::{DatasetInfo, Error as Part, Key, PixelNorm};
@@ -128,7 +128,7 @@ impl Leaving {
     pub fn config(&self) -> Result<Value> {
         let mut config = student::config(&self.spec, &self.traced, &self.data, self.recipe.as_deref())?;
         if let Some(fields) = config.as_object_mut().filter(|_| !self.labelled) {
-            fields.remove("label_names");
+            fields.shift_remove("label_names");
         }
         Ok(config)
     }
@@ -144,8 +144,8 @@ impl Leaving {
         let mut about = self.notes();
         about.extend([
             ("model".to_owned(), self.name()),
-            ("mean".to_owned(), json!(mean).to_string()),
-            ("std".to_owned(), json!(std).to_string()),
+            ("mean".to_owned(), json!(pixels::short(mean)).to_string()),
+            ("std".to_owned(), json!(pixels::short(std)).to_string()),
             ("weights-sha256".to_owned(), self.sha256.clone()),
         ]);
         if self.labelled {
@@ -203,9 +203,12 @@ fn student(source: &str) -> Result<PathBuf> {
     Err(Part::Missing { path: source.into(), what, remedy }.into())
 }
 
-/// The network of that name, or of a recipe's student.
+/// The network of that name, or a recipe's student.
 fn model(source: &str) -> Result<Model> {
-    source.parse().map_err(|problem: String| Misfit::new(problem).into())
+    source.parse().or_else(|problem: String| match Layers::open(source) {
+        Ok(recipe) => Ok(recipe.resolve()?.recipe.student.model),
+        Err(_) => Err(Misfit::new(problem).into()),
+    })
 }
 
 /// The sources that a run was trained by.

@@ -29,15 +29,18 @@ fn make(leaving: &Leaving, _: super::Normalise) -> Result<Export> {
     let name = leaving.known().filter(|name| !OURS.contains(name) && !name.ends_with("_a"));
     let name = name.ok_or_else(stranger)?;
     let classes = leaving.data.classes.len();
-    let of_imagenet = IMAGENET.iter().find(|(ours, _)| *ours == name);
-    if of_imagenet.is_some() && classes != 1000 {
-        return Err(leaving.stranger("mdistiller", "networks for ImageNet with its 1,000 classes"));
-    }
-    let python = match of_imagenet {
-        Some((_, theirs)) => format!(
-            "import torch\nfrom mdistiller.models import imagenet_model_dict\n\n\
-             net = imagenet_model_dict[\"{theirs}\"](pretrained=False).eval()\n"
-        ),
+    let python = match IMAGENET.iter().find(|(ours, _)| *ours == name) {
+        // A class of theirs that knows no other number.
+        Some((_, "MobileNetV1")) if classes != 1000 => {
+            return Err(leaving.stranger("mdistiller", "a MobileNetV1 of 1,000 classes"));
+        }
+        Some((_, theirs)) => {
+            let classes = if classes == 1000 { String::new() } else { format!(", num_classes={classes}") };
+            format!(
+                "import torch\nfrom mdistiller.models import imagenet_model_dict\n\n\
+                 net = imagenet_model_dict[\"{theirs}\"](pretrained=False{classes}).eval()\n"
+            )
+        }
         None => format!(
             "import torch\nfrom mdistiller.models import cifar_model_dict  # RepDistiller: models.model_dict\n\n\
              net = cifar_model_dict[\"{name}\"][0](num_classes={classes}).eval()\n"

@@ -12,8 +12,12 @@ use std::collections::BTreeMap;
 
 /// letKD's loss behind the last stage: a layer's templates should match as the teacher's place lies to its clusters.
 ///
-/// KL(softmax(−t · squared distance to each cluster) ‖ softmax(scores)), the mean over places; the scores are those of the
-/// `kd-layer` at the same place.
+/// The scores are those of the `kd-layer` at the same place.
+///
+/// # Formula
+/// ```text
+/// loss = mean over places of KL(softmax(−t · d) ‖ softmax(scores)),  d: squared distances to each cluster
+/// ```
 ///
 /// # Source
 /// Gorgun et al., 2023 (arXiv:2309.02843), supplement, algorithm 1, with the minus that its code has and its box lacks: the targets
@@ -55,8 +59,13 @@ impl Default for LetkdClusters {
 
 /// letKD's loss inside the last stage: a layer's templates should match as the teacher decides between parts of classes.
 ///
-/// KL(p ‖ softmax(scores)), the mean over places. A place of the teacher's map belongs to the nearest part of the image's
-/// own class, and p says how the training images' places of that part were shared among the parts of all classes.
+/// A place of the teacher's map belongs to the nearest part of the image's own class, and p says how the training images'
+/// places of that part were shared among the parts of all classes.
+///
+/// # Formula
+/// ```text
+/// loss = mean over places of KL(p ‖ softmax(scores))
+/// ```
 ///
 /// # Source
 /// Gorgun et al., 2023 (arXiv:2309.02843), supplement, algorithm 2. 8 parts a class, 60 components and 20 iterations as in the
