@@ -6,6 +6,17 @@ use sokd_nn::Params;
 /// Fills the weights under a prefix by the rules of `fill` in `golden/zoo.py`: kernels keep the variance of what they read,
 /// normalisations are near, but not at, 1 and 0.
 pub fn fill(params: &Params, prefix: &str) -> Result<()> {
+    fill_with(params, prefix, |name, shape, scale, shift| {
+        Wave { shape: shape.to_vec(), scale, shift, dead: Vec::new() }.draw(name)
+    })
+}
+
+/// The same with noise of any other kind, drawn by name, shape, half its range and the middle of it.
+pub fn fill_with(
+    params: &Params,
+    prefix: &str,
+    noise: impl Fn(&str, &[usize], f64, f64) -> Result<Tensor>,
+) -> Result<()> {
     let draw = |(name, weight): (String, Tensor)| {
         let (scale, shift) = match *weight.dims() {
             [_, from, height, width] => ((6.0 / (from * height * width) as f64).sqrt(), 0.0),
@@ -13,8 +24,7 @@ pub fn fill(params: &Params, prefix: &str) -> Result<()> {
             _ if name.ends_with("running_var") || name.ends_with("weight") => (0.125, 1.0),
             _ => (0.125, 0.0),
         };
-        let noise = Wave { shape: weight.dims().to_vec(), scale, shift, dead: Vec::new() };
-        let noise = noise.draw(&name)?;
+        let noise = noise(&name, weight.dims(), scale, shift)?;
         Ok((name, noise))
     };
     params.load(prefix, &params.tensors(prefix)?.into_iter().map(draw).collect::<Result<_>>()?)

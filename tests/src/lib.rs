@@ -6,7 +6,7 @@ mod said;
 mod wave;
 
 pub use close::{gap, near, same, slopes};
-pub use filled::{fill, images};
+pub use filled::{fill, fill_with, images};
 pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};
 

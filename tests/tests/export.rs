@@ -4,14 +4,14 @@
 #[path = "../../experiments/tests/track/python.rs"]
 mod python;
 
-use candle::{DType, Device};
+use candle::{DType, Device, Tensor};
 use serde::Deserialize;
 use sokd_core::{Build as _, BuildCx, Key, Mode, file};
 use sokd_experiments::export::{self, Given, Leaving, Normalise};
 use sokd_experiments::{Grafting, Pixels, Result, StudentSpec};
 use sokd_models::weights::{self, StateDict};
 use sokd_nn::Params;
-use sokd_tests::{data, fill, golden, images};
+use sokd_tests::{data, fill_with, golden, images};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +34,8 @@ type Record = BTreeMap<String, BTreeMap<String, Recorded>>;
 /// A network as the command line names it, the layers set into it, how many classes it tells apart, the side of its images.
 struct Case(&'static str, &'static str, usize, usize);
 
-/// Every family, and layers set into one of them. mdistiller's MobileNetV1 takes images of 224 pixels only.
+/// Every family, and layers set into one of them. mdistiller's networks for ImageNet take images of
+/// 224 pixels only.
 const CASES: [(&str, Case); 12] = [
     ("resnet8", Case("resnet8", "{}", 7, 32)),
     ("resnet8x4", Case("resnet8x4", "{}", 100, 32)),
@@ -44,7 +45,7 @@ const CASES: [(&str, Case); 12] = [
     ("MobileNetV2", Case("MobileNetV2", "{}", 10, 32)),
     ("ShuffleV1", Case("ShuffleV1", "{}", 7, 32)),
     ("ShuffleV2", Case("ShuffleV2", "{}", 10, 32)),
-    ("imagenet_resnet18", Case("imagenet_resnet18", "{}", 7, 64)),
+    ("imagenet_resnet18", Case("imagenet_resnet18", "{}", 7, 224)),
     ("imagenet_mobilenetv1", Case("imagenet_mobilenetv1", "{}", 1000, 224)),
     (
         "thin-bottlenecks",
@@ -67,6 +68,14 @@ fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
+/// Weights whose bytes are the same on every machine: sines, of which waves are made, are not.
+fn noise(name: &str, shape: &[usize], scale: f64, shift: f64) -> sokd_core::Result<Tensor> {
+    let mut stream = Key::new(0).fold(name).stream();
+    let values: Vec<f32> =
+        (0..shape.iter().product()).map(|_| stream.between(shift - scale, shift + scale) as f32).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
 /// Writes a filled network, what it says of three images, and its exports; by format, the file of its weights.
 fn leave(folder: &Path, case: &Case) -> Result<BTreeMap<String, PathBuf>> {
     let &Case(model, layers, classes, side) = case;
@@ -75,7 +84,7 @@ fn leave(folder: &Path, case: &Case) -> Result<BTreeMap<String, PathBuf>> {
         StudentSpec { model: model.parse().expect("a network"), weights: None, graft, winograd: false };
     let (data, params) = (data(classes, [side; 2]), Params::new(Key::new(0)));
     let net = spec.build(&BuildCx::alone(params.frozen(&Device::Cpu), &data))?;
-    fill(&params, "")?;
+    fill_with(&params, "", noise)?;
     std::fs::create_dir_all(folder).expect("a folder");
 
     let seen = images("images", side, DType::F32)?;
