@@ -2,6 +2,7 @@
 //! (`golden/export.py`), and where those are installed, they do it again.
 
 #[path = "../../experiments/tests/track/python.rs"]
+#[allow(clippy::print_stdout, reason = "what is skipped is said")]
 mod python;
 
 use candle::{DType, Device, Tensor};

@@ -173,7 +173,7 @@ fn readable(text: &str) -> String {
             set = !set;
         } else {
             let indent = if set && !line.is_empty() { "  " } else { "" };
-            out += &format!("{indent}{line}\n");
+            out.extend([indent, line, "\n"]);
         }
     }
     out.replace("[`", "`").replace("`]", "`").trim().to_owned()

@@ -49,24 +49,15 @@ impl Leaving {
     /// # Errors
     /// A directory without a student, a name that no network has, weights of another one, and what nobody says of them.
     pub fn open(given: &Given) -> Result<Self> {
-        let (path, noted) = match &given.weights {
-            Some(weights) => {
-                let path = network::find(weights)?;
-                let beside = Noted::beside(&path)?;
-                (path, beside)
-            }
-            None => {
-                let path = student(&given.source)?;
-                let noted = Noted::beside(&path)?;
-                (path, Some(noted.ok_or_else(|| nameless(given))?))
-            }
+        let path = match &given.weights {
+            Some(weights) => network::find(weights)?,
+            None => student(&given.source)?,
         };
-        let model = match (&given.weights, &noted) {
-            (Some(_), _) => model(&given.source)?,
-            (None, noted) => {
-                let ours = noted.as_ref().and_then(Noted::model).cloned();
-                ours.ok_or_else(|| nameless(given))?
-            }
+        let noted = Noted::beside(&path)?;
+        let ours = noted.as_ref().and_then(Noted::model).cloned();
+        let model = match &given.weights {
+            Some(_) => model(&given.source)?,
+            None => ours.ok_or_else(|| nameless(given))?,
         };
         let data = data(given, &model, &path, noted.as_ref())?;
         let from = path.to_string_lossy();
@@ -142,6 +133,8 @@ impl Leaving {
     pub fn about(&self) -> BTreeMap<String, String> {
         let PixelNorm { mean, std } = self.data.pixels;
         let mut about = self.notes();
+        // What follows says the same in two words.
+        about.remove("pixels");
         about.extend([
             ("model".to_owned(), self.name()),
             ("mean".to_owned(), json!(pixels::short(mean)).to_string()),

@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
              net.load_state_dict(load_file(\"model.safetensors\"), strict=True)  # net: a {} of yours\n",
             leaving.name()
         );
-        Ok(Export { files: files(leaving, &leaving.weights()?, leaving.config()?)?, python })
+        Ok(Export { files: files(leaving, &leaving.weights()?, &leaving.config()?)?, python })
     },
 };
 
@@ -22,7 +22,7 @@ pub const FORMAT: Format = Format {
 pub fn files(
     leaving: &Leaving,
     weights: &weights::StateDict,
-    config: serde_json::Value,
+    config: &serde_json::Value,
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let config = format!("{config:#}\n").into_bytes();
     Ok(vec![("config.json", config), ("model.safetensors", weights::safetensors(weights, &leaving.notes())?)])

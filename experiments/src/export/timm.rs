@@ -30,7 +30,7 @@ fn make(leaving: &Leaving, _: super::Normalise) -> Result<Export> {
     };
     let python = "import timm\n\nnet = timm.create_model(\"local-dir:.\", pretrained=True).eval()\n\
                   transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net))\n";
-    Ok(Export { files: safetensors::files(leaving, &weights, config)?, python: python.into() })
+    Ok(Export { files: safetensors::files(leaving, &weights, &config)?, python: python.into() })
 }
 
 /// What timm calls a network whose weights have the same names there.
@@ -46,7 +46,7 @@ pub fn architecture(spec: &ModelSpec) -> Option<&'static str> {
     }
 }
 
-/// timm's name for a weight of MobileNetV1: it counts the thirteen pairs by the size of their maps.
+/// timm's name for a weight of `MobileNetV1`: it counts the thirteen pairs by the size of their maps.
 fn mobilenet(name: &str) -> String {
     const FIRST: [usize; 5] = [1, 2, 4, 6, 12];
     let parts: Vec<&str> = name.split('.').collect();
