@@ -148,7 +148,7 @@ fn teacher(
     let Some(spec) = &recipe.teacher else { return Ok(None) };
     let weights =
         Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
-    let Frozen { mut net, sha256, spec: own } =
+    let Frozen { mut net, sha256, spec: own, .. } =
         Frozen::load(&spec.model, weights, data, key.fold("teacher"), device, spec.winograd)?;
     for place in recipe.objective.values().filter_map(|term| term.loss.looks()) {
         graft::tap(net.as_mut(), place, data, device)?;

@@ -32,6 +32,11 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// What a run's directory says; none, where it says nothing or nothing that is understood.
+    pub fn read(run: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(run.join("env.json")).ok()?).ok()
+    }
+
     /// Here and now.
     pub fn here(device: &str) -> Self {
         // Where the program was built, which is where its sources are as long as it runs on that machine: the folder

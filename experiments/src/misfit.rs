@@ -1,6 +1,6 @@
 //! A setting that does not fit, underlined where it was written.
 
-use crate::overlay::{Place, Setting};
+use crate::overlay::{Document, Place, Setting};
 use crate::{Error, Result};
 use serde::de::DeserializeOwned;
 
@@ -84,6 +84,26 @@ pub fn typed<T: DeserializeOwned>(settings: &Setting) -> Result<T> {
             None => (outer, inner),
         };
         misfit(settings, &path, message)
+    })
+}
+
+/// A table as TOML has it inside a line, on the command line.
+///
+/// # Errors
+/// What does not fit, and what would.
+pub fn inline<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    #[derive(serde::Deserialize)]
+    struct Line<T> {
+        it: T,
+    }
+    let document = Document::new("command line", format!("it = {text}"));
+    let settings = Setting::read(&document).map_err(|error| error.to_string())?;
+    typed::<Line<T>>(&settings).map(|line| line.it).map_err(|error| match error {
+        Error::Misfit(misfit) => {
+            let Misfit { message, help, .. } = *misfit;
+            help.map_or(message.clone(), |help| format!("{message}: {help}"))
+        }
+        error => error.to_string(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! A network as recipes and the command line name it.
 
-use crate::misfit::closest;
+use crate::misfit::{closest, inline};
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use sokd_core::{Backbone, Build, BuildCx, Result};
 use sokd_models::ModelSpec;
+use std::str::FromStr;
 
 /// A network: one of the field's names (`resnet8x4`), or a table with a `type` and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -50,6 +51,15 @@ impl Model {
             Self::Named(name) => name.clone(),
             Self::Spec(spec) => spec.name(),
         }
+    }
+}
+
+/// As the command line has it: a name, or a table such as `{ type = "cifar-resnet", depth = 20 }`.
+impl FromStr for Model {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') { inline(text) } else { Self::named(text) }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Frozen {
     pub net: Box<dyn Backbone>,
     /// The digest of its weights' file; none for drawn ones.
     pub sha256: Option<String>,
+    /// Its weights.
+    pub params: Params,
     /// The network as it was built, with what is noted among its weights to be set into it.
     pub spec: StudentSpec,
 }
@@ -55,7 +57,7 @@ impl Frozen {
         };
         if weights.from == "drawn" {
             let net = build(&spec, pixels::expected(weights.pixels, None, model, data))?;
-            return Ok(Self { net, sha256: None, spec });
+            return Ok(Self { net, params, sha256: None, spec });
         }
         let path = find(weights.from)?;
         spec.graft = noted(&path)?;
@@ -66,7 +68,7 @@ impl Frozen {
             return Err(Error::file(&path, None, problem, "fetch the right file, or correct `sha256`").into());
         }
         fill(&params, "", &path, net.as_ref(), data)?;
-        Ok(Self { net, sha256: Some(sha256), spec })
+        Ok(Self { net, params, sha256: Some(sha256), spec })
     }
 }
 
@@ -83,14 +85,8 @@ pub fn fill(
 ) -> Result<()> {
     let Err(error) = weights::load(params, prefix, path) else { return Ok(()) };
     let info = net.info();
-    let strangers = || {
-        let tensors = weights::read(path).ok()?.tensors;
-        let classifier =
-            tensors.values().find(|tensor| tensor.rank() == 2 && tensor.dims()[1] == info.features)?;
-        Some(classifier.dims()[0]).filter(|classes| *classes != info.classes)
-    };
     if matches!(error, Error::Unfit { .. })
-        && let Some(classes) = strangers()
+        && let Some(classes) = classes(path, info.features)?.filter(|classes| *classes != info.classes)
     {
         let (known, wanted) = (info.classes, &data.name);
         let problem = format!("these weights tell {classes} classes apart, and {wanted} has {known}");
@@ -101,6 +97,19 @@ pub fn fill(
         .into());
     }
     Err(error.into())
+}
+
+/// How many classes weights tell apart, for a network of so many features; none, where they are another's.
+///
+/// # Errors
+/// As [`weights::read`].
+pub fn classes(path: &Path, features: usize) -> Result<Option<usize>> {
+    // Layers that are set into a network may have as many columns.
+    let own = weights::read(path)?.tensors.into_iter().filter(|(name, _)| !name.starts_with("graft."));
+    let classifier = own
+        .map(|(_, weight)| weight.dims().to_vec())
+        .find(|dims| matches!(dims[..], [_, from] if from == features));
+    Ok(classifier.map(|dims| dims[0]))
 }
 
 /// The file that a recipe or the command line means.

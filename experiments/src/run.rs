@@ -146,7 +146,7 @@ fn train(
             return Err(Error::Stopped { dir: dir.path().to_owned(), step: progress.steps });
         }
     };
-    student::save(dir, resolved, &training.params, &info, &progress)?;
+    student::save(dir, resolved, &training.params, &info, &progress, &options.session.device)?;
     // Before the summary, whose presence says that all is there.
     let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
     dir.write(predictions::FILE, of_test.json()?)?;

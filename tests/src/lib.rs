@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod close;
+mod filled;
 mod said;
 mod wave;
 
 pub use close::{gap, near, same, slopes};
+pub use filled::{fill, fill_with, images};
 pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};
 

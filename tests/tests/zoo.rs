@@ -7,7 +7,7 @@ use sokd_losses::functional::{cross_entropy, soften};
 use sokd_models::{ModelSpec, Stem, mobilenet_v1::MobilenetV1, resnet::Resnet};
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
 use sokd_ops::{Backend, with_backend};
-use sokd_tests::{Wave, data, golden, near, wave};
+use sokd_tests::{data, fill, golden, images, near, wave};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
@@ -167,27 +167,6 @@ fn have(networks: &BTreeMap<String, Network>, classes: usize, side: usize) -> Re
     Ok(())
 }
 
-/// The rules of the script's `fill`.
-fn fill(params: &Params) -> Result<()> {
-    let draw = |(name, weight): (String, Tensor)| {
-        let (scale, shift) = match *weight.dims() {
-            [_, from, height, width] => ((6.0 / (from * height * width) as f64).sqrt(), 0.0),
-            [_, from] => ((3.0 / from as f64).sqrt(), 0.0),
-            _ if name.ends_with("running_var") || name.ends_with("weight") => (0.125, 1.0),
-            _ => (0.125, 0.0),
-        };
-        let noise = Wave { shape: weight.dims().to_vec(), scale, shift, dead: Vec::new() };
-        let noise = noise.draw(&name)?;
-        Ok((name, noise))
-    };
-    params.load("student", &params.tensors("student")?.into_iter().map(draw).collect::<Result<_>>()?)
-}
-
-fn images(name: &str, size: usize, dtype: DType) -> Result<Tensor> {
-    let wave = Wave { shape: vec![3, size, size, 3], scale: 0.5, shift: 0.5, dead: Vec::new() };
-    Ok(wave.draw(name)?.to_dtype(dtype)?)
-}
-
 fn summary(name: &str, tensor: &Tensor) -> Result<Summary> {
     let flat = tensor.to_dtype(DType::F64)?.flatten_all()?;
     let probe = wave(&format!("probe {name}"), flat.dims(), 1.0)?.to_dtype(DType::F64)?;
@@ -238,7 +217,7 @@ fn filled(name: &str, run: &Run, dtype: DType) -> Result<(Params, Box<dyn Backbo
         name => sokd_models::named(name.split(' ').next().expect("a name")).expect("a network of the zoo"),
     };
     let (params, net) = build(&spec, &data(run.classes, [run.size; 2]), dtype)?;
-    fill(&params)?;
+    fill(&params, "student")?;
     Ok((params, net))
 }
 

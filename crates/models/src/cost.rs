@@ -1,6 +1,6 @@
 use candle::{DType, Device, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
-use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Mode, Result};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, DatasetInfo, Mode, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -33,12 +33,28 @@ pub struct Cost {
 /// ```
 pub fn cost(spec: &impl Build<dyn Backbone>, data: &DatasetInfo) -> Result<Cost> {
     let count = Arc::new(AtomicUsize::new(0));
-    let vars = VarBuilder::from_backend(Box::new(Blank(count.clone())), DType::F32, Device::Cpu);
-    let net = spec.build(&BuildCx::alone(vars, data))?;
+    let net = blank(spec, data, &count)?;
     let image = Tensor::zeros((1, data.size[0], data.size[1], 3), DType::F32, &Device::Cpu)?;
     let (shown, macs) = sokd_ops::count_macs(|| net.forward(&image, Mode::Eval));
     shown?;
     Ok(Cost { parameters: count.load(Ordering::Relaxed), macs })
+}
+
+/// What is known of a network before it runs, or has weights.
+///
+/// # Errors
+/// Settings that do not fit together.
+pub fn info(spec: &impl Build<dyn Backbone>, data: &DatasetInfo) -> Result<BackboneInfo> {
+    Ok(blank(spec, data, &Arc::default())?.info().clone())
+}
+
+fn blank(
+    spec: &impl Build<dyn Backbone>,
+    data: &DatasetInfo,
+    count: &Arc<AtomicUsize>,
+) -> Result<Box<dyn Backbone>> {
+    let vars = VarBuilder::from_backend(Box::new(Blank(Arc::clone(count))), DType::F32, Device::Cpu);
+    spec.build(&BuildCx::alone(vars, data))
 }
 
 /// Weights that are all zero, and counted: drawing them would take longer than all the rest.

@@ -4,11 +4,13 @@ mod cost;
 mod mobile;
 mod names;
 mod residual;
+mod trace;
 pub mod weights;
 
-pub use cost::{Cost, cost};
-pub use names::{named, names, pixels};
+pub use cost::{Cost, cost, info};
+pub use names::{name, named, names, pixels};
 pub use residual::Stem;
+pub use trace::Traced;
 
 use sokd_core::Backbone;
 

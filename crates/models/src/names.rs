@@ -86,6 +86,17 @@ pub fn named(name: &str) -> Option<ModelSpec> {
     ZOO.into_iter().find(|(known, _)| plain(known) == plain(name)).map(|(_, spec)| spec)
 }
 
+/// The field's name for a network; none for settings that no paper's tables have.
+///
+/// # Example
+/// ```
+/// let student = sokd_models::named("wrn-16-2").expect("it is in the zoo");
+/// assert_eq!(sokd_models::name(&student), Some("wrn_16_2"));
+/// ```
+pub fn name(spec: &ModelSpec) -> Option<&'static str> {
+    ZOO.iter().find(|(_, known)| known == spec).map(|(name, _)| *name)
+}
+
 /// All names that [`named`] answers to, family by family.
 pub fn names() -> Vec<&'static str> {
     ZOO.iter().map(|(name, _)| *name).collect()

@@ -1,11 +1,11 @@
 //! What the networks of He et al. share, whatever their blocks and shortcuts: stem, stages of residual blocks, head.
 
-use candle::{D, Tensor};
+use candle::Tensor;
 use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
-use sokd_ops::{Conv, Pool, global_avg_pool, max_pool2d, normalize, relu};
+use sokd_ops::{Conv, Pool, channel_pad, global_avg_pool, max_pool2d, normalize, relu};
 
 /// How a convolution's weights are drawn: of its kernel, its channels in and its channels out.
 pub(crate) type Draw = fn(usize, usize, usize) -> Init;
@@ -56,9 +56,7 @@ impl Shortcut {
             Self::Identity => Ok(x.clone()),
             Self::Project(project) => project.forward(x, None, false, mode),
             // A pool over single pixels takes every other one, and its gradient puts it back.
-            Self::Pad(side) => {
-                Ok(max_pool2d(x, Pool::square(1, 2))?.pad_with_zeros(D::Minus1, *side, *side)?)
-            }
+            Self::Pad(side) => channel_pad(&max_pool2d(x, Pool::square(1, 2))?, [*side; 2]),
         }
     }
 }

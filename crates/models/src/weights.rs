@@ -8,11 +8,13 @@ mod file;
 mod graph;
 mod group;
 mod pickle;
+mod pth;
 mod torch;
 mod view;
 mod write;
 
-pub use write::save;
+pub use pth::pth;
+pub use write::{StateDict, safetensors, save, state_dict};
 
 use candle::Tensor;
 use sokd_core::{Error, Result};

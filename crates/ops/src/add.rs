@@ -2,6 +2,7 @@ use crate::backend::on_cpu;
 use crate::kernels::sum;
 use crate::record::{Backward, read, record2};
 use crate::simd::simd;
+use crate::trace::{Operation, noted};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
@@ -14,6 +15,10 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let expected = format!("{:?}, as what it is added to", a.dims());
         return Err(Error::Shape { what: "a summand", expected, got: b.dims().to_vec() });
     }
+    noted(&[a, b], || Operation::Add, || sum_of(a, b))
+}
+
+fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !on_cpu(&[a, b]) {
         return Ok((a + b)?);
     }

@@ -1,6 +1,7 @@
 use crate::backend::either;
+use crate::trace::{Operation, noted};
 use crate::{composed, fast};
-use candle::Tensor;
+use candle::{D, Tensor};
 use sokd_core::{Error, Result};
 use std::ops::Range;
 
@@ -18,7 +19,11 @@ pub fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let expected = format!("({batch}, {height}, {width}, channels), as what it is put behind");
         return Err(Error::Shape { what: "channels", expected, got: b.dims().to_vec() });
     }
-    either([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3))
+    noted(
+        &[a, b],
+        || Operation::Concat,
+        || either([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3)),
+    )
 }
 
 /// Some neighbouring channels.
@@ -33,6 +38,20 @@ pub fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
     if range.is_empty() || range.end > channels {
         return Err(Error::setting("range", format!("{range:?} are no channels of {channels}")));
     }
-    let chosen = range.clone();
-    either([x], |[x]| fast::channel_range(x, range), |[x]| composed::channel_range(x, chosen))
+    let [fast, composed] = [range.clone(), range.clone()];
+    noted(
+        &[x],
+        || Operation::Range(range),
+        || either([x], |[x]| fast::channel_range(x, fast), |[x]| composed::channel_range(x, composed)),
+    )
+}
+
+/// Channels of zeros in front of those that there are, and behind them.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` → `(batch, height, width, before + channels + behind)`.
+pub fn channel_pad(x: &Tensor, [before, behind]: [usize; 2]) -> Result<Tensor> {
+    x.dims4()?;
+    // Candle's own is right, and its gradient too.
+    noted(&[x], || Operation::Pad([before, behind]), || Ok(x.pad_with_zeros(D::Minus1, before, behind)?))
 }

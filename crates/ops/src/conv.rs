@@ -6,6 +6,7 @@ use crate::kernels::geometry::Geometry;
 use crate::macs;
 use crate::record::{Backward, read, record2, record3, tensor};
 use crate::simd::simd;
+use crate::trace::{Operation, noted};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
@@ -103,6 +104,11 @@ impl Geometry {
 /// # Errors
 /// When the shapes do not fit together, or when no window fits into the map.
 pub fn conv2d(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
+    let operation = || Operation::Conv { kernel: kernel.clone(), bias: bias.cloned(), conv };
+    noted(&[x], operation, || convolve(x, kernel, bias, conv))
+}
+
+fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
     let geometry = conv.geometry(x, kernel)?;
     if let Some(bias) = bias.filter(|bias| bias.dims() != [geometry.to]) {
         let (what, expected) = ("the bias of a convolution", format!("({},)", geometry.to));

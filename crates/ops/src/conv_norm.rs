@@ -6,6 +6,7 @@ use crate::macs;
 use crate::norm::{Statistics, join};
 use crate::record::{Backward, read, record3, tensor};
 use crate::simd::simd;
+use crate::trace::{Operation, noted};
 use crate::{Conv, Norm, batch_norm, conv2d};
 use candle::Tensor;
 use sokd_core::{Mode, Result};
@@ -18,6 +19,23 @@ use sokd_core::{Mode, Result};
 /// # Errors
 /// Those of [`conv2d`] and [`batch_norm`].
 pub fn conv_norm(
+    x: &Tensor,
+    kernel: &Tensor,
+    conv: Conv,
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    mode: Mode,
+) -> Result<Tensor> {
+    let reads: &[&Tensor] = match residual {
+        Some(residual) => &[x, residual],
+        None => &[x],
+    };
+    let operation = || Operation::ConvNorm { kernel: kernel.clone(), conv, norm: norm.into(), relu };
+    noted(reads, operation, || together(x, kernel, conv, norm, residual, relu, mode))
+}
+
+fn together(
     x: &Tensor,
     kernel: &Tensor,
     conv: Conv,

@@ -1,4 +1,5 @@
 use crate::backend::on_cpu;
+use crate::trace::{Operation, noted};
 use crate::{composed, fast, macs};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -27,9 +28,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         });
     }
     macs::count(batch * weight.elem_count());
-    Ok(if on_cpu(&[x, weight, bias.unwrap_or(x)]) {
-        fast::linear(x, weight, bias)?
-    } else {
-        composed::linear(x, weight, bias)?
-    })
+    let work = || {
+        Ok(if on_cpu(&[x, weight, bias.unwrap_or(x)]) {
+            fast::linear(x, weight, bias)?
+        } else {
+            composed::linear(x, weight, bias)?
+        })
+    };
+    noted(&[x], || Operation::Linear { weight: weight.clone(), bias: bias.cloned() }, work)
 }

@@ -3,6 +3,7 @@ use crate::kernels::forward::Moments;
 use crate::kernels::norm::{Through, apply, gated_gradient_sums, gradient_sums, moments};
 use crate::record::{Backward, read, record2, record3, tensor};
 use crate::simd::simd;
+use crate::trace::{Operation, noted};
 use crate::{axpby_, composed};
 use candle::Tensor;
 use sokd_core::{Error, Mode, Result};
@@ -71,6 +72,21 @@ impl<'a> Norm<'a> {
 /// # Errors
 /// When the shapes differ, or when there is but one value per channel to train on.
 pub fn batch_norm(
+    x: &Tensor,
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    mode: Mode,
+) -> Result<Tensor> {
+    let reads: &[&Tensor] = match residual {
+        Some(residual) => &[x, residual],
+        None => &[x],
+    };
+    let operation = || Operation::Norm { norm: norm.into(), relu };
+    noted(reads, operation, || normalise(x, norm, residual, relu, mode))
+}
+
+fn normalise(
     x: &Tensor,
     norm: &Norm<'_>,
     residual: Option<&Tensor>,

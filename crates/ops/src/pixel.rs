@@ -1,11 +1,12 @@
 use crate::backend::either;
+use crate::trace::{Operation, noted};
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
 /// `max(x, 0)`; its gradient is 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::relu(x), |[x]| composed::relu(x))
+    noted(&[x], || Operation::Relu, || either([x], |[x]| fast::relu(x), |[x]| composed::relu(x)))
 }
 
 /// `|x|`; its gradient is 0 at 0.
@@ -25,7 +26,13 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     if groups == 0 || channels % groups != 0 {
         return Err(Error::setting("groups", format!("{groups} do not divide {channels} channels")));
     }
-    either([x], |[x]| fast::channel_shuffle(x, groups), |[x]| composed::channel_shuffle(x, groups))
+    let each = channels / groups;
+    let order = || (0..channels).map(|place| (place % groups * each + place / groups) as u32).collect();
+    noted(
+        &[x],
+        || Operation::Order(order()),
+        || either([x], |[x]| fast::channel_shuffle(x, groups), |[x]| composed::channel_shuffle(x, groups)),
+    )
 }
 
 /// Channels in another order: channel `order[i]` in place i.
@@ -49,7 +56,10 @@ pub fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
             format!("{order:?} does not name each of {channels} channels once"),
         ));
     }
-    either([x], |[x]| fast::permute_channels(x, order, &back), |[x]| composed::permute_channels(x, order))
+    let work = || {
+        either([x], |[x]| fast::permute_channels(x, order, &back), |[x]| composed::permute_channels(x, order))
+    };
+    noted(&[x], || Operation::Order(order.to_vec()), work)
 }
 
 /// The logarithm of the softmax over the last axis.
@@ -63,7 +73,7 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 /// # Source
 /// PyTorch's `functional.normalize`, gradient included.
 pub fn unit(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::unit(x), |[x]| composed::unit(x))
+    noted(&[x], || Operation::Unit, || either([x], |[x]| fast::unit(x), |[x]| composed::unit(x)))
 }
 
 /// Images with a mean subtracted and divided by a standard deviation, per colour.
@@ -78,5 +88,9 @@ pub fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tenso
             got: images.dims().to_vec(),
         });
     };
-    either([images], |[x]| fast::normalize(x, mean, std), |[x]| composed::normalize(x, mean, std))
+    noted(
+        &[images],
+        || Operation::Normalize { mean, std },
+        || either([images], |[x]| fast::normalize(x, mean, std), |[x]| composed::normalize(x, mean, std)),
+    )
 }

@@ -1,5 +1,6 @@
 use crate::backend::either;
 use crate::resample::{Axis, resample, sides};
+use crate::trace::{Operation, noted};
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -85,7 +86,11 @@ impl Pool {
 /// `(batch, height, width, channels)` → `(batch, positions, positions, channels)`.
 pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     pool.check(x)?;
-    either([x], |[x]| fast::max_pool2d(x, pool), |[x]| composed::max_pool2d(x, pool))
+    noted(
+        &[x],
+        || Operation::MaxPool(pool),
+        || either([x], |[x]| fast::max_pool2d(x, pool), |[x]| composed::max_pool2d(x, pool)),
+    )
 }
 
 /// The mean under a window. `count_include_pad`: whether the padding's zeros count.
@@ -94,7 +99,9 @@ pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 /// `(batch, height, width, channels)` → `(batch, positions, positions, channels)`.
 pub fn avg_pool2d(x: &Tensor, pool: Pool, count_include_pad: bool) -> Result<Tensor> {
     let [height, width] = pool.check(x)?;
-    resample(x, &pool.mean(height, 0, count_include_pad), &pool.mean(width, 1, count_include_pad))
+    let [rows, columns] =
+        [(height, 0), (width, 1)].map(|(length, axis)| pool.mean(length, axis, count_include_pad));
+    noted(&[x], || Operation::AvgPool { pool, count_include_pad }, || resample(x, &rows, &columns))
 }
 
 /// Means over `size` windows that cover the map, whatever its size; they overlap where it does not divide.
@@ -118,5 +125,5 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, channels)`.
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    Ok(adaptive_avg_pool2d(x, [1, 1])?.flatten_from(1)?)
+    noted(&[x], || Operation::GlobalAvgPool, || Ok(adaptive_avg_pool2d(x, [1, 1])?.flatten_from(1)?))
 }

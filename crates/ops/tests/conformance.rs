@@ -10,9 +10,9 @@ use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Error, Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
-    batch_norm, channel_concat, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
-    grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, sigmoid,
-    squared_distance, unit, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    batch_norm, channel_concat, channel_pad, channel_range, channel_shuffle, conv_norm, conv2d, energy,
+    global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu,
+    sigmoid, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use wave::wave;
 
@@ -143,6 +143,7 @@ fn ours() -> Vec<Case> {
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
         case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1])),
         case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
+        case("channels among zeros", &[&[2, 3, 4, 5]], |x| channel_pad(&x[0], [2, 1])),
         case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
         case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
         case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),

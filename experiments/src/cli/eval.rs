@@ -1,10 +1,11 @@
 use super::complete::names;
 use super::entries::Kind;
 use super::{Session, print};
+use crate::misfit::inline;
 use crate::network::{Frozen, Weights};
 use crate::pixels::Pixels;
 use crate::stopwatch::Stopwatch;
-use crate::{Error, Misfit, Model, Result, logits};
+use crate::{Error, Model, Result, logits};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sokd_core::{Key, Split};
@@ -22,7 +23,7 @@ use std::path::PathBuf;
   sokd eval resnet8x4 --weights run:runs/latest --data cifar100 --logits logits.npy")]
 pub struct Eval {
     /// Which network: a name, or a table such as `{ type = "cifar-resnet", depth = 20 }`.
-    #[arg(value_parser = model, add = names(&[Kind::Models]))]
+    #[arg(add = names(&[Kind::Models]))]
     model: Model,
     /// A file, `hub://owner/repository@revision/file`, or `run:<run directory>`.
     #[arg(long)]
@@ -142,10 +143,6 @@ fn json(judgement: &Judgement) -> Result<String> {
     Ok(text.map_err(|error| sokd_core::Error::setting("--json", error.to_string()))?)
 }
 
-fn model(text: &str) -> Result<Model, String> {
-    if text.trim_start().starts_with('{') { inline(text) } else { Model::named(text) }
-}
-
 fn data(text: &str) -> Result<DataSpec, String> {
     if text.trim_start().starts_with('{') {
         return inline(text);
@@ -155,21 +152,4 @@ fn data(text: &str) -> Result<DataSpec, String> {
         near.map_or_else(|| DataSpec::known().join(", "), |near| format!("perhaps `{near}`"))
     };
     DataSpec::named(text).ok_or_else(|| format!("no data set is called `{text}`: {}", near()))
-}
-
-/// A table as TOML has it inside a line.
-fn inline<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    #[derive(serde::Deserialize)]
-    struct Line<T> {
-        it: T,
-    }
-    let document = crate::overlay::Document::new("command line", format!("it = {text}"));
-    let settings = crate::overlay::Setting::read(&document).map_err(|error| error.to_string())?;
-    crate::typed::<Line<T>>(&settings).map(|line| line.it).map_err(|error| match error {
-        Error::Misfit(misfit) => {
-            let Misfit { message, help, .. } = *misfit;
-            help.map_or(message.clone(), |help| format!("{message}: {help}"))
-        }
-        error => error.to_string(),
-    })
 }

@@ -12,6 +12,7 @@ mod demo;
 mod describe;
 mod doctor;
 mod eval;
+mod export;
 mod list;
 mod report;
 mod resume;
@@ -46,6 +47,7 @@ enum Verb {
     Train(train::Train),
     Resume(resume::Resume),
     Eval(eval::Eval),
+    Export(export::Export),
     Table(table::Table),
     Report(report::Report),
     Track(track::Track),
@@ -83,6 +85,7 @@ impl Cli {
             Verb::Train(verb) => verb.run(&session),
             Verb::Resume(verb) => verb.run(&session),
             Verb::Eval(verb) => verb.run(&session),
+            Verb::Export(verb) => verb.run(&session),
             Verb::Table(verb) => verb.run(&session),
             Verb::Report(verb) => verb.run(&session),
             Verb::Track(verb) => verb.run(&session),

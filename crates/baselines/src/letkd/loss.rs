@@ -58,8 +58,8 @@ impl Default for LetkdClusters {
 
 /// letKD's loss inside the last stage: a layer's templates should match as the teacher decides between parts of classes.
 ///
-/// A place of the teacher's map belongs to the nearest part of the image's
-/// own class, and p says how the training images' places of that part were shared among the parts of all classes.
+/// A place of the teacher's map belongs to the nearest part of the image's own class, and p says how the training images'
+/// places of that part were shared among the parts of all classes.
 ///
 /// # Formula
 /// ```text

@@ -5,49 +5,57 @@ use sokd_nn::Params;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Writes the weights under `prefix` as safetensors, in PyTorch's layout and names: the file is there whole, or not
-/// at all. The same weights and metadata give the same bytes.
+/// A network's weights by name, in PyTorch's layout, counters among them: what its `load_state_dict(strict=True)` takes.
+pub type StateDict = BTreeMap<String, Tensor>;
+
+/// The weights under `prefix`, and what PyTorch's normalisations want beside them to load strictly.
 ///
-/// PyTorch's normalisations want a counter `num_batches_tracked` to load strictly. Nothing reads it where a momentum
-/// is given, as everywhere in the zoo, so it is written as 0.
+/// That is a counter `num_batches_tracked`. Nothing reads it where a momentum is given, as everywhere in the zoo, so it
+/// is 0.
+///
+/// # Errors
+/// What copying raises.
+pub fn state_dict(params: &Params, prefix: &str) -> Result<StateDict> {
+    let mut weights = params.tensors(prefix)?;
+    let norms: Vec<String> =
+        weights.keys().filter_map(|name| Some(name.strip_suffix("running_mean")?.to_owned())).collect();
+    for norm in norms {
+        weights.insert(format!("{norm}num_batches_tracked"), Tensor::zeros((), DType::I64, &Device::Cpu)?);
+    }
+    Ok(weights)
+}
+
+/// Writes the weights under `prefix` as safetensors, in PyTorch's layout and names: the file is there whole, or not
+/// at all.
 ///
 /// # Errors
 /// [`sokd_core::Error::Io`], with what was there before untouched.
 pub fn save(params: &Params, prefix: &str, path: &Path, metadata: &BTreeMap<String, String>) -> Result<()> {
-    let weights = params.tensors(prefix)?;
-    let norms = weights.keys().filter_map(|name| name.strip_suffix("running_mean"));
-    let counter =
-        |norm| Ok((format!("{norm}num_batches_tracked"), Tensor::zeros((), DType::I64, &Device::Cpu)?));
-    let counters = norms.map(counter).collect::<Result<BTreeMap<_, _>>>()?;
-    sokd_core::file::write(path, &safetensors(counters, weights, metadata)?)
+    sokd_core::file::write(path, &safetensors(&state_dict(params, prefix)?, metadata)?)
 }
 
+/// Weights as safetensors has them. The same weights and metadata give the same bytes.
+///
 /// The library's writer keeps metadata in a `HashMap`, so that it writes other bytes each time; ours does not.
 /// Eight-byte counters come first, so that everything is aligned.
-fn safetensors(
-    counters: BTreeMap<String, Tensor>,
-    weights: BTreeMap<String, Tensor>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// What copying raises.
+pub fn safetensors(weights: &StateDict, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let mut notes = metadata.clone();
     // What transformers and timm ask for.
     notes.insert("format".into(), "pt".into());
     let (mut header, mut data) = (Map::from_iter([("__metadata__".into(), json!(notes))]), Vec::new());
-    for (name, tensor) in counters.into_iter().chain(weights) {
+    let (counters, floats): (Vec<_>, Vec<_>) =
+        weights.iter().partition(|(_, tensor)| tensor.dtype() == DType::I64);
+    for (name, tensor) in counters.into_iter().chain(floats) {
         let start = data.len();
-        let numbers = tensor.flatten_all()?;
-        let kind = if tensor.dtype() == DType::I64 {
-            data.extend(numbers.to_vec1::<i64>()?.into_iter().flat_map(i64::to_le_bytes));
-            "I64"
-        } else {
-            data.extend(
-                numbers.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes),
-            );
-            "F32"
-        };
+        let (kind, bytes) = numbers(tensor)?;
+        data.extend(bytes);
+        let (kind, shape) = (if kind == DType::I64 { "I64" } else { "F32" }, tensor.dims());
         header.insert(
-            name,
-            json!({ "dtype": kind, "shape": tensor.dims(), "data_offsets": [start, data.len()] }),
+            name.clone(),
+            json!({ "dtype": kind, "shape": shape, "data_offsets": [start, data.len()] }),
         );
     }
     let mut header = Value::Object(header).to_string();
@@ -58,4 +66,15 @@ fn safetensors(
     file.extend(header.into_bytes());
     file.extend(data);
     Ok(file)
+}
+
+/// A tensor's numbers as every format has them, counters as `i64` and all others as `f32`, in little-endian order.
+pub(super) fn numbers(tensor: &Tensor) -> Result<(DType, Vec<u8>)> {
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::I64 {
+        let bytes = flat.to_vec1::<i64>()?.into_iter().flat_map(i64::to_le_bytes).collect();
+        return Ok((DType::I64, bytes));
+    }
+    let bytes = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().flat_map(f32::to_le_bytes).collect();
+    Ok((DType::F32, bytes))
 }

@@ -3,7 +3,7 @@
 //! # Source
 //! TensorBoard 2.21: `compat/proto/{event,summary,tensor}.proto`, `plugins/hparams/plugin_data.proto`.
 
-use super::proto::{Field, Message, fields};
+use crate::protobuf::{Field, Message, fields};
 use crate::track::Ended;
 
 /// Where an event stands: seconds since 1970, and the step.

@@ -2,7 +2,6 @@
 
 mod event;
 mod picture;
-mod proto;
 mod record;
 #[cfg(test)]
 mod tests;

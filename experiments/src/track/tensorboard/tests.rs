@@ -1,7 +1,7 @@
-use super::proto::{Field, fields};
 use super::*;
 use crate::Resolved;
 use crate::environment::Environment;
+use crate::protobuf::{Field, fields};
 use sokd_data::DataSpec;
 
 fn about(dir: &Path) -> About {

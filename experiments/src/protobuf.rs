@@ -1,4 +1,4 @@
-//! As much of protocol buffers as events need.
+//! As much of protocol buffers as event files and ONNX need.
 
 /// A message in the making: fields behind each other, each a number and a value.
 #[derive(Clone, Debug, Default)]
