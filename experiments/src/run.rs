@@ -4,6 +4,7 @@ use crate::assemble::{Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
 use crate::kept::Kept;
+use crate::pins::{self, Pins};
 use crate::predictions::{self, Predictions};
 use crate::rundir::{Found, RunDir, State};
 use crate::said::{self, Said};
@@ -50,9 +51,16 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         return Ok(*summary);
     }
     // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
-    let parts = assemble(&resolved.recipe, options.session)?;
+    // What the Hub's addresses mean now, or meant when the run began. The recipe itself keeps its words, and its name.
+    let mut pins = if options.force { Pins::default() } else { Pins::read(dir.path())? };
+    let pinned = pins.pin(&resolved.recipe, &options.session.stage)?;
+    let pinned = Resolved { recipe: pinned, ..resolved.clone() };
+    let parts = assemble(&pinned.recipe, options.session)?;
     if options.force {
         dir.clear()?;
+    }
+    if !pins.is_empty() {
+        dir.write_json(pins::FILE, &pins)?;
     }
     let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
     let stop = signals::heed();
@@ -61,10 +69,10 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         label: options.label.clone(),
         resolved: resolved.clone(),
         environment: environment.clone(),
-        images: Some(options.session.kept.open(&resolved.recipe.data)?),
+        images: Some(options.session.kept.open(&pinned.recipe.data, &options.session.stage)?),
     };
     let tracking = Tracking::of(options.track, about, dir.log(), &options.session.stage)?;
-    let outcome = train(resolved, parts, &mut dir, options, environment, (&stop, &tracking));
+    let outcome = train(&pinned, parts, &mut dir, options, environment, (&stop, &tracking));
     match &outcome {
         Ok(summary) => dir.stand(State::Finished, summary.steps, None)?,
         Err(Error::Stopped { step, .. }) => {
@@ -144,8 +152,6 @@ fn train(
             return Err(Error::Stopped { dir: dir.path().to_owned(), step: progress.steps });
         }
     };
-    student::save(dir, resolved, &training.params, &info, &progress)?;
-    // Before the summary, whose presence says that all is there.
     let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
     dir.write(predictions::FILE, of_test.json()?)?;
     let summary = Summary::of(
@@ -155,6 +161,8 @@ fn train(
         (student, said.map(|said| said.taught.clone())),
         environment,
     )?;
+    student::save(dir, resolved, &training.params, &info, &summary)?;
+    // Last, for its presence says that all is there.
     dir.write_json("summary.json", &summary)?;
     Ok(summary)
 }

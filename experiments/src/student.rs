@@ -1,13 +1,13 @@
 //! A student as it leaves its run: weights, what they are, and a card for people.
 
+use crate::card::Card;
 use crate::pixels::inscribed;
 use crate::rundir::RunDir;
-use crate::{Grafting, Resolved, Result};
+use crate::{Grafting, Resolved, Result, Summary};
 use serde_json::json;
 use sokd_core::{DatasetInfo, Error};
 use sokd_models::weights;
 use sokd_nn::Params;
-use sokd_train::Progress;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub fn save(
     resolved: &Resolved,
     params: &Params,
     seen: &DatasetInfo,
-    progress: &Progress,
+    summary: &Summary,
 ) -> Result<()> {
     let folder = dir.join("student");
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
@@ -40,7 +40,8 @@ pub fn save(
         "sokd": { "model": model.spec()?, "graft": graft, "recipe": resolved.id },
     });
     dir.write_json("student/config.json", &config)?;
-    dir.write("student/README.md", card(resolved, seen, progress))?;
+    let card = Card { recipe: &resolved.recipe, summary, pixels: seen.pixels, licence: None };
+    dir.write("student/README.md", card.markdown()?)?;
     let mut metadata = BTreeMap::from([
         ("model".to_owned(), model.label()),
         ("recipe".to_owned(), resolved.id.clone()),
@@ -65,36 +66,4 @@ pub fn noted(weights: &Path) -> Result<Grafting> {
         let problem = format!("the layers set into its network: {error}");
         Error::file(weights, None, problem, "read it with the program that wrote it").into()
     })
-}
-
-fn card(resolved: &Resolved, seen: &DatasetInfo, progress: &Progress) -> String {
-    let recipe = &resolved.recipe;
-    let model = recipe.student.model.label();
-    let taught = recipe.teacher.as_ref().map_or_else(String::new, |teacher| {
-        format!(", taught by {} with the weights `{}`", teacher.model.label(), teacher.weights)
-    });
-    let terms: Vec<String> =
-        recipe.objective.iter().map(|(name, term)| format!("{name}: {}", term.loss.name())).collect();
-    let test = progress.latest.get("test");
-    let scores = test.map_or_else(String::new, |test| {
-        format!(
-            "| images | right | top-1 (%) | top-5 (%) | cross-entropy |\n|---|---|---|---|---|\n\
-             | {} (test), after the last epoch | {} of {} | {:.2} | {:.2} | {:.4} |\n",
-            seen.name, test.correct, test.total, test.top1, test.top5, test.loss
-        )
-    });
-    format!(
-        "---\ntags:\n- knowledge-distillation\n- image-classification\n---\n\n# {model} on {}\n\n\
-         Trained for {} epochs{taught}. Objective: {}. Seed {}.\n\n{scores}\n\
-         Weights and names are PyTorch's. Images in [0, 1] are normalised by mean {:?} and deviation {:?}.\n\n\
-         ```sh\nsokd eval {model} --weights model.safetensors --data {}\n```\n\nRecipe `{}`.\n",
-        seen.name,
-        recipe.epochs,
-        terms.join(", "),
-        recipe.seed,
-        seen.pixels.mean,
-        seen.pixels.std,
-        seen.name,
-        resolved.id,
-    )
 }

@@ -144,9 +144,14 @@ impl Manifest {
         self.files.iter().filter(|entry| entry.url.is_some())
     }
 
+    /// Whether `sokd data fetch` gets it, from its makers or from the Hub.
+    pub fn is_fetched(&self) -> bool {
+        self.hub.is_some() || self.to_fetch().next().is_some()
+    }
+
     /// What to do when it is missing or broken.
     pub fn remedy(&self) -> String {
-        if self.to_fetch().next().is_none() {
+        if !self.is_fetched() {
             let (home, variable) = (&self.home, crate::DATA_DIR);
             return format!("unpack what {home} offers, and set {variable} to the folder that holds it");
         }

@@ -3,11 +3,13 @@
 mod cost;
 mod mobile;
 mod names;
+pub mod published;
 mod residual;
 pub mod weights;
 
 pub use cost::{Cost, cost};
 pub use names::{named, names, pixels};
+pub use published::Published;
 pub use residual::Stem;
 
 use sokd_core::Backbone;
