@@ -1,9 +1,9 @@
 //! What a student's page on the Hub says: for machines between two rulers, for people below.
 
-use crate::{Recipe, Result, Summary};
+use crate::{Model, Recipe, Result, Summary};
 use serde_json::{Value, json};
 use sokd_core::PixelNorm;
-use sokd_data::Manifest;
+use sokd_data::{DataSpec, Manifest};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -110,11 +110,13 @@ impl Card<'_> {
             text,
             "\nThe weights are those after the last epoch: {} numbers, {} multiplications for an image. Their names and \
              layout are PyTorch's. Images in [0, 1] are normalised by mean {:?} and deviation {:?}.\n\n\
-             ```sh\nsokd eval {model} --weights model.safetensors --data {data}\n```\n\n## Licence\n\n{}\n",
+             ```sh\nsokd eval {} --weights model.safetensors --data {}\n```\n\n## Licence\n\n{}\n",
             student.parameters,
             student.macs,
             pixels.mean,
             pixels.std,
+            named(&recipe.student.model)?,
+            DataSpec::named(data).map_or("DATA", |_| data),
             licence.map_or_else(
                 || "Whoever published these weights has named no licence.".to_owned(),
                 |licence| format!("These weights: `{licence}`.")
@@ -140,6 +142,19 @@ impl Card<'_> {
         );
         Ok(text)
     }
+}
+
+/// A network as the command line has it.
+fn named(model: &Model) -> Result<String> {
+    Ok(match model {
+        Model::Named(name) => name.clone(),
+        Model::Spec(spec) => {
+            let table = toml::Value::try_from(spec);
+            let table =
+                table.map_err(|error| sokd_core::Error::setting("student.model", error.to_string()))?;
+            format!("'{table}'")
+        }
+    })
 }
 
 /// As people read accuracies.

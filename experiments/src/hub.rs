@@ -25,10 +25,15 @@ pub fn fetch(address: &Address, stage: &Stage) -> Result<Fetched> {
 ///
 /// # Errors
 /// What [`Hub::list`] and [`Hub::fetch`] meet.
-pub fn pull(repository: &Repository, wanted: impl Fn(&str) -> bool, stage: &Stage) -> Result<Listing> {
+pub fn pull(
+    repository: &Repository,
+    wanted: impl FnOnce(Vec<String>) -> Vec<String>,
+    stage: &Stage,
+) -> Result<Listing> {
     let (hub, watch) = (Hub::from_env()?, Coming::new(stage));
     let mut listing = hub.list(repository, &watch)?;
-    listing.files.retain(|file| wanted(file));
+    let all = std::mem::take(&mut listing.files);
+    listing.files = wanted(all);
     let at = repository.at(&listing.commit);
     for file in &listing.files {
         hub.fetch(&at.file(file)?, &watch)?;
@@ -41,12 +46,13 @@ pub fn pull(repository: &Repository, wanted: impl Fn(&str) -> bool, stage: &Stag
 /// # Errors
 /// As [`pull`]; a repository whose parquet files lie in several folders.
 pub fn images(repository: &Repository, stage: &Stage) -> Result<(Listing, PathBuf)> {
-    let hub = Hub::from_env()?;
-    let listing = hub.list(repository, &Coming::new(stage))?;
-    let is_parquet = |file: &str| Path::new(file).extension().is_some_and(|end| end == "parquet");
-    let only_parquet = listing.files.iter().any(|file| is_parquet(file));
-    let listing = pull(&repository.at(&listing.commit), |file| !only_parquet || is_parquet(file), stage)?;
-    if !only_parquet {
+    let is_parquet = |file: &String| Path::new(file).extension().is_some_and(|end| end == "parquet");
+    let parquet_if_any = |files: Vec<String>| {
+        let (parquet, others): (Vec<_>, Vec<_>) = files.into_iter().partition(is_parquet);
+        if parquet.is_empty() { others } else { parquet }
+    };
+    let listing = pull(repository, parquet_if_any, stage)?;
+    if !listing.files.iter().any(is_parquet) {
         let folder = listing.folder.clone();
         return Ok((listing, folder));
     }

@@ -157,7 +157,7 @@ fn is_whole(blob: &Path, claim: &Claim) -> Result<bool> {
 /// Where on the same machine an answer sends.
 fn moved(answer: &Response, url: &Url) -> Option<Url> {
     let place = answer.headers().get(LOCATION).filter(|_| answer.status().is_redirection())?.to_str().ok()?;
-    let elsewhere = place.contains("://") || place.starts_with("//");
+    let elsewhere = Url::parse(place).is_ok() || place.starts_with("//");
     if elsewhere { None } else { url.join(place).ok() }
 }
 

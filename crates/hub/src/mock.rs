@@ -1,14 +1,17 @@
 //! A hub on this machine, over real HTTP, for tests: as much of the Hub as is asked of it, and faults on demand.
 
+mod wire;
+
 use crate::digest::hex;
 use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::BufReader;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wire::{Reply, read, unescaped};
 
 /// What goes wrong when a file's content is asked for; what is said of it before is right.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,8 @@ struct Known {
     listed: Vec<String>,
     /// Without this token it gives nothing.
     token: Option<String>,
+    /// Another machine that has the contents.
+    store: Option<String>,
     heard: Vec<Request>,
 }
 
@@ -141,6 +146,11 @@ impl Mock {
         self.known().token = Some(token.to_owned());
     }
 
+    /// Sends to another machine for every content, as the Hub does for large files.
+    pub fn store(&self, endpoint: &str) {
+        self.known().store = Some(endpoint.to_owned());
+    }
+
     /// What it has heard, in order.
     pub fn heard(&self) -> Vec<Request> {
         self.known().heard.clone()
@@ -161,17 +171,8 @@ impl Mock {
             self.known().heard.push(request.clone());
             let reply = self.reply(&request);
             std::thread::sleep(reply.after);
-            let Reply { status, headers, body, length, .. } = reply;
-            let mut head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n");
-            for (name, value) in headers {
-                head += &format!("{name}: {value}\r\n");
-            }
-            stream.write_all(format!("{head}\r\n").as_bytes())?;
-            if request.method != "HEAD" {
-                stream.write_all(&body)?;
-                if body.len() < length {
-                    return stream.shutdown(std::net::Shutdown::Both);
-                }
+            if !reply.send(&mut stream, request.method != "HEAD")? {
+                return stream.shutdown(Shutdown::Both);
             }
         }
         Ok(())
@@ -276,6 +277,12 @@ impl Known {
         ]);
         headers.extend(self.claims.clone());
         let head = request.method == "HEAD";
+        if let Some(store) = &self.store {
+            headers.insert("X-Linked-ETag".into(), headers["ETag"].clone());
+            headers.insert("ETag".into(), "\"of the redirection\"".into());
+            headers.insert("Location".into(), format!("{store}{}", request.path));
+            return Reply { headers, ..Reply::json(302, &json!({})) };
+        }
         let fault = self.faults.iter_mut().find(|(_, times)| *times > 0 && !head).map(|(fault, times)| {
             *times -= 1;
             fault.clone()
@@ -315,49 +322,6 @@ impl Known {
     }
 }
 
-struct Reply {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-    /// What is announced, whatever is sent.
-    length: usize,
-    after: Duration,
-}
-
-impl Reply {
-    fn json(status: u16, value: &Value) -> Self {
-        let body = value.to_string().into_bytes();
-        Self { status, headers: BTreeMap::new(), length: body.len(), body, after: Duration::ZERO }
-    }
-
-    fn missing(code: &str, message: &str) -> Self {
-        let say = [("X-Error-Code", code), ("X-Error-Message", message)];
-        let headers = say.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { headers, ..Self::json(404, &json!({ "error": message })) }
-    }
-}
-
-fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
-    let mut line = String::new();
-    if reader.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split(' ');
-    let (method, path) =
-        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(Some(Request { method, path, headers, body }))
-}
-
 /// The files that a commit adds, a line each.
 fn added(body: &[u8]) -> Vec<(String, Vec<u8>)> {
     let lines =
@@ -368,23 +332,4 @@ fn added(body: &[u8]) -> Vec<(String, Vec<u8>)> {
         Some((value["path"].as_str()?.to_owned(), content))
     };
     lines.filter_map(file).collect()
-}
-
-fn unescaped(part: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = part.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = (*first == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,5 +1,7 @@
 //! What hf-hub alone gets wrong, and what else may go wrong between a hub and the cache, over real HTTP.
 
+#![allow(clippy::disallowed_methods, reason = "a test that waits by the clock")]
+
 use sokd_core::{Error, Watch};
 use sokd_hub::mock::{Fault, Mock};
 use sokd_hub::{Address, Hub, Patience};
@@ -286,6 +288,20 @@ fn a_token_goes_to_the_hub_and_into_no_message() {
     let known = hub(&mock, cache.path()).with_token("hf_secret");
     assert!(!format!("{known:?}").contains("hf_secret"));
     assert_eq!(fetch(&known).expect("the file"), WEIGHTS);
+}
+
+/// Large files lie on other machines, which are not to know who asks.
+#[test]
+fn a_large_file_comes_from_elsewhere_without_the_token() {
+    let (cache, mock, store) = (tempfile::tempdir().expect("a folder"), Mock::of(WEIGHTS), Mock::of(WEIGHTS));
+    mock.want("hf_secret");
+    mock.store(&store.endpoint());
+    store.fail(Fault::Cut(9), 1);
+    assert_eq!(fetch(&hub(&mock, cache.path()).with_token("hf_secret")).expect("the file"), WEIGHTS);
+    assert_eq!((store.asked("HEAD"), store.asked("GET")), (0, 2));
+    for request in store.heard() {
+        assert!(!request.headers.contains_key("authorization"), "{request:?}");
+    }
 }
 
 /// As root nothing is read-only: a file in the folder's place is refused to everyone.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Publishes a student on the Hugging Face Hub: its weights, what they are, and a card with recipe, numbers and licence.
 ///
-/// The token comes from HF_TOKEN, or from the file that Python's `hf auth login` leaves; it is never printed. All files go
+/// The token comes from `HF_TOKEN`, or from the file that Python's `hf auth login` leaves; it is never printed. All files go
 /// in one commit: they are published together, or nothing is.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
