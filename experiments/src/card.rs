@@ -26,13 +26,10 @@ impl Card<'_> {
     /// # Errors
     /// None that a recipe read from TOML could raise.
     pub fn markdown(&self) -> Result<String> {
-        // JSON is YAML, and no name of a class or a file can break out of it.
-        let matter: Vec<String> = match self.matter() {
-            Value::Object(fields) => {
-                fields.into_iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
-            }
-            other => vec![other.to_string()],
-        };
+        let fields = self.matter();
+        let fields = fields.as_object().into_iter().flatten();
+        let matter: Vec<String> =
+            fields.map(|(name, value)| format!("{name}: {}\n", in_yaml(value))).collect();
         Ok(format!("---\n{}---\n\n{}", matter.concat(), self.text()?))
     }
 
@@ -91,10 +88,11 @@ impl Card<'_> {
         let terms: Vec<String> =
             recipe.objective.iter().map(|(name, term)| format!("{name}: {}", term.loss.name())).collect();
         let mut text = format!(
-            "# {model} on {}\n\nTrained for {} epochs{taught}. Objective: {}. Seed {}.\n\n\
+            "# {model} on {}\n\nTrained for {} epoch{}{taught}. Objective: {}. Seed {}.\n\n\
              | {data}, test images | right | top-1 (%) | top-5 (%) | cross-entropy |\n|---|---|---|---|---|\n",
             manifest.map_or(data, |manifest| &manifest.title),
             recipe.epochs,
+            if recipe.epochs == 1 { "" } else { "s" },
             terms.join(", "),
             recipe.seed,
         );
@@ -141,6 +139,20 @@ impl Card<'_> {
             public_recipe(recipe)?,
         );
         Ok(text)
+    }
+}
+
+/// A value on one line. JSON is YAML, and no name of a class or a file can break out of it; plain words stand as people
+/// write them.
+fn in_yaml(value: &Value) -> String {
+    let word = |text: &str| {
+        let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        let other = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+        letters && text.starts_with(|first: char| first.is_ascii_lowercase()) && !other.contains(&text)
+    };
+    match value.as_str().filter(|text| word(text)) {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
     }
 }
 
@@ -196,6 +208,19 @@ fn public(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_breaks_out_of_its_line() {
+        for (text, said) in [
+            ("apache-2.0", "apache-2.0"),
+            ("no", "\"no\""),
+            ("1.0", "\"1.0\""),
+            ("mit\n---\n# x", "\"mit\\n---\\n# x\""),
+            ("a: b", "\"a: b\""),
+        ] {
+            assert_eq!(in_yaml(&text.into()), said);
+        }
+    }
 
     #[test]
     fn folders_of_a_machine_stay_on_it() {

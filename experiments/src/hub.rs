@@ -21,6 +21,22 @@ pub fn fetch(address: &Address, stage: &Stage) -> Result<Fetched> {
     Ok(Hub::from_env()?.fetch(address, &Coming::new(stage))?)
 }
 
+/// A file of weights, and the `config.json` beside it where there is one: it may say for which pixels they are, and a cache
+/// that happens to have it or not is not to make the difference.
+///
+/// # Errors
+/// What [`Hub::fetch`] meets.
+pub fn weights(address: &Address, stage: &Stage) -> Result<Fetched> {
+    let (hub, watch) = (Hub::from_env()?, Coming::new(stage));
+    let fetched = hub.fetch(address, &watch)?;
+    let folder = address.file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let config = address.repository.at(&fetched.commit).file(&format!("{folder}config.json"))?;
+    match hub.fetch(&config, &watch) {
+        Err(error) if !matches!(error, Error::Missing { .. }) && !hub.is_offline() => Err(error.into()),
+        _ => Ok(fetched),
+    }
+}
+
 /// What a repository holds, and all of it that is wanted.
 ///
 /// # Errors
@@ -153,9 +169,9 @@ pub fn download(entry: &Entry, path: &Path, stage: &Stage) -> Result<()> {
 ///
 /// # Errors
 /// What [`Hub::fetch`] and [`sokd_hub::download`] meet.
-pub fn published(weights: &Published, stage: &Stage) -> Result<PathBuf> {
-    match &weights.origin {
-        Origin::Hub(address) => Ok(fetch(&address.parse()?, stage)?.path),
+pub fn published(known: &Published, stage: &Stage) -> Result<PathBuf> {
+    match &known.origin {
+        Origin::Hub(address) => Ok(weights(&address.parse()?, stage)?.path),
         Origin::Makers { url, file, sha256 } => {
             let here = Locations::from_env().teacher(Path::new(file)).ok().or_else(|| torch_keeps(file));
             if let Some(path) = here {

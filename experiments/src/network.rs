@@ -112,7 +112,7 @@ pub fn find(weights: &str) -> Result<PathBuf> {
     // Whoever shows progress has fetched them before.
     let quiet = Stage::new(true);
     if let Some(address) = weights.strip_prefix(hub::SCHEME) {
-        return Ok(hub::fetch(&address.parse()?, &quiet)?.path);
+        return Ok(hub::weights(&address.parse()?, &quiet)?.path);
     }
     if let Some(published) = Published::named(weights).map_err(Misfit::new)? {
         return hub::published(&published, &quiet);

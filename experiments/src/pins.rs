@@ -101,7 +101,7 @@ impl Pins {
             Some(pin) => pin.address.parse()?,
             None => wanted,
         };
-        let fetched = hub::fetch(&wanted, stage)?;
+        let fetched = hub::weights(&wanted, stage)?;
         let pinned = wanted.repository.at(&fetched.commit).file(&wanted.file)?;
         let sha256 = BTreeMap::from([(pinned.file.clone(), sokd_hub::sha256(&fetched.path)?)]);
         self.keep(weights, format!("{SCHEME}{pinned}"), sha256)

@@ -25,7 +25,7 @@ pub struct Push {
     #[arg(value_name = "OWNER/REPO")]
     to: String,
     /// What others may do with the weights, by its name on the Hub: `apache-2.0`, `mit`, `cc-by-nc-4.0`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "license", value_name = "NAME")]
     licence: Option<String>,
     /// Shows a new repository to its owner only.
     #[arg(long)]
@@ -37,6 +37,8 @@ pub struct Push {
     #[arg(long)]
     json: bool,
 }
+
+const REMEDY: &str = "name the directory of a finished run, or of a student";
 
 impl Push {
     pub fn run(&self, session: &Session) -> Result<()> {
@@ -60,7 +62,12 @@ impl Push {
     /// The files of a run's student with a card of their own, or those of a folder as they are.
     fn pack(&self) -> Result<Parcel> {
         let given = [self.from.clone(), rundir::root().join(&self.from)];
-        let from = given.iter().find(|place| place.is_dir()).unwrap_or(&self.from);
+        let nowhere = || Error::Missing {
+            path: self.from.clone(),
+            what: "it is no directory".into(),
+            remedy: REMEDY.into(),
+        };
+        let from = given.iter().find(|place| place.is_dir()).ok_or_else(nowhere)?;
         // The student's own folder stands for its run.
         let from = if from.join("summary.json").exists() { from.clone() } else { run_of(from) };
         let summary = Summary::read(&from)?;
@@ -68,7 +75,7 @@ impl Push {
         let file = |name: &str| {
             let path = folder.join(name);
             let what = "what is published has weights, a config.json and a card".to_owned();
-            let remedy = "name the directory of a finished run, or of a student".to_owned();
+            let remedy = REMEDY.to_owned();
             let there = path.is_file().then_some((name.to_owned(), path.clone()));
             there.ok_or_else(|| crate::Error::from(Error::Missing { path, what, remedy }))
         };

@@ -1,6 +1,8 @@
 //! Teachers from the Hub, by address and by name.
 
 use crate::{Machine, said};
+use safetensors::SafeTensors;
+use std::collections::HashMap;
 use std::fs::read;
 
 const TEACHER: &str = r#"
@@ -54,12 +56,22 @@ fn a_name_of_timms_or_torchvisions_is_a_teacher() {
         "data.test=4",
     ]);
     let weights = read(machine.join("run/student/model.safetensors")).unwrap();
+    // As timm writes them: nothing beside the tensors tells for which pixels they are.
+    let tensors = SafeTensors::deserialize(&weights).unwrap();
+    let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let weights = safetensors::serialize(tensors.tensors(), Some(note)).unwrap();
     machine.hub.put("timm/resnet18.a1_in1k", "model.safetensors", &weights);
     machine.hub.put("timm/resnet34.a1_in1k", "model.safetensors", &weights);
     let judged = machine.says(&["eval", "timm:resnet18", "--data", data, "--json"]);
     let judged: serde_json::Value = serde_json::from_str(&judged).unwrap();
     let mean = judged["pixels"]["mean"][0].as_f64().unwrap();
     assert!((mean - 0.485).abs() < 1e-6, "ImageNet's statistics, as timm's weights want them: {judged}");
+    let config = br#"{ "pretrained_cfg": { "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2] } }"#;
+    machine.hub.put("timm/resnet18.a1_in1k", "config.json", config);
+    let judged = machine.says(&["eval", "timm:resnet18", "--data", data, "--json"]);
+    let judged: serde_json::Value = serde_json::from_str(&judged).unwrap();
+    let mean = judged["pixels"]["mean"][0].as_f64().unwrap();
+    assert!((mean - 0.4).abs() < 1e-6, "what stands beside the weights counts: {judged}");
     let named = ["eval", "imagenet_resnet18", "--weights", "timm:resnet18.a1_in1k", "--data", data];
     machine.says(&named);
 
