@@ -40,21 +40,13 @@ pub fn weights(address: &Address, stage: &Stage) -> Result<Fetched> {
 /// What a repository holds, and all of it that is wanted.
 ///
 /// # Errors
-/// What [`Hub::list`] and [`Hub::fetch`] meet.
+/// What [`Hub::pull`] meets.
 pub fn pull(
     repository: &Repository,
     wanted: impl FnOnce(Vec<String>) -> Vec<String>,
     stage: &Stage,
 ) -> Result<Listing> {
-    let (hub, watch) = (Hub::from_env()?, Coming::new(stage));
-    let mut listing = hub.list(repository, &watch)?;
-    let all = std::mem::take(&mut listing.files);
-    listing.files = wanted(all);
-    let at = repository.at(&listing.commit);
-    for file in &listing.files {
-        hub.fetch(&at.file(file)?, &watch)?;
-    }
-    Ok(listing)
+    Ok(Hub::from_env()?.pull(repository, wanted, &Coming::new(stage))?)
 }
 
 /// The images of a repository, and the folder that holds them: of one with parquet files theirs, else all of it.

@@ -151,9 +151,13 @@ impl Manifest {
 
     /// What to do when it is missing or broken.
     pub fn remedy(&self) -> String {
-        if !self.is_fetched() {
-            let (home, variable) = (&self.home, crate::DATA_DIR);
-            return format!("unpack what {home} offers, and set {variable} to the folder that holds it");
+        if self.to_fetch().next().is_none() {
+            let (home, variable, name) = (&self.home, crate::DATA_DIR, &self.name);
+            let fetch = self.hub.as_ref().map(|_| format!("; or fetch the Hub's: `sokd data fetch {name}`"));
+            let fetch = fetch.unwrap_or_default();
+            return format!(
+                "unpack what {home} offers, and set {variable} to the folder that holds it{fetch}"
+            );
         }
         format!(
             "fetch it again: `sokd data fetch {}`, or set {} to the folder that holds it",

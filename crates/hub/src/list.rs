@@ -67,8 +67,28 @@ impl Hub {
             return nonsense(&what, format!("it lists {hostile:?}, which would lie outside of its folder"));
         }
         files.sort();
-        self.cache.note(repository, &sha)?;
         Ok(Listing { folder: self.cache.snapshot(repository, &sha), commit: sha, files })
+    }
+
+    /// Those files of a repository that are wanted, all of one commit.
+    ///
+    /// # Errors
+    /// As [`Hub::list`] and [`Hub::fetch`].
+    pub fn pull(
+        &self,
+        repository: &Repository,
+        wanted: impl FnOnce(Vec<String>) -> Vec<String>,
+        watch: &dyn Watch,
+    ) -> Result<Listing> {
+        let mut listing = self.list(repository, watch)?;
+        listing.files = wanted(listing.files);
+        let at = repository.at(&listing.commit);
+        for file in &listing.files {
+            self.fetch(&at.file(file)?, watch)?;
+        }
+        // Not before: until all is here, the revision means what is here of an earlier commit to whoever is offline.
+        self.cache.note(repository, &listing.commit)?;
+        Ok(listing)
     }
 
     /// What the cache has of a repository.

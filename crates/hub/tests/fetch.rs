@@ -320,13 +320,16 @@ fn a_repository_is_listed_online_and_off() {
     let commit = mock.put("owner/name", "sub/config.json", b"{}");
     let repository: sokd_hub::Repository = "owner/name".parse().expect("a repository");
     let online = hub(&mock, cache.path());
-    let listing = online.list(&repository, &Listener::default()).expect("a list");
+    let listing = online.pull(&repository, |all| all, &Listener::default()).expect("all of it");
     assert_eq!((listing.commit.as_str(), listing.files.len()), (commit.as_str(), 2));
-    for file in &listing.files {
-        let at = repository.at(&listing.commit).file(file).expect("inside");
-        let path = online.fetch(&at, &Listener::default()).expect("the file").path;
-        assert_eq!(path, listing.folder.join(file));
-    }
+    assert!(listing.files.iter().all(|file| listing.folder.join(file).is_file()), "{listing:?}");
     let offline = hub(&mock, cache.path()).offline().list(&repository, &Listener::default());
     assert_eq!(offline.expect("the same list"), listing);
+
+    // A newer commit that does not come whole leaves the older one to whoever is offline.
+    mock.put("owner/name", "sub/config.json", b"{ }");
+    mock.fail(Fault::Status(403, String::new()), 1);
+    online.pull(&repository, |all| all, &Listener::default()).expect_err("a file is refused");
+    let offline = hub(&mock, cache.path()).offline().list(&repository, &Listener::default());
+    assert_eq!(offline.expect("the older list"), listing);
 }
