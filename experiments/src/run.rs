@@ -50,11 +50,11 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
     {
         return Ok(*summary);
     }
-    // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
     // What the Hub's addresses mean now, or meant when the run began. The recipe itself keeps its words, and its name.
     let mut pins = if options.force { Pins::default() } else { Pins::read(dir.path())? };
     let pinned = pins.pin(&resolved.recipe, &options.session.stage)?;
     let pinned = Resolved { recipe: pinned, ..resolved.clone() };
+    // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
     let parts = assemble(&pinned.recipe, options.session)?;
     if options.force {
         dir.clear()?;

@@ -54,6 +54,25 @@ impl Cache {
         path.is_file().then_some((path, commit))
     }
 
+    fn absence(&self, address: &Address) -> PathBuf {
+        let Address { repository, file } = address;
+        self.folder(repository).join(".no_exist").join(&repository.revision).join(file)
+    }
+
+    /// Whether a commit is known not to have a file.
+    pub fn is_absent(&self, address: &Address) -> bool {
+        address.repository.is_pinned() && self.absence(address).is_file()
+    }
+
+    /// Notes that a commit does not have a file, as Python's library does. To ask again is no harm, so a cache that cannot
+    /// be written is none either.
+    pub fn note_absence(&self, address: &Address) {
+        let path = self.absence(address);
+        if address.repository.is_pinned() && folder_of(&path).is_ok() {
+            std::fs::write(path, "").ok();
+        }
+    }
+
     /// Notes which commit a revision means.
     pub fn note(&self, repository: &Repository, commit: &str) -> Result<()> {
         if self.commit(repository).as_deref() == Some(commit) {
@@ -61,7 +80,7 @@ impl Cache {
         }
         let path = self.noted(repository);
         folder_of(&path)?;
-        file::write(&path, commit.as_bytes()).map_err(kept(&path))
+        file::write(&path, commit.as_bytes()).map_err(or_unkept(&path))
     }
 
     /// Lets a name of a commit lead to its content.
@@ -164,7 +183,7 @@ pub(crate) fn unkept(path: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// The same, where the error has a path already.
-fn kept(path: &Path) -> impl FnOnce(Error) -> Error {
+fn or_unkept(path: &Path) -> impl FnOnce(Error) -> Error {
     let path = path.to_owned();
     move |error| match error {
         Error::Io { source, .. } => unkept(&path)(source),

@@ -44,6 +44,9 @@ impl Hub {
         if let Some(here) = here.clone().filter(|_| address.repository.is_pinned()) {
             return Ok(here);
         }
+        if self.cache.is_absent(address) {
+            return Err(Refusal::absent().tell(&address.to_string(), &address.repository));
+        }
         let claim = match self.claim(address, watch) {
             Ok(claim) => claim,
             Err(Trouble::Lost(problem)) => {
@@ -51,7 +54,12 @@ impl Hub {
                 watch.say(&format!("hub://{address}: {problem}; the cache has it as of {}", here.commit));
                 return Ok(here);
             }
-            Err(trouble) => return Err(trouble.about(address, &self.cache.root)),
+            Err(trouble) => {
+                if trouble.is_absence() {
+                    self.cache.note_absence(address);
+                }
+                return Err(trouble.about(address, &self.cache.root));
+            }
         }?;
         let path = match here.filter(|here| here.commit == claim.commit) {
             Some(here) => here.path,
@@ -113,9 +121,8 @@ impl Hub {
         // Python's library calls it so too, and each goes on with what the other left.
         let aside = blob.with_file_name(format!("{}.incomplete", claim.digest));
         folder_of(&aside)?;
-        // At the commit that was claimed, should the branch move meanwhile.
-        let url =
-            self.file_url(&Address { repository: address.repository.at(&claim.commit), ..address.clone() });
+        // Should the branch move meanwhile, the digest tells.
+        let url = self.file_url(address);
         let request = || self.request(Method::GET, &url, true);
         loop {
             let file = File::options().create(true).truncate(false).read(true).write(true).open(&aside);

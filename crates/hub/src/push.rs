@@ -1,6 +1,5 @@
 //! Publishing, by the Hub's own client: what it does well is not done again.
 
-use crate::fetch::offline;
 use crate::refusal::lost;
 use crate::wire::chain;
 use crate::{Hub, Kind, Repository};
@@ -44,8 +43,8 @@ impl Hub {
             return Err(Error::setting(format!("hub://{what}"), "only models are published"));
         }
         if self.offline {
-            let Error::Unreachable { url, .. } = offline(&what) else { return Err(offline(&what)) };
             let problem = "HF_HUB_OFFLINE forbids to publish anything".to_owned();
+            let url = format!("hub://{what}");
             return Err(Error::Unreachable { url, problem, remedy: "unset HF_HUB_OFFLINE".into() });
         }
         let Some(token) = &self.token else {
@@ -72,17 +71,7 @@ impl Hub {
             .cache_dir(&self.cache.root)
             .build_sync()
             .map_err(|error| refused(repository, &error))?;
-        let insist = |work: &dyn Fn() -> Result<Pushed, HFError>| loop {
-            match work() {
-                Err(HFError::RateLimited { retry_after: Some(pause), .. }) if pause <= LONGEST => {
-                    watch.say(&format!("the Hub asks to come again in {} s", pause.as_secs()));
-                    std::thread::sleep(pause);
-                }
-                Err(error) => return Err(refused(repository, &error)),
-                Ok(pushed) => return Ok(pushed),
-            }
-        };
-        insist(&|| {
+        let publish = || {
             let name = repository.path();
             let create = client.create_repository().repo_id(&name).repo_type(RepoTypeModel);
             // Whoever may write to a repository may not always make one; then what the commit says counts.
@@ -96,14 +85,27 @@ impl Hub {
             let info = commit.send().or_else(|error| made.and(Err(error)))?;
             let page = format!("{}/{name}", self.endpoint());
             Ok(Pushed { page, commit: info.commit_oid.unwrap_or_default() })
-        })
+        };
+        for _ in 1..TRIES {
+            match publish() {
+                Err(HFError::RateLimited { retry_after: Some(pause), .. }) if pause <= LONGEST => {
+                    watch.say(&format!("the Hub asks to come again in {} s", pause.as_secs()));
+                    std::thread::sleep(pause);
+                }
+                done => return done.map_err(|error| refused(repository, &error)),
+            }
+        }
+        publish().map_err(|error| refused(repository, &error))
     }
 }
 
 /// Text that people wrote; weights are not looked through.
 const SMALL: u64 = 1 << 20;
 
-/// The longest that the Hub may ask to wait.
+/// How often the Hub may ask to come again.
+const TRIES: usize = 5;
+
+/// The longest that it may ask to wait.
 const LONGEST: Duration = Duration::from_mins(5);
 
 fn operations(parcel: &Parcel) -> Vec<CommitOperation> {

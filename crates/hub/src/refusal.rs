@@ -17,7 +17,15 @@ pub(crate) struct Refusal {
 /// What a Hub says is shown, but no more of it than a person reads.
 const LONGEST: usize = 300;
 
+/// How the Hub calls a file that is not there, in a repository and at a revision that are.
+const ABSENT: &str = "EntryNotFound";
+
 impl Refusal {
+    /// What the Hub answers for a file that a commit does not have.
+    pub fn absent() -> Self {
+        Self { status: StatusCode::NOT_FOUND, code: Some(ABSENT.to_owned()), message: None }
+    }
+
     pub fn of(answer: Response) -> Self {
         let header = |name: &str| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         let (status, code, message) = (answer.status(), header("x-error-code"), header("x-error-message"));
@@ -51,7 +59,7 @@ impl Refusal {
                 format!("the repository {place} has no revision {revision}"),
                 "name a branch, a tag or a commit that its page shows",
             ),
-            (_, Some("EntryNotFound")) => missing(
+            (_, Some(ABSENT)) => missing(
                 format!("the repository {place} has no such file at {revision}"),
                 &format!("see what it has: sokd pull {place} --list"),
             ),
@@ -86,6 +94,11 @@ impl Refusal {
 }
 
 impl Trouble {
+    /// Whether it is the file alone that is not there.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code.as_deref() == Some(ABSENT))
+    }
+
     /// What to tell whoever asked for a file.
     pub fn about(self, address: &Address, at: &std::path::Path) -> Error {
         self.tell(&address.to_string(), &address.repository, at)

@@ -290,6 +290,20 @@ fn a_token_goes_to_the_hub_and_into_no_message() {
     assert_eq!(fetch(&known).expect("the file"), WEIGHTS);
 }
 
+/// As Python's library notes it: a run that goes on asks for nothing that it has asked for before.
+#[test]
+fn what_a_commit_does_not_have_is_asked_for_once() {
+    let (cache, mock) = (tempfile::tempdir().expect("a folder"), Mock::start());
+    let commit = mock.put("owner/name", "model.safetensors", WEIGHTS);
+    let address: Address = format!("owner/name@{commit}/config.json").parse().expect("an address");
+    for _ in 0..2 {
+        let error = hub(&mock, cache.path()).fetch(&address, &Listener::default()).expect_err("no such file");
+        assert!(matches!(error, Error::Missing { .. }), "{error}");
+    }
+    assert_eq!(mock.heard().len(), 1);
+    assert!(cache.path().join(format!("models--owner--name/.no_exist/{commit}/config.json")).is_file());
+}
+
 /// Large files lie on other machines, which are not to know who asks.
 #[test]
 fn a_large_file_comes_from_elsewhere_without_the_token() {
