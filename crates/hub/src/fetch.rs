@@ -118,7 +118,7 @@ impl Hub {
     }
 
     fn receive(&self, address: &Address, claim: &Claim, blob: &Path, watch: &dyn Watch) -> Result<()> {
-        // Python's library calls it so too, and each goes on with what the other left.
+        // As Python's library called it up to version 1: what it left is gone on with.
         let aside = blob.with_file_name(format!("{}.incomplete", claim.digest));
         folder_of(&aside)?;
         // Should the branch move meanwhile, the digest tells.

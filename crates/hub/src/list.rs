@@ -2,7 +2,8 @@ use crate::fetch::offline;
 use crate::refusal::{Refusal, lost, nonsense};
 use crate::wire::{Trouble, chain};
 use crate::{Hub, Repository};
-use reqwest::Method;
+use reqwest::header::LINK;
+use reqwest::{Method, Url};
 use serde::Deserialize;
 use sokd_core::{Error, Result, Watch};
 use std::path::{Path, PathBuf};
@@ -18,16 +19,25 @@ pub struct Listing {
     pub folder: PathBuf,
 }
 
-/// As much as is needed of what the Hub tells of a repository.
+/// As much as is needed of what a hub tells of a repository.
 #[derive(Debug, Deserialize)]
 struct Told {
     sha: String,
-    siblings: Vec<Sibling>,
+    /// Some mirrors leave them out.
+    siblings: Option<Vec<Sibling>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Sibling {
     rfilename: String,
+}
+
+/// A file or folder, as a page of the tree has it.
+#[derive(Debug, Deserialize)]
+struct Leaf {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
 }
 
 impl Hub {
@@ -41,33 +51,90 @@ impl Hub {
         if self.offline {
             return self.listed(repository)?.ok_or_else(|| offline(&what));
         }
-        let Repository { kind, owner, name, revision } = repository;
-        let url = self.url(["api", kind.plural(), owner, name, "revision", revision]);
-        let answer = match self.wire.ask(&|| self.request(Method::GET, &url, true), watch) {
-            Ok(answer) => answer,
+        match self.told(repository, watch) {
+            Ok(listing) => listing,
             Err(Trouble::Lost(problem)) => {
                 let here = self.listed(repository)?.ok_or_else(|| lost(&what, problem.clone()))?;
                 watch.say(&format!("hub://{what}: {problem}; this is what the cache has"));
-                return Ok(here);
+                Ok(here)
             }
-            Err(trouble) => return Err(trouble.tell(&what, repository, &self.cache.root)),
-        };
-        if !answer.status().is_success() {
-            return Err(Refusal::of(answer).tell(&what, repository));
+            Err(trouble) => Err(trouble.tell(&what, repository, &self.cache.root)),
         }
-        let text = answer.bytes().map_err(|error| lost(&what, chain(&error.without_url())))?;
+    }
+
+    /// What a hub lists.
+    fn told(&self, repository: &Repository, watch: &dyn Watch) -> Result<Result<Listing>, Trouble> {
+        let what = repository.to_string();
+        let (text, _) = self.page(&self.about(repository, "revision", &repository.revision), watch)?;
         let Ok(Told { sha, siblings }) = serde_json::from_slice(&text) else {
-            return nonsense(&what, "the answer is no list of files");
+            return Ok(nonsense(&what, "the answer is no list of files"));
         };
         if !crate::address::is_commit(&sha) {
-            return nonsense(&what, "the answer names no commit");
+            return Ok(nonsense(&what, "the answer names no commit"));
         }
-        let mut files: Vec<String> = siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+        let files = match siblings {
+            Some(siblings) => Ok(siblings.into_iter().map(|sibling| sibling.rfilename).collect()),
+            None => self.leaves(repository, &sha, watch)?,
+        };
+        let mut files: Vec<String> = match files {
+            Ok(files) => files,
+            Err(error) => return Ok(Err(error)),
+        };
         if let Some(hostile) = files.iter().find(|file| !crate::address::is_inside(file)) {
-            return nonsense(&what, format!("it lists {hostile:?}, which would lie outside of its folder"));
+            return Ok(nonsense(
+                &what,
+                format!("it lists {hostile:?}, which would lie outside of its folder"),
+            ));
         }
         files.sort();
-        Ok(Listing { folder: self.cache.snapshot(repository, &sha), commit: sha, files })
+        Ok(Ok(Listing { folder: self.cache.snapshot(repository, &sha), commit: sha, files }))
+    }
+
+    /// The files of a commit's tree, page by page.
+    fn leaves(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        watch: &dyn Watch,
+    ) -> Result<Result<Vec<String>>, Trouble> {
+        let mut url = self.about(repository, "tree", commit);
+        url.set_query(Some("recursive=true"));
+        let mut files = Vec::new();
+        loop {
+            let (text, next) = self.page(&url, watch)?;
+            let Ok(leaves) = serde_json::from_slice::<Vec<Leaf>>(&text) else {
+                return Ok(nonsense(&repository.to_string(), "the answer is no list of files"));
+            };
+            files.extend(leaves.into_iter().filter(|leaf| leaf.kind == "file").map(|leaf| leaf.path));
+            match next {
+                None => return Ok(Ok(files)),
+                // The token goes with each request, and to no one else.
+                Some(next) if next.origin() != url.origin() => {
+                    return Ok(nonsense(&repository.to_string(), "its list goes on elsewhere"));
+                }
+                Some(next) => url = next,
+            }
+        }
+    }
+
+    fn about(&self, Repository { kind, owner, name, .. }: &Repository, what: &str, revision: &str) -> Url {
+        self.url(["api", kind.plural(), owner, name, what, revision])
+    }
+
+    /// An answer of the Hub's API, and where it goes on.
+    fn page(&self, url: &Url, watch: &dyn Watch) -> Result<(Vec<u8>, Option<Url>), Trouble> {
+        let answer = self.wire.ask(&|| self.request(Method::GET, url, true), watch)?;
+        if !answer.status().is_success() {
+            return Err(Trouble::Refused(Refusal::of(answer)));
+        }
+        // `<https://...>; rel="next"`
+        let link = answer.headers().get(LINK).and_then(|link| link.to_str().ok());
+        let next = link.filter(|link| link.contains("rel=\"next\"")).and_then(|link| {
+            let (address, _) = link.strip_prefix('<')?.split_once('>')?;
+            url.join(address).ok()
+        });
+        let text = answer.bytes().map_err(|error| Trouble::Lost(chain(&error.without_url())))?;
+        Ok((text.to_vec(), next))
     }
 
     /// Those files of a repository that are wanted, all of one commit.

@@ -55,6 +55,8 @@ struct Known {
     claims: BTreeMap<String, String>,
     /// Names that it lists beside those of its files.
     listed: Vec<String>,
+    /// Whether it lists files by the pages of their tree, and there alone.
+    pages: bool,
     /// Without this token it gives nothing.
     token: Option<String>,
     /// Another machine that has the contents.
@@ -139,6 +141,11 @@ impl Mock {
     /// Lists a name that it has no file of.
     pub fn list(&self, name: &str) {
         self.known().listed.push(name.to_owned());
+    }
+
+    /// Lists files by the pages of their tree alone, one on each.
+    pub fn list_in_pages(&self) {
+        self.known().pages = true;
     }
 
     /// Gives nothing to whoever comes without this token.
@@ -227,6 +234,10 @@ impl Mock {
                 Reply::json(200, &json!({ "success": true, "commitOid": commit, "commitUrl": url }))
             }
             ["api", kind, owner, name, "revision", revision] => known.tell(kind, owner, name, revision),
+            ["api", kind, owner, name, "tree", revision] => {
+                let query = request.path.split_once("page=").and_then(|(_, page)| page.parse().ok());
+                known.page(kind, owner, name, (revision, query.unwrap_or(0)))
+            }
             ["datasets", owner, name, "resolve", revision, ref file @ ..] => {
                 known.send(&format!("datasets/{owner}/{name}"), revision, &file.join("/"), request)
             }
@@ -252,6 +263,7 @@ impl Known {
             Ok((commit, files)) => {
                 let names = files.keys().chain(&self.listed);
                 let siblings: Vec<Value> = names.map(|name| json!({ "rfilename": name })).collect();
+                let siblings = if self.pages { Value::Null } else { siblings.into() };
                 Reply::json(
                     200,
                     &json!({ "id": format!("{owner}/{name}"), "sha": commit, "siblings": siblings }),
@@ -259,6 +271,24 @@ impl Known {
             }
             Err(reply) => reply,
         }
+    }
+
+    /// A page of the tree: a folder and a file.
+    fn page(&self, kind: &str, owner: &str, name: &str, (revision, page): (&str, usize)) -> Reply {
+        let prefix = if kind == "datasets" { "datasets/" } else { "" };
+        let files = match self.at(&format!("{prefix}{owner}/{name}"), revision) {
+            Ok((_, files)) => files,
+            Err(reply) => return reply,
+        };
+        let file = files.keys().nth(page);
+        let leaves = [("directory", Some("folder")), ("file", file.map(String::as_str))];
+        let leaf = |(kind, path): (&str, Option<&str>)| Some(json!({ "type": kind, "path": path? }));
+        let mut reply = Reply::json(200, &leaves.into_iter().filter_map(leaf).collect());
+        if page + 1 < files.len() {
+            let next = format!("/api/{kind}/{owner}/{name}/tree/{revision}?recursive=true&page={}", page + 1);
+            reply.headers.insert("Link".into(), format!("<{next}>; rel=\"next\""));
+        }
+        reply
     }
 
     fn send(&mut self, repository: &str, revision: &str, file: &str, request: &Request) -> Reply {

@@ -340,6 +340,10 @@ fn a_repository_is_listed_online_and_off() {
     let offline = hub(&mock, cache.path()).offline().list(&repository, &Listener::default());
     assert_eq!(offline.expect("the same list"), listing);
 
+    // A mirror that lists in pages.
+    mock.list_in_pages();
+    assert_eq!(online.list(&repository, &Listener::default()).expect("page by page"), listing);
+
     // A newer commit that does not come whole leaves the older one to whoever is offline.
     mock.put("owner/name", "sub/config.json", b"{ }");
     mock.fail(Fault::Status(403, String::new()), 1);
