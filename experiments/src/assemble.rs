@@ -59,7 +59,7 @@ pub struct Teaching {
 /// Whatever a part needs and does not find, in the order data, teacher, student, objective, phases.
 pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     let (key, device) = (Key::new(recipe.seed), &session.device);
-    let dataset = session.kept.open(&recipe.data)?;
+    let dataset = session.kept.open(&recipe.data, &session.stage)?;
     let info = dataset.info().clone();
 
     let (teacher, teaching) = teacher(recipe, &info, key, device)?.unzip();

@@ -1,8 +1,10 @@
 //! What the runs of one process share, so that a table reads its images and asks its teachers once.
 
+use crate::progress::Stage;
 use crate::said::Said;
-use sokd_core::{Dataset, Result};
-use sokd_data::{DataSpec, Locations};
+use crate::{Result, hub};
+use sokd_core::Dataset;
+use sokd_data::DataSpec;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What was read and asked before.
@@ -17,13 +19,13 @@ impl Kept {
     /// A data set, read or drawn when it is first asked for.
     ///
     /// # Errors
-    /// As [`DataSpec::open`].
-    pub fn open(&self, spec: &DataSpec) -> Result<Arc<dyn Dataset>> {
+    /// As [`hub::open`].
+    pub fn open(&self, spec: &DataSpec, stage: &Stage) -> Result<Arc<dyn Dataset>> {
         let mut images = held(&self.images);
         if let Some((_, dataset)) = images.iter().find(|(known, _)| known == spec) {
             return Ok(Arc::clone(dataset));
         }
-        let dataset = spec.open(&Locations::from_env())?;
+        let dataset = hub::open(spec, stage)?;
         images.push((spec.clone(), Arc::clone(&dataset)));
         Ok(dataset)
     }
@@ -32,8 +34,8 @@ impl Kept {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn digest(&self, spec: &DataSpec) -> Result<String> {
-        let dataset = self.open(spec)?;
+    pub fn digest(&self, spec: &DataSpec, stage: &Stage) -> Result<String> {
+        let dataset = self.open(spec, stage)?;
         let mut digests = held(&self.digests);
         if let Some((_, digest)) = digests.iter().find(|(known, _)| known == spec) {
             return Ok(digest.clone());
@@ -49,7 +51,7 @@ impl Kept {
     ///
     /// # Errors
     /// As `ask`.
-    pub fn ask(&self, key: &str, ask: impl FnOnce() -> crate::Result<Said>) -> crate::Result<Arc<Said>> {
+    pub fn ask(&self, key: &str, ask: impl FnOnce() -> Result<Said>) -> Result<Arc<Said>> {
         let mut said = held(&self.said);
         if let Some((_, known)) = said.iter().find(|(known, _)| known == key) {
             return Ok(Arc::clone(known));

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub mod assemble;
+mod card;
 pub mod cli;
+mod coming;
 pub mod environment;
 mod error;
 mod exit;
@@ -17,6 +19,7 @@ mod misfit;
 mod model;
 mod network;
 pub mod overlay;
+mod pins;
 mod pixels;
 pub mod predictions;
 pub mod progress;

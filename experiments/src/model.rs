@@ -27,6 +27,8 @@ impl Model {
         if sokd_models::named(name).is_some() {
             return Ok(Self::Named(name.to_owned()));
         }
+        // A name of timm's or torchvision's that no network here has is answered with those that one has.
+        sokd_models::Published::named(name)?;
         let names = sokd_models::names();
         let meant =
             closest(name, names.iter().copied()).map_or(String::new(), |near| format!(", perhaps `{near}`"));

@@ -1,13 +1,14 @@
 //! Networks with weights from somewhere.
 
 use crate::pixels::{self, Pixels};
+use crate::progress::Stage;
 use crate::recipe::StudentSpec;
 use crate::student::noted;
-use crate::{Grafting, Model, Result, hub, rundir, shipped};
+use crate::{Grafting, Misfit, Model, Result, hub, rundir, shipped};
 use candle::Device;
 use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
 use sokd_data::Locations;
-use sokd_models::weights;
+use sokd_models::{Published, weights};
 use sokd_nn::Params;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct Frozen {
 /// Where weights come from, and how they are to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
-    /// A file, `hub://owner/repository@revision/file`, `run:<directory>`, or `drawn`.
+    /// A file, `hub://owner/repository@revision/file`, `timm:<name>`, `torchvision:<name>`, `run:<directory>`, or `drawn`.
     pub from: &'a str,
     /// The digest that the file must have.
     pub sha256: Option<&'a str>,
@@ -117,8 +118,13 @@ pub fn classes(path: &Path, features: usize) -> Result<Option<usize>> {
 /// # Errors
 /// [`Error::Missing`] with the places that were tried; what the hub answers.
 pub fn find(weights: &str) -> Result<PathBuf> {
-    if let Some(address) = weights.strip_prefix("hub://") {
-        return hub::fetch(address);
+    // Whoever shows progress has fetched them before.
+    let quiet = Stage::new(true);
+    if let Some(address) = weights.strip_prefix(hub::SCHEME) {
+        return Ok(hub::weights(&address.parse()?, &quiet)?.path);
+    }
+    if let Some(published) = Published::named(weights).map_err(Misfit::new)? {
+        return hub::published(&published, &quiet);
     }
     if let Some(run) = weights.strip_prefix("run:") {
         // As a path, or below the folder of all runs.

@@ -107,7 +107,7 @@ pub fn known(told: Option<&Pixels>, weights: Option<&Path>, model: &Model) -> Op
 
 /// What stands beside or in a file of weights: `pretrained_cfg` of a `config.json`, as timm and we write it, or
 /// `pixels` among the metadata of safetensors.
-fn noted(weights: &Path) -> Option<PixelNorm> {
+pub fn noted(weights: &Path) -> Option<PixelNorm> {
     let norm = |value: &serde_json::Value| {
         let three = |name: &str| serde_json::from_value(value.get(name)?.clone()).ok();
         Some(PixelNorm { mean: three("mean")?, std: three("std")? })

@@ -42,6 +42,11 @@ impl Stage {
         Self { bars: MultiProgress::with_draw_target(target), terminal, quiet, share: None }
     }
 
+    /// Whether someone looks on.
+    pub fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// A line above the bars, if anything is shown at all.
     pub fn say(&self, line: &str) {
         if self.terminal && !self.quiet {

@@ -88,7 +88,8 @@ impl Build<dyn Backbone> for StudentSpec {
 pub struct TeacherSpec {
     /// A name such as `resnet56`, or a table with a `type`.
     pub model: Model,
-    /// A file, `hub://owner/repository@revision/file`, `run:<directory>`, or `drawn` for weights as they are drawn.
+    /// A file, `hub://owner/repository@revision/file`, `timm:<name>`, `torchvision:<name>`, `run:<directory>`, or `drawn`
+    /// for weights as they are drawn.
     pub weights: String,
     /// The digest that the file must have.
     #[serde(skip_serializing_if = "Option::is_none")]

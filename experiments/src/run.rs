@@ -4,6 +4,7 @@ use crate::assemble::{Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
 use crate::kept::Kept;
+use crate::pins::{self, Pins};
 use crate::predictions::{self, Predictions};
 use crate::rundir::{Found, RunDir, State};
 use crate::said::{self, Said};
@@ -49,13 +50,20 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
     {
         return Ok(*summary);
     }
+    // What the Hub's addresses mean now, or meant when the run began. The recipe itself keeps its words, and its name.
+    let mut pins = if options.force { Pins::default() } else { Pins::read(dir.path())? };
+    let pinned = pins.pin(&resolved.recipe, &options.session.stage)?;
+    let pinned = Resolved { recipe: pinned, ..resolved.clone() };
     // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
-    let parts = assemble(&resolved.recipe, options.session)?;
+    let parts = assemble(&pinned.recipe, options.session)?;
     if options.force {
         dir.clear()?;
     }
-    let digest = options.session.kept.digest(&resolved.recipe.data)?;
+    let digest = options.session.kept.digest(&pinned.recipe.data, &options.session.stage)?;
     dir.begins_on(&resolved.recipe.data.name(), &digest)?;
+    if !pins.is_empty() {
+        dir.write_json(pins::FILE, &pins)?;
+    }
     let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
     let stop = signals::heed();
     let about = About {
@@ -63,10 +71,10 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         label: options.label.clone(),
         resolved: resolved.clone(),
         environment: environment.clone(),
-        images: Some(options.session.kept.open(&resolved.recipe.data)?),
+        images: Some(options.session.kept.open(&pinned.recipe.data, &options.session.stage)?),
     };
     let tracking = Tracking::of(options.track, about, dir.log(), &options.session.stage)?;
-    let outcome = train(resolved, parts, &mut dir, options, environment, (&stop, &tracking));
+    let outcome = train(&pinned, parts, &mut dir, options, environment, (&stop, &tracking));
     match &outcome {
         Ok(summary) => dir.stand(State::Finished, summary.steps, None)?,
         Err(Error::Stopped { step, .. }) => {
@@ -146,16 +154,17 @@ fn train(
             return Err(Error::Stopped { dir: dir.path().to_owned(), step: progress.steps });
         }
     };
-    student::save(dir, resolved, &training.params, &info, &progress, &options.session.device)?;
     // Before the summary, whose presence says that all is there.
     let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
     dir.write(predictions::FILE, of_test.json()?)?;
-    let digest = options.session.kept.digest(&recipe.data)?;
+    let digest = options.session.kept.digest(&recipe.data, stage)?;
     let networks = (student, said.map(|said| said.taught.clone()));
     let summary = Summary {
         data_blake3: Some(digest),
         ..Summary::of(resolved, &progress, &metrics, networks, environment)?
     };
+    student::save(dir, resolved, &training.params, &info, &summary, &options.session.device)?;
+    // Last, for its presence says that all is there.
     dir.write_json("summary.json", &summary)?;
     Ok(summary)
 }

@@ -3,7 +3,7 @@
 use crate::environment::{Environment, utc};
 use crate::log::Log;
 use crate::overlay::{Document, Setting};
-use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, predictions, said, track, typed};
+use crate::{Error, Exit, Misfit, Recipe, Resolved, Result, Summary, pins, predictions, said, track, typed};
 use serde::{Deserialize, Serialize};
 use sokd_core::file;
 use std::fs::{File, TryLockError};
@@ -17,6 +17,7 @@ const DATA: &str = "data.json";
 const CONTENTS: &[&str] = &[
     "config.toml",
     "overrides.txt",
+    pins::FILE,
     "origin.json",
     "env.json",
     "status.json",

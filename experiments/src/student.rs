@@ -1,16 +1,16 @@
 //! A student as it leaves its run: weights, what they are, and a card for people.
 
+use crate::card::Card;
 use crate::export::timm;
 use crate::pixels::{inscribed, short};
 use crate::rundir::RunDir;
-use crate::{Grafting, Model, Resolved, Result, StudentSpec};
+use crate::{Grafting, Model, Resolved, Result, StudentSpec, Summary};
 use candle::Device;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sokd_core::{DatasetInfo, Error, PixelNorm};
 use sokd_models::{Traced, weights};
 use sokd_nn::Params;
-use sokd_train::Progress;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub fn save(
     resolved: &Resolved,
     params: &Params,
     seen: &DatasetInfo,
-    progress: &Progress,
+    summary: &Summary,
     device: &Device,
 ) -> Result<()> {
     let folder = dir.join("student");
@@ -33,7 +33,8 @@ pub fn save(
     let vars = params.frozen(device).pp("student");
     let traced = Traced::new(student, vars, seen)?;
     dir.write_json("student/config.json", &config(student, &traced, seen, Some(&resolved.id))?)?;
-    dir.write("student/README.md", card(resolved, seen, progress))?;
+    let card = Card { recipe: &resolved.recipe, summary, pixels: seen.pixels, licence: None };
+    dir.write("student/README.md", card.markdown()?)?;
     let notes = notes(student, seen.pixels, Some(&resolved.id));
     Ok(weights::save(params, "student", &folder.join("model.safetensors"), &notes)?)
 }
@@ -152,36 +153,4 @@ pub fn noted(weights: &Path) -> Result<Grafting> {
         let problem = format!("the layers set into its network: {error}");
         Error::file(weights, None, problem, "read it with the program that wrote it").into()
     })
-}
-
-fn card(resolved: &Resolved, seen: &DatasetInfo, progress: &Progress) -> String {
-    let recipe = &resolved.recipe;
-    let model = recipe.student.model.label();
-    let taught = recipe.teacher.as_ref().map_or_else(String::new, |teacher| {
-        format!(", taught by {} with the weights `{}`", teacher.model.label(), teacher.weights)
-    });
-    let terms: Vec<String> =
-        recipe.objective.iter().map(|(name, term)| format!("{name}: {}", term.loss.name())).collect();
-    let test = progress.latest.get("test");
-    let scores = test.map_or_else(String::new, |test| {
-        format!(
-            "| images | right | top-1 (%) | top-5 (%) | cross-entropy |\n|---|---|---|---|---|\n\
-             | {} (test), after the last epoch | {} of {} | {:.2} | {:.2} | {:.4} |\n",
-            seen.name, test.correct, test.total, test.top1, test.top5, test.loss
-        )
-    });
-    format!(
-        "---\ntags:\n- knowledge-distillation\n- image-classification\n---\n\n# {model} on {}\n\n\
-         Trained for {} epochs{taught}. Objective: {}. Seed {}.\n\n{scores}\n\
-         Weights and names are PyTorch's. Images in [0, 1] are normalised by mean {:?} and deviation {:?}.\n\n\
-         ```sh\nsokd eval {model} --weights model.safetensors --data {}\n```\n\nRecipe `{}`.\n",
-        seen.name,
-        recipe.epochs,
-        terms.join(", "),
-        recipe.seed,
-        seen.pixels.mean,
-        seen.pixels.std,
-        seen.name,
-        resolved.id,
-    )
 }

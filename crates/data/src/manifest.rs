@@ -144,11 +144,20 @@ impl Manifest {
         self.files.iter().filter(|entry| entry.url.is_some())
     }
 
+    /// Whether `sokd data fetch` gets it, from its makers or from the Hub.
+    pub fn is_fetched(&self) -> bool {
+        self.hub.is_some() || self.to_fetch().next().is_some()
+    }
+
     /// What to do when it is missing or broken.
     pub fn remedy(&self) -> String {
         if self.to_fetch().next().is_none() {
-            let (home, variable) = (&self.home, crate::DATA_DIR);
-            return format!("unpack what {home} offers, and set {variable} to the folder that holds it");
+            let (home, variable, name) = (&self.home, crate::DATA_DIR, &self.name);
+            let fetch = self.hub.as_ref().map(|_| format!("; or fetch the Hub's: `sokd data fetch {name}`"));
+            let fetch = fetch.unwrap_or_default();
+            return format!(
+                "unpack what {home} offers, and set {variable} to the folder that holds it{fetch}"
+            );
         }
         format!(
             "fetch it again: `sokd data fetch {}`, or set {} to the folder that holds it",

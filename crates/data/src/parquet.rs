@@ -7,6 +7,7 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::Type;
+use serde_json::Value;
 use sokd_core::{Error, Result};
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -18,7 +19,15 @@ const LABELS: [&str; 2] = ["fine_label", "label"];
 
 /// Appends the rows of one parquet file as the Hub writes them: PNG in a column of `struct{bytes, path}`, labels in
 /// another. Columns are found by name, never by place or type.
-pub(crate) fn read(shelf: &Shelf, name: &str, manifest: &Manifest, images: &mut Images) -> Result<()> {
+///
+/// # Errors
+/// A file that is torn, or holds something else; a label beyond `classes`.
+pub(crate) fn read(
+    shelf: &Shelf,
+    name: &str,
+    (manifest, classes): (&Manifest, usize),
+    images: &mut Images,
+) -> Result<()> {
     let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
     let remedy = manifest.remedy();
     // The library checks some lengths of a broken file by assertions only.
@@ -27,16 +36,39 @@ pub(crate) fn read(shelf: &Shelf, name: &str, manifest: &Manifest, images: &mut 
     })?;
     for (_, label) in &rows {
         match u32::try_from(*label) {
-            Ok(label) if (label as usize) < manifest.classes.len() => images.labels.push(label),
+            Ok(label) if (label as usize) < classes => images.labels.push(label),
             _ => {
-                let problem =
-                    format!("label {label}: {} has {} classes", manifest.title, manifest.classes.len());
+                let problem = format!("label {label}: {} has {classes} classes", manifest.title);
                 return Err(Error::file(&path, None, problem, &remedy));
             }
         }
     }
     let size = images.size;
     fill(images, &rows, |(png, _)| picture_of(png, size))
+}
+
+/// What the Hub calls the classes, by label: it notes them beside the schema.
+///
+/// # Errors
+/// A file that is torn, or does not say.
+pub(crate) fn classes(shelf: &Shelf, name: &str, remedy: &str) -> Result<Vec<String>> {
+    let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
+    let wrong = |problem: &str| Error::file(&path, None, problem, remedy);
+    let note = catch_unwind(|| note(&path)).map_err(|_| wrong("cannot be read as parquet"))??;
+    let names = note.and_then(|note| {
+        let features = serde_json::from_str::<Value>(&note).ok()?.pointer("/info/features")?.clone();
+        let label = LABELS.iter().find_map(|name| features.get(name))?;
+        serde_json::from_value(label.get("names")?.clone()).ok()
+    });
+    names.ok_or_else(|| wrong("it does not say what its classes are called"))
+}
+
+/// What the Hub's libraries note of the columns, as JSON.
+fn note(path: &Path) -> Result<Option<String>> {
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let Ok(reader) = SerializedFileReader::new(file) else { return Ok(None) };
+    let notes = reader.metadata().file_metadata().key_value_metadata();
+    Ok(notes.into_iter().flatten().find(|note| note.key == "huggingface").and_then(|note| note.value.clone()))
 }
 
 /// The pictures, still as PNG, and their labels.

@@ -13,7 +13,12 @@ impl Manifest {
     /// # Errors
     /// [`Error::Missing`] with the folders tried.
     pub fn place(&self, locations: &Locations) -> Result<PathBuf> {
-        if self.tree.is_some() { self.root(None, locations) } else { Ok(self.shelf(None, locations)?.place) }
+        let shelf = || Ok(self.shelf(None, locations)?.place);
+        if self.tree.is_some() {
+            self.root(None, locations).or_else(|missing| shelf().or(Err(missing)))
+        } else {
+            shelf()
+        }
     }
 
     /// The folder of a set that is a tree: at `path` if one is given, else in the first of `locations` that has it.
@@ -95,13 +100,16 @@ impl Manifest {
     /// The files of a form and part that the shelf has, in the order in which their images count, and how many
     /// images each should hold where that is on record.
     pub(crate) fn parts(&self, shelf: &Shelf, form: Form, part: ForUse) -> Vec<(String, Option<usize>)> {
-        let (word, all) = match part {
-            ForUse::Train => ("train", self.train),
-            ForUse::Test => ("test", self.test),
+        let (words, all): (&[&str], _) = match part {
+            ForUse::Train => (&["train"], self.train),
+            // Of a set whose test labels nobody knows, the validation images are what is judged by.
+            ForUse::Test if self.tree.is_some() => (&["valid", "validation"], self.test),
+            ForUse::Test => (&["test"], self.test),
         };
         if form == Form::Parquet {
-            // The Hub has changed its file names more than once; what stays is that they name the split.
-            let shard = |name: &&str| name.ends_with(".parquet") && name.contains(word);
+            // The Hub has changed its file names more than once; what stays is that they begin with the split.
+            let split = |name: &str| words.contains(&name.split(['-', '.']).next().unwrap_or(name));
+            let shard = |name: &&str| name.ends_with(".parquet") && split(name);
             return shelf.names().filter(shard).map(|name| (name.to_owned(), None)).collect();
         }
         let mut found = Vec::new();

@@ -6,6 +6,7 @@ use crate::shapes::Shapes;
 use crate::tiny_imagenet::TinyImagenet;
 use crate::{Locations, Memory};
 use sokd_core::{Dataset, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Somewhere that labelled images come from.
@@ -44,6 +45,18 @@ impl DataSpec {
     pub fn open(&self, locations: &Locations) -> Result<Arc<dyn Dataset>> {
         let source: &dyn Source = self.as_ref();
         source.open(locations)
+    }
+
+    /// Where it is looked for, where that is said.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Cifar10(set) => set.0.path.as_mut(),
+            Self::Cifar100(set) => set.0.path.as_mut(),
+            Self::TinyImagenet(set) => set.path.as_mut(),
+            Self::ImageFolder(set) => Some(&mut set.path),
+            Self::Idx(set) => Some(&mut set.path),
+            Self::Shapes(_) => None,
+        }
     }
 
     /// A data set that has a name of its own, at its defaults.

@@ -1,11 +1,12 @@
-//! Tiny-ImageNet, as its makers lay it out.
+//! Tiny-ImageNet, as its makers lay it out or as the Hub has it.
 
 use crate::content::Content;
 use crate::files::Labelled;
 use crate::hold::hold;
 use crate::image_folder::{images, labelled};
-use crate::manifest::Manifest;
-use crate::{Locations, Memory, Source};
+use crate::manifest::{ForUse, Form, Manifest};
+use crate::shelf::Shelf;
+use crate::{Images, Locations, Memory, Source, parquet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, Key, Result};
@@ -16,14 +17,14 @@ use std::path::{Path, PathBuf};
 /// validation. The labels of what they call test are not public.
 ///
 /// Classes are in the order of their synsets, as torchvision's class folders have them, and called by the first word that
-/// `words.txt` has for them.
+/// `words.txt` has for them. The Hub's parquet has the same order, and calls them by their synsets.
 ///
 /// # Source
 /// Le and Yang, "Tiny ImageNet visual recognition challenge", 2015.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TinyImagenet {
-    /// Its folder; without one, `SOKD_DATA_DIR` and the cache are searched.
+    /// Its folder, of pictures or of parquet; without one, `SOKD_DATA_DIR` and the cache are searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// At most so many validation images of each class to judge by: all 50, if nothing is said. The others are left out.
@@ -41,11 +42,14 @@ pub struct TinyImagenet {
 impl Source for TinyImagenet {
     fn read(&self, locations: &Locations) -> Result<Memory> {
         let manifest = Manifest::tiny_imagenet();
-        let tree = Tree { root: manifest.root(self.path.as_deref(), locations)?, remedy: manifest.remedy() };
-        let synsets = tree.synsets()?;
-        let (train, test) = (tree.train(&synsets)?, self.judged(&tree.validation(&synsets)?, synsets.len())?);
-        let images = |files: &[Labelled]| images(files, manifest.size, &tree.remedy);
-        let (train, test, names) = (images(&train)?, images(&test)?, tree.names(synsets)?);
+        let path = self.path.as_deref();
+        let (names, train, test) = match manifest.root(path, locations) {
+            Ok(root) => self.tree(manifest, root)?,
+            Err(missing) => match manifest.shelf(path, locations) {
+                Ok(shelf) => self.parquet(manifest, &shelf)?,
+                Err(_) => return Err(missing),
+            },
+        };
         Memory::new(&manifest.name, names, (&manifest.pixels).into(), train, test)?.hold_out(
             self.search,
             self.limit,
@@ -54,14 +58,49 @@ impl Source for TinyImagenet {
     }
 }
 
+/// What the classes are called, what is learned from, and what is judged by.
+type Parts = (Vec<String>, Images, Images);
+
 impl TinyImagenet {
-    fn judged(&self, all: &[Labelled], classes: usize) -> Result<Vec<Labelled>> {
+    /// From its makers' folder.
+    fn tree(&self, manifest: &Manifest, root: PathBuf) -> Result<Parts> {
+        let tree = Tree { root, remedy: manifest.remedy() };
+        let synsets = tree.synsets()?;
+        let (train, all) = (tree.train(&synsets)?, tree.validation(&synsets)?);
+        let labels: Vec<u32> = all.iter().map(|&(_, label)| label).collect();
+        let judged = self.judged(&labels, synsets.len())?;
+        let test: Vec<Labelled> = judged.into_iter().map(|row| all[row as usize].clone()).collect();
+        let images = |files: &[Labelled]| images(files, manifest.size, &tree.remedy);
+        Ok((tree.names(synsets)?, images(&train)?, images(&test)?))
+    }
+
+    /// From the Hub's parquet.
+    fn parquet(&self, manifest: &Manifest, shelf: &Shelf) -> Result<Parts> {
+        let files = |part| manifest.parts(shelf, Form::Parquet, part).into_iter().map(|(name, _)| name);
+        let first = files(ForUse::Train).next().unwrap_or_default();
+        let names = parquet::classes(shelf, &first, &manifest.remedy())?;
+        let read = |part| {
+            let mut images = Images::of_size(manifest.size);
+            files(part)
+                .try_for_each(|name| parquet::read(shelf, &name, (manifest, names.len()), &mut images))?;
+            Ok::<_, Error>(images)
+        };
+        let (train, all) = (read(ForUse::Train)?, read(ForUse::Test)?);
+        let judged = self.judged(&all.labels, names.len())?;
+        let mut test = Images::of_size(manifest.size);
+        for row in judged {
+            test.pixels.extend_from_slice(all.image(row as usize));
+            test.labels.push(all.labels[row as usize]);
+        }
+        Ok((names, train, test))
+    }
+
+    /// Which of the validation images judge.
+    fn judged(&self, labels: &[u32], classes: usize) -> Result<Vec<u32>> {
         if self.judge == Some(0) {
             return Err(Error::setting("judge", "0 images of each class leave none to judge by"));
         }
-        let labels: Vec<u32> = all.iter().map(|&(_, label)| label).collect();
-        let (_, kept) = hold(&labels, classes, 0, self.judge, Key::new(self.seed).fold("judge"));
-        Ok(kept.into_iter().map(|row| all[row as usize].clone()).collect())
+        Ok(hold(labels, classes, 0, self.judge, Key::new(self.seed).fold("judge")).1)
     }
 }
 

@@ -1,13 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod cache;
 mod digest;
 mod download;
 mod fetch;
-#[cfg(test)]
-mod mock;
+mod hub;
+mod list;
+#[cfg(feature = "mock")]
+pub mod mock;
+mod push;
+mod refusal;
+mod token;
+mod wire;
 
-pub use address::Address;
+pub use address::{Address, Kind, Repository};
 pub use digest::sha256;
-pub use download::download;
-pub use fetch::fetch;
+pub use download::{Original, download};
+pub use fetch::Fetched;
+pub use hub::Hub;
+pub use list::Listing;
+pub use push::{Parcel, Pushed};
+pub use wire::Patience;

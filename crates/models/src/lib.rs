@@ -3,12 +3,14 @@
 mod cost;
 mod mobile;
 mod names;
+pub mod published;
 mod residual;
 mod trace;
 pub mod weights;
 
 pub use cost::{Cost, cost, info};
 pub use names::{name, named, names, pixels};
+pub use published::Published;
 pub use residual::Stem;
 pub use trace::Traced;
 

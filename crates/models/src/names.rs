@@ -74,7 +74,7 @@ const fn option_a(depth: usize) -> ModelSpec {
     ModelSpec::OptionAResnet(OptionAResnet { depth, widths: THIN })
 }
 
-/// The network that the field calls so, in any case, with `-` or `_`.
+/// The network that the field calls so, in any case, with `-` or `_`; or the one that published weights of that name are of.
 ///
 /// # Example
 /// ```
@@ -82,6 +82,8 @@ const fn option_a(depth: usize) -> ModelSpec {
 /// assert_eq!(student.name(), "wide-resnet");
 /// ```
 pub fn named(name: &str) -> Option<ModelSpec> {
+    let published = crate::Published::named(name).ok().flatten();
+    let name = published.map_or(name, |published| published.model);
     let plain = |name: &str| name.to_lowercase().replace('-', "_");
     ZOO.into_iter().find(|(known, _)| plain(known) == plain(name)).map(|(_, spec)| spec)
 }

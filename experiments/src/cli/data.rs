@@ -1,17 +1,18 @@
 use super::{Session, print, print_json};
 use crate::{Error, Misfit, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use sokd_core::{Dataset, Split};
 use sokd_data::{DataSpec, Locations, Manifest, Verdict, verify};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Fetches, verifies and describes data sets.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd data verify cifar10
   sokd data stats cifar100 --json
-  SOKD_DATA_DIR=/data sokd data fetch cifar100")]
+  SOKD_DATA_DIR=/data sokd data fetch cifar100
+  sokd data fetch tiny-imagenet --from hub")]
 pub struct Data {
     #[command(subcommand)]
     verb: Verb,
@@ -19,13 +20,17 @@ pub struct Data {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Fetches a data set from those who publish it, and compares it with the digests on record.
+    /// Fetches a data set from its makers or from the Hub, compares it with the digests on record, and goes on where an
+    /// earlier try broke off.
     Fetch {
         /// Which.
         name: String,
         /// Where to, in place of the first folder of `SOKD_DATA_DIR`, or the cache.
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
+        /// From whom, where both have it: its makers, or the Hub.
+        #[arg(long, value_enum, value_name = "WHOM")]
+        from: Option<Whom>,
     },
     /// Compares the files of a data set with the digests on record, and reads them all. Ends with code 4 when one
     /// differs.
@@ -46,12 +51,21 @@ enum Verb {
     },
 }
 
+/// Who has a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Whom {
+    /// Those who made it.
+    Makers,
+    /// The Hugging Face Hub, as parquet.
+    Hub,
+}
+
 impl Data {
     pub fn run(&self, session: &Session) -> Result<()> {
         match &self.verb {
-            Verb::Fetch { name, into } => fetch(name, into.clone(), session),
+            Verb::Fetch { name, into, from } => fetch(name, into.clone(), *from, session),
             Verb::Verify { name, json } => check(name, *json),
-            Verb::Stats { name, json } => stats(name, *json),
+            Verb::Stats { name, json } => stats(name, *json, session),
         }
     }
 }
@@ -67,24 +81,38 @@ fn unknown(name: &str, known: &[&str]) -> Error {
     Misfit::new(format!("no data set is called `{name}`")).help(help).into()
 }
 
-fn fetch(name: &str, into: Option<PathBuf>, session: &Session) -> Result<()> {
+fn fetch(name: &str, into: Option<PathBuf>, from: Option<Whom>, session: &Session) -> Result<()> {
     let published: Vec<&str> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
     let manifest = Manifest::named(name).ok_or_else(|| unknown(name, &published))?;
-    if manifest.to_fetch().next().is_none() {
-        let problem = format!("no digest of {} is on record, so it is not fetched", manifest.title);
-        return Err(Misfit::new(problem).help(manifest.remedy()).into());
-    }
+    let makers = manifest.to_fetch().next().is_some();
+    let from = from.unwrap_or(if makers { Whom::Makers } else { Whom::Hub });
     let into = into.or_else(Locations::to_fetch_into).ok_or_else(|| {
         Misfit::new("there is no folder to fetch into").help("name one with --into, or in SOKD_DATA_DIR")
     })?;
     let folder = into.join(name);
-    std::fs::create_dir_all(&folder).map_err(sokd_core::Error::io(&folder))?;
+    let paths = match (from, &manifest.hub) {
+        (Whom::Hub, Some(repository)) => crate::hub::dataset(manifest, repository, &folder, &session.stage)?,
+        (Whom::Makers, _) if makers => from_makers(manifest, &folder, session)?,
+        (Whom::Hub, None) => {
+            let problem = format!("no repository of {} on the Hub is on record", manifest.title);
+            return Err(Misfit::new(problem).help(format!("sokd data fetch {name}")).into());
+        }
+        (Whom::Makers, _) => {
+            let problem = format!("no digest of {} is on record, so it is not fetched", manifest.title);
+            return Err(Misfit::new(problem).help(manifest.remedy()).into());
+        }
+    };
+    paths.iter().try_for_each(|path| print(path.display().to_string()))
+}
+
+fn from_makers(manifest: &Manifest, folder: &Path, session: &Session) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
     for entry in manifest.to_fetch() {
         let path = folder.join(&entry.name);
-        crate::hub::download(entry, &path, session)?;
-        print(path.display().to_string())?;
+        crate::hub::download(entry, &path, &session.stage)?;
+        paths.push(path);
     }
-    Ok(())
+    Ok(paths)
 }
 
 fn check(name: &str, json: bool) -> Result<()> {
@@ -135,8 +163,8 @@ struct Measured {
     std: [f64; 3],
 }
 
-fn stats(name: &str, json: bool) -> Result<()> {
-    let dataset = named(name)?.open(&Locations::from_env())?;
+fn stats(name: &str, json: bool, session: &Session) -> Result<()> {
+    let dataset = session.kept.open(&named(name)?, &session.stage)?;
     let info = dataset.info();
     let splits = [(Split::Train, "train"), (Split::Search, "search"), (Split::Test, "test")];
     let present = splits.into_iter().filter(|(split, _)| info.len(*split) > 0);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sokd_baselines::GraftSpec;
 use sokd_data::DataSpec;
 use sokd_models::ModelSpec;
+use sokd_models::published::{Origin, Published};
 use std::fmt::Write;
 
 /// Tells what is known of a network, loss, plug-in, lens, data set, preset, recipe or table.
@@ -70,6 +71,10 @@ impl Known {
                         settings(&spec)
                     );
                 }
+            }
+            Kind::Teachers => {
+                let found = Published::named(&name).ok().flatten();
+                known.text = found.map(|found| about(&found)).unwrap_or_default();
             }
             Kind::Losses => {
                 known.learn(&parts::<LossSpec>(), &name);
@@ -158,11 +163,24 @@ fn singular(kind: Kind) -> &'static str {
         }
         Kind::Plugins => "a plug-in: `refine = [{ type = \"...\" }]` puts it in front of a loss",
         Kind::Lenses => "a lens: `lens = { type = \"...\" }` puts it between the images and both networks",
+        Kind::Teachers => "weights that others publish: `teacher.weights`, `sokd eval`, `sokd pull`",
         Kind::Datasets => "a data set",
         Kind::Presets => "a preset: `extends = [\"...\"]` lays it under a recipe",
         Kind::Recipes => "a recipe: `sokd train`",
         Kind::Tables => "a table: `sokd table`",
     }
+}
+
+/// Where published weights are to be had, and how a recipe names them.
+fn about(Published { name, model, origin }: &Published) -> String {
+    let from = match origin {
+        Origin::Hub(address) => format!("hub://{address}"),
+        Origin::Makers { url, sha256, .. } => format!("{url}, whose SHA-256 begins with {sha256}"),
+    };
+    format!(
+        "Weights of {model} for the 1000 classes of ImageNet, from {from}. Their names of weights are those of the network here, \
+         and all of them must be there.\n\nIn a recipe: teacher = {{ model = \"{model}\", weights = \"{name}\" }}"
+    )
 }
 
 /// Rustdoc as a terminal shows it: headings without signs, formulas indented, links without brackets.

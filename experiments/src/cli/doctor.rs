@@ -4,9 +4,10 @@ use crate::{Result, rundir, track};
 use clap::Args;
 use serde::Serialize;
 use sokd_data::{Locations, Manifest};
-use std::path::PathBuf;
+use sokd_hub::Hub;
+use std::path::{Path, PathBuf};
 
-/// Says what this program finds on this machine: devices, threads, folders, data, trackers.
+/// Says what this program finds on this machine: devices, threads, folders, data, hub, trackers.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sokd doctor --json")]
 pub struct Doctor {
@@ -24,8 +25,42 @@ struct Findings {
     runs_writable: bool,
     data_folders: Vec<PathBuf>,
     data: Vec<(String, Option<PathBuf>)>,
+    hub: HubFindings,
     trackers: Vec<(String, String)>,
     variables: Vec<(String, String)>,
+}
+
+/// The Hub, as far as it can be told without asking it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct HubFindings {
+    endpoint: String,
+    offline: bool,
+    /// Whether there is one, and nothing of it.
+    token: bool,
+    cache: PathBuf,
+    cache_writable: bool,
+}
+
+impl HubFindings {
+    fn look() -> Result<Self> {
+        let hub = Hub::from_env()?;
+        let cache = hub.cache();
+        Ok(Self {
+            endpoint: hub.endpoint(),
+            offline: hub.is_offline(),
+            token: hub.has_token(),
+            cache_writable: is_writable(&cache),
+            cache,
+        })
+    }
+}
+
+/// Whether a file can be made in a folder, or in the nearest one above it that exists and in which it would be made.
+fn is_writable(folder: &Path) -> bool {
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let exists = absolute.ancestors().find(|folder| folder.is_dir());
+    exists.is_some_and(|folder| tempfile::tempfile_in(folder).is_ok())
 }
 
 /// The variables of the environment that this program heeds.
@@ -40,21 +75,21 @@ const VARIABLES: &[&str] = &[
     "NO_COLOR",
     "HF_HOME",
     "HF_HUB_CACHE",
-    "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
+    "TORCH_HOME",
     "MLFLOW_EXPERIMENT_NAME",
     "XDG_CACHE_HOME",
 ];
 
 impl Doctor {
     pub fn run(&self, session: &Session) -> Result<()> {
-        let findings = Findings::look(session);
+        let findings = Findings::look(session)?;
         if self.json { print_json(&findings) } else { print(findings.to_string()) }
     }
 }
 
 impl Findings {
-    fn look(session: &Session) -> Self {
+    fn look(session: &Session) -> Result<Self> {
         let locations = Locations::from_env();
         let mut devices = vec!["cpu".to_owned()];
         if candle::Device::new_cuda(0).is_ok() {
@@ -64,22 +99,19 @@ impl Findings {
             devices.push("metal".into());
         }
         let runs = rundir::root();
-        // The nearest folder that exists is the one in which others would be made.
-        let absolute = std::path::absolute(&runs).unwrap_or_else(|_| runs.clone());
-        let exists = absolute.ancestors().find(|folder| folder.is_dir());
-        let runs_writable = exists.is_some_and(|folder| tempfile::tempfile_in(folder).is_ok());
         let found = |manifest: &Manifest| (manifest.name.clone(), manifest.place(&locations).ok());
         let set = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
-        Self {
+        Ok(Self {
             environment: Environment::here(&session.device_name),
             devices,
+            runs_writable: is_writable(&runs),
             runs,
-            runs_writable,
             data_folders: locations.folders().to_vec(),
             data: Manifest::all().iter().map(found).collect(),
+            hub: HubFindings::look()?,
             trackers: track::ALL.iter().map(|kind| (kind.name.to_owned(), (kind.state)())).collect(),
             variables: VARIABLES.iter().filter_map(set).collect(),
-        }
+        })
     }
 }
 
@@ -96,7 +128,7 @@ impl std::fmt::Display for Findings {
             if let Some(place) = place {
                 writeln!(out, "data        {name}: {}", place.display())?;
             } else {
-                let fetched = Manifest::named(name).is_some_and(|known| known.to_fetch().next().is_some());
+                let fetched = Manifest::named(name).is_some_and(Manifest::is_fetched);
                 let remedy = if fetched { format!("; sokd data fetch {name}") } else { String::new() };
                 writeln!(out, "data        {name}: not here{remedy}")?;
             }
@@ -104,6 +136,12 @@ impl std::fmt::Display for Findings {
         for folder in &self.data_folders {
             writeln!(out, "looks in    {}", folder.display())?;
         }
+        let HubFindings { endpoint, offline, token, cache, cache_writable } = &self.hub;
+        let offline = if *offline { ", not asked: HF_HUB_OFFLINE" } else { "" };
+        let token = if *token { "with a token" } else { "without a token" };
+        writeln!(out, "hub         {endpoint}, {token}{offline}")?;
+        let writable = if *cache_writable { "" } else { "   CANNOT BE WRITTEN: set HF_HUB_CACHE" };
+        writeln!(out, "hub cache   {}{writable}", cache.display())?;
         for (name, state) in &self.trackers {
             writeln!(out, "tracker     {name}: {state}")?;
         }

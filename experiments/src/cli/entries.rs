@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sokd_baselines::GraftSpec;
 use sokd_data::DataSpec;
-use sokd_models::ModelSpec;
+use sokd_models::{ModelSpec, Published};
 
 /// What a name can stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -25,6 +25,8 @@ pub enum Kind {
     Lenses,
     /// What can be set into a student.
     Layers,
+    /// Weights that others publish, by their names.
+    Teachers,
     /// Images.
     Datasets,
     /// Published settings, as fragments of recipes.
@@ -37,12 +39,13 @@ pub enum Kind {
 
 impl Kind {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Models,
         Self::Losses,
         Self::Plugins,
         Self::Lenses,
         Self::Layers,
+        Self::Teachers,
         Self::Datasets,
         Self::Presets,
         Self::Recipes,
@@ -57,6 +60,7 @@ impl Kind {
             Self::Plugins => "plugins",
             Self::Lenses => "lenses",
             Self::Layers => "layers",
+            Self::Teachers => "teachers",
             Self::Datasets => "datasets",
             Self::Presets => "presets",
             Self::Recipes => "recipes",
@@ -86,6 +90,10 @@ pub fn entries(kind: Kind) -> Vec<Entry> {
         Kind::Models => {
             let spec = |name: &str| sokd_models::named(name).map(|spec| settings(&spec)).unwrap_or_default();
             sokd_models::names().into_iter().map(|name| entry(name, spec(name))).collect()
+        }
+        Kind::Teachers => {
+            let of = |known: Published| entry(&known.name, format!("weights of {}", known.model));
+            sokd_models::published::all().into_iter().map(of).collect()
         }
         Kind::Losses => catalogued(&parts::<LossSpec>(), &LossSpec::names()),
         Kind::Plugins => catalogued(&parts::<RefinerSpec>(), &RefinerSpec::names()),

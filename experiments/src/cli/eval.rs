@@ -3,13 +3,16 @@ use super::entries::Kind;
 use super::{Session, print};
 use crate::misfit::inline;
 use crate::network::{Frozen, Weights};
+use crate::pins::Pins;
 use crate::pixels::Pixels;
+use crate::progress::Stage;
 use crate::stopwatch::Stopwatch;
-use crate::{Error, Model, Result, logits};
+use crate::{Error, Misfit, Model, Result, hub, logits};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sokd_core::{Key, Split};
-use sokd_data::{DataSpec, Locations, Sequential};
+use sokd_data::{DataSpec, Sequential};
+use sokd_models::Published;
 use std::path::PathBuf;
 
 /// Judges a network with weights from a file on a data set.
@@ -25,9 +28,10 @@ pub struct Eval {
     /// Which network: a name, or a table such as `{ type = "cifar-resnet", depth = 20 }`.
     #[arg(add = names(&[Kind::Models]))]
     model: Model,
-    /// A file, `hub://owner/repository@revision/file`, or `run:<run directory>`.
-    #[arg(long)]
-    weights: String,
+    /// A file, `hub://owner/repository@revision/file`, `timm:<name>`, `torchvision:<name>`, or `run:<run directory>`. Not
+    /// needed where MODEL is such a name.
+    #[arg(long, add = names(&[Kind::Teachers]))]
+    weights: Option<String>,
     /// Which images: a name, or a table such as `{ type = "image-folder", path = "..." }`.
     #[arg(long, value_parser = data, add = names(&[Kind::Datasets]))]
     data: DataSpec,
@@ -83,11 +87,24 @@ struct Judgement {
 }
 
 impl Eval {
+    /// The weights, at a commit where they come from the Hub.
+    fn weights(&self, stage: &Stage) -> Result<String> {
+        let label = self.model.label();
+        let own = || Published::named(&label).ok().flatten().map(|known| known.name);
+        let missing = || {
+            let problem = format!("{label} is a network, and which weights it has is not said");
+            Misfit::new(problem)
+                .help("name them by --weights; `sokd list teachers` has some that others publish")
+        };
+        let given = self.weights.clone().or_else(own).ok_or_else(missing)?;
+        Pins::default().weights(&self.model, &given, stage)
+    }
+
     pub fn run(&self, session: &Session) -> Result<()> {
-        let dataset = self.data.open(&Locations::from_env())?;
+        let from = self.weights(&session.stage)?;
+        let dataset = hub::open(&self.data, &session.stage)?;
         let info = dataset.info();
-        let weights =
-            Weights { from: &self.weights, sha256: self.sha256.as_deref(), pixels: self.pixels.as_ref() };
+        let weights = Weights { from: &from, sha256: self.sha256.as_deref(), pixels: self.pixels.as_ref() };
         // As the weights' authors would: a judgement is cheap, and held against published numbers.
         let network = Frozen::load(&self.model, weights, info, Key::new(0), &session.device, false)?;
         let (split, name) = match self.split {
@@ -101,7 +118,7 @@ impl Eval {
         let cost = sokd_models::cost(&network.spec, info)?;
         let judgement = Judgement {
             model: self.model.label(),
-            weights: self.weights.clone(),
+            weights: from.clone(),
             sha256: network.sha256,
             data: info.name.clone(),
             split: name,

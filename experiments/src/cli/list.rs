@@ -3,7 +3,7 @@ use super::{Session, print, print_json};
 use crate::Result;
 use clap::Args;
 
-/// Names what there is: networks, losses, plug-ins, lenses, data sets, presets, recipes, tables.
+/// Names what there is: networks, losses, plug-ins, lenses, teachers, data sets, presets, recipes, tables.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd list                 everything

@@ -14,6 +14,8 @@ mod doctor;
 mod eval;
 mod export;
 mod list;
+mod pull;
+mod push;
 mod report;
 mod resume;
 mod studies;
@@ -56,6 +58,8 @@ enum Verb {
     Describe(describe::Describe),
     Config(config::Config),
     Data(data::Data),
+    Pull(pull::Pull),
+    Push(push::Push),
     Doctor(doctor::Doctor),
     Tst(tst::Tst),
     Completions(Completions),
@@ -94,6 +98,8 @@ impl Cli {
             Verb::Describe(verb) => verb.run(&session),
             Verb::Config(verb) => verb.run(&session),
             Verb::Data(verb) => verb.run(&session),
+            Verb::Pull(verb) => verb.run(&session),
+            Verb::Push(verb) => verb.run(&session),
             Verb::Doctor(verb) => verb.run(&session),
             Verb::Tst(verb) => verb.run(&session),
             Verb::Completions(Completions { shell }) => print(complete::script(&shell)?),

@@ -36,7 +36,7 @@ impl Track {
             let dir = RunDir::lock(path)?;
             // Once more: until the lock was ours, someone may have worked there.
             let (_, ended) = About::read(dir.path())?;
-            let images = session.kept.open(&about.resolved.recipe.data).ok();
+            let images = session.kept.open(&about.resolved.recipe.data, &session.stage).ok();
             let about = Arc::new(About { images, ..about });
             for kind in &kinds {
                 let lines = send(kind, &about, ended)?;

@@ -2,6 +2,7 @@ use super::out::print;
 use super::studies::Studies;
 use super::trackers::Trackers;
 use super::{Session, Which};
+use crate::pins::Pins;
 use crate::predictions::Predictions;
 use crate::report::{Confusion, Form, Report};
 use crate::study::{self, Arm, Extent};
@@ -41,7 +42,8 @@ impl Train {
     pub fn run(&self, session: &Session) -> Result<()> {
         let resolved = self.which.resolve()?;
         if self.dry_run {
-            let parts = crate::assemble::assemble(&resolved.recipe, session)?;
+            let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
+            let parts = crate::assemble::assemble(&recipe, session)?;
             return print(parts.describe());
         }
         let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));

@@ -79,7 +79,7 @@ impl Pretrain {
         if let Some(first) = self.first {
             spec = narrowed(&spec, first)?;
         }
-        let data = session.kept.open(&spec)?;
+        let data = session.kept.open(&spec, &session.stage)?;
         let pixels = data.info().pixels;
         let key = Key::new(self.seed).fold("encoders");
         let images =

@@ -1,8 +1,9 @@
 use super::{Gallery, Gap, Measured, Report, duration, grouped, id};
+use crate::progress::Stage;
 use crate::table::{Cell, Choice, Table, Teacher};
-use crate::{Resolved, Result, Summary, rundir};
+use crate::{Resolved, Result, Summary, hub, rundir};
 use sokd_core::Dataset;
-use sokd_data::{DataSpec, Locations};
+use sokd_data::DataSpec;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -193,5 +194,5 @@ impl Report {
 }
 
 fn open(data: &DataSpec) -> Option<Arc<dyn Dataset>> {
-    data.open(&Locations::from_env()).ok()
+    hub::open(data, &Stage::new(true)).ok()
 }

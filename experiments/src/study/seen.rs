@@ -110,7 +110,7 @@ impl Seen {
     fn look(runs: &[Run<'_>], session: &Session) -> Result<Self> {
         let mut seen = Self::default();
         let Some(first) = runs.first() else { return Ok(seen) };
-        let data = session.kept.open(&first.resolved.recipe.data)?;
+        let data = session.kept.open(&first.resolved.recipe.data, &session.stage)?;
         let data = data.as_ref();
         let looked: Vec<&Run<'_>> = runs.iter().filter(|run| run.looked).collect();
         if !looked.is_empty() {

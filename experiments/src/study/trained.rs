@@ -2,6 +2,7 @@
 
 use crate::assemble::{assemble, judged};
 use crate::cli::Session;
+use crate::pins::Pins;
 use crate::{RefinerSpec, Resolved, Result};
 use sokd_core::{Backbone, BuildCx, DatasetInfo};
 use sokd_dam::{Detector, Whose};
@@ -27,7 +28,7 @@ impl Trained {
     /// # Errors
     /// Whatever is missing, torn, or another recipe's.
     pub fn open(resolved: &Resolved, dir: &Path, session: &Session) -> Result<Self> {
-        let recipe = &resolved.recipe;
+        let recipe = &Pins::read(dir)?.pin(&resolved.recipe, &session.stage)?;
         let parts = assemble(recipe, session)?;
         let folder = dir.join("checkpoints");
         let saved = if folder.is_dir() { Checkpoints::open(&folder, &resolved.id)?.load()? } else { None };

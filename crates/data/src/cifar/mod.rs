@@ -81,7 +81,9 @@ pub(crate) fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) 
         for (part, (name, expected)) in some {
             let images = if *part == ForUse::Train { &mut train } else { &mut test };
             match form {
-                Form::Parquet => parquet::read(&shelf, name, manifest, images)?,
+                Form::Parquet => {
+                    parquet::read(&shelf, name, (manifest, manifest.classes.len()), images)?;
+                }
                 Form::Pickle => pickle::read(&shelf.take(name)?, manifest, images)?,
                 _ => binary::read(&shelf.take(name)?, *expected, manifest, images)?,
             }

@@ -1,11 +1,17 @@
 //! Tiny-ImageNet's own layout, on two classes of a few pictures.
 
 use image::{Rgb, RgbImage};
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use sokd_core::{Dataset, Split};
 use sokd_data::{DataSpec, Locations, Memory, Source, TinyImagenet};
 use std::fmt::Write as _;
 use std::fs::{create_dir_all, read, remove_file, write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const WORDS: &str = "n02\tEgyptian cat, Felis\nn01\tgoldfish\nn99\tnothing here\n";
 
@@ -155,4 +161,83 @@ fn what_is_missing_or_broken_is_named_with_a_remedy() {
     assert_eq!(open(dir.path()).unwrap().info().classes, ["n01", "n02"], "names are not needed");
     remove_file(at("wnids.txt")).unwrap();
     says("with its wnids.txt; looked in");
+}
+
+/// A picture of a level, as PNG.
+fn png(level: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let picture = RgbImage::from_fn(64, 64, |x, y| Rgb([level, x as u8, 2 * y as u8]));
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Rows as the Hub's libraries write them: a struct of bytes and path, a label, and beside the schema what the labels are
+/// called.
+fn rows(path: &Path, rows: &[(u8, i64)], names: &[&str]) {
+    let schema = "message schema {
+        optional group image { optional binary bytes; optional binary path (UTF8); }
+        optional int64 label;
+    }";
+    let note =
+        serde_json::json!({ "info": { "features": { "label": { "names": names, "_type": "ClassLabel" } } } });
+    let note = KeyValue::new("huggingface".to_owned(), note.to_string());
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![note])).build();
+    let file = std::fs::File::create(path).unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let bytes: Vec<ByteArray> = rows.iter().map(|(level, _)| png(*level).into()).collect();
+    let paths: Vec<ByteArray> =
+        rows.iter().map(|(level, _)| format!("{level}.png").as_str().into()).collect();
+    let labels: Vec<i64> = rows.iter().map(|(_, label)| *label).collect();
+    let there = vec![2; rows.len()];
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&bytes, Some(&there), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&paths, Some(&there), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; rows.len()]), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn the_hubs_layout_is_read_as_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["n01", "n02"];
+    rows(
+        &dir.path().join("train-00000-of-00001-1359597a978bc4fa.parquet"),
+        &[(10, 0), (60, 1), (61, 1)],
+        &names,
+    );
+    rows(
+        &dir.path().join("valid-00000-of-00001-70d52db3c749a935.parquet"),
+        &[(200, 1), (201, 0), (202, 1)],
+        &names,
+    );
+    let data = open(dir.path()).unwrap();
+    let info = data.info();
+    assert_eq!((info.classes.as_slice(), info.train, info.test), (&names.map(str::to_owned)[..], 3, 3));
+    assert_eq!((labels(&data, Split::Train), labels(&data, Split::Test)), (vec![0, 1, 1], vec![1, 0, 1]));
+    // Row 2, column 3: green counts columns and blue counts rows by two.
+    let picture = data.image(Split::Test, 1).unwrap();
+    assert_eq!(picture[(2 * 64 + 3) * 3..][..3], [201, 3, 4]);
+    let few = TinyImagenet { path: Some(dir.path().to_owned()), judge: Some(1), ..TinyImagenet::default() };
+    assert_eq!(labels(&few.read(&Locations::default()).unwrap(), Split::Test).len(), 2);
+
+    // By its name, below a folder of data; and verified.
+    let place = dir.path().join("tiny-imagenet");
+    std::fs::create_dir(&place).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::rename(entry.path(), place.join(entry.file_name())).unwrap();
+    }
+    let report = sokd_data::verify("tiny-imagenet", &Locations::new([dir.path()])).unwrap();
+    assert_eq!((report.place, report.train, report.test), (place.clone(), 3, 3));
+    let torn = place.join("valid-00000-of-00001-70d52db3c749a935.parquet");
+    let whole = read(&torn).unwrap();
+    write(&torn, &whole[..whole.len() / 2]).unwrap();
+    assert!(open(&place).err().unwrap().to_string().contains("parquet"));
 }
