@@ -16,6 +16,7 @@ mod list;
 mod report;
 mod resume;
 mod studies;
+mod sweep;
 mod table;
 mod track;
 mod trackers;
@@ -47,6 +48,7 @@ enum Verb {
     Resume(resume::Resume),
     Eval(eval::Eval),
     Table(table::Table),
+    Sweep(sweep::Sweep),
     Report(report::Report),
     Track(track::Track),
     Demo(demo::Demo),
@@ -84,6 +86,7 @@ impl Cli {
             Verb::Resume(verb) => verb.run(&session),
             Verb::Eval(verb) => verb.run(&session),
             Verb::Table(verb) => verb.run(&session),
+            Verb::Sweep(verb) => verb.run(&session),
             Verb::Report(verb) => verb.run(&session),
             Verb::Track(verb) => verb.run(&session),
             Verb::Demo(verb) => verb.run(&session),

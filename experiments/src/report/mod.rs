@@ -3,7 +3,7 @@
 mod best;
 mod chart;
 mod compared;
-mod csv;
+pub(crate) mod csv;
 mod form;
 mod gallery;
 mod gather;
