@@ -9,7 +9,7 @@ use sokd_core::file;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// All that a run writes beside its lock, and all that starting over removes.
 const CONTENTS: &[&str] = &[
@@ -267,6 +267,9 @@ fn difference(there: &Setting, resolved: &Resolved) -> Result<String> {
     Ok("its settings are read differently by this version".into())
 }
 
+/// Longer than anyone takes who looks whether a lock is held.
+const GLANCE: Duration = Duration::from_millis(20);
+
 /// Where a sweep has its runs, in a process that works for one.
 static SETTLED: OnceLock<PathBuf> = OnceLock::new();
 
@@ -290,11 +293,16 @@ pub fn hold(dir: &Path) -> Result<File> {
     let name = dir.join(".lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&name);
     let lock = lock.map_err(sokd_core::Error::io(&name))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(sokd_core::Error::io(&name)(error).into()),
+    // Whoever only looks, as [`busy`] does, holds it for an instant: that is no reason to go.
+    for last in [false, false, true] {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(sokd_core::Error::io(&name)(error).into()),
+            Err(TryLockError::WouldBlock) if !last => std::thread::sleep(GLANCE),
+            Err(TryLockError::WouldBlock) => {}
+        }
     }
+    Err(Error::Locked { dir: dir.to_owned() })
 }
 
 /// Whether a process works in a run's directory.

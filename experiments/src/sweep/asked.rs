@@ -95,7 +95,8 @@ impl Asked {
         asked.take_seeds()?;
         if asked.table.is_some() && !asked.vary.is_empty() {
             let keys = asked.vary.keys().cloned().collect::<Vec<_>>().join(", ");
-            let problem = format!("{name} is a table, and a table's rows and columns say what varies: {keys}");
+            let problem =
+                format!("{name} is a table, and a table's rows and columns say what varies: {keys}");
             return Err(Misfit::new(problem)
                 .help("add rows to the table, or sweep its recipe; a comma of a value's own stands in quotes")
                 .into());
@@ -114,13 +115,18 @@ impl Asked {
         for (key, setting) in vary.iter().flat_map(Setting::leaves) {
             let Value::List(list) = &setting.value else {
                 let problem = format!("vary.{key}: expected a list of values");
-                return Err(Misfit::new(problem).at(setting.at.clone()).help("for example [0.05, 0.1]").into());
+                return Err(Misfit::new(problem)
+                    .at(setting.at.clone())
+                    .help("for example [0.05, 0.1]")
+                    .into());
             };
             asked.vary.insert(key, list.iter().map(Setting::plain).collect());
         }
         if asked.table.is_some() == asked.recipe.is_some() {
             let problem = format!("{}: a sweep is of a table or of a recipe", document.name);
-            return Err(Misfit::new(problem).help("write `table = \"NAME\"`, or `recipe = \"NAME\"` and a `[vary]`").into());
+            return Err(Misfit::new(problem)
+                .help("write `table = \"NAME\"`, or `recipe = \"NAME\"` and a `[vary]`")
+                .into());
         }
         Ok(asked)
     }
@@ -195,7 +201,8 @@ fn kind(name: &str, lists: bool) -> Result<Kind> {
             let recipes = shipped::RECIPES.iter().map(|(name, _)| *name);
             let near = closest(name, table::names().into_iter().chain(recipes));
             let near = near.map(|near| format!("did you mean `{near}`?"));
-            let help = near.unwrap_or_else(|| "`sokd list tables` and `sokd list recipes` name them all".into());
+            let help =
+                near.unwrap_or_else(|| "`sokd list tables` and `sokd list recipes` name them all".into());
             Err(Misfit::new(format!("no table and no recipe is called `{name}`")).help(help).into())
         }
     }

@@ -35,7 +35,8 @@ pub fn points(axes: &[Axis]) -> Result<Vec<Point>> {
         if values.is_empty() {
             return Err(Misfit::new(format!("vary.{key} has no values")).into());
         }
-        if let Some((_, twice)) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value)) {
+        if let Some((_, twice)) = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value))
+        {
             return Err(Misfit::new(format!("{key} is {} twice", said(twice))).into());
         }
         let with = |point: &Point, value: &Value| {
@@ -43,8 +44,7 @@ pub fn points(axes: &[Axis]) -> Result<Vec<Point>> {
             point.insert(key.clone(), value.clone());
             point
         };
-        points =
-            points.iter().flat_map(|point| values.iter().map(move |value| with(point, value))).collect();
+        points = points.iter().flat_map(|point| values.iter().map(move |value| with(point, value))).collect();
     }
     Ok(points)
 }
@@ -56,7 +56,11 @@ pub fn name(point: &Point) -> String {
     let short = |key: &String| {
         let alone = point.keys().filter(|other| last(other) == last(key)).count() == 1;
         // `type` says nothing without what it is the type of.
-        if alone && !["type", "model", "base"].contains(&last(key).as_str()) { last(key) } else { key.clone() }
+        if alone && !["type", "model", "base"].contains(&last(key).as_str()) {
+            last(key)
+        } else {
+            key.clone()
+        }
     };
     let settings = point.iter().map(|(key, value)| format!("{}={}", short(key), said(value)));
     settings.collect::<Vec<_>>().join(" ").replace(", ", " ").replace(',', " ")
@@ -124,14 +128,18 @@ mod tests {
 
     #[test]
     fn a_grid_is_every_combination_and_names_its_rows() -> Result<()> {
-        let axes = ["a.lr=0.1,0.2", "b.lr=1,2", "student.model=x,y"].map(|text| Axis::spoken(text).expect("a list"));
+        let axes =
+            ["a.lr=0.1,0.2", "b.lr=1,2", "student.model=x,y"].map(|text| Axis::spoken(text).expect("a list"));
         let names: Vec<String> = points(&axes)?.iter().map(name).collect();
         assert_eq!(names.len(), 8);
         assert_eq!(names[0], "a.lr=0.1 b.lr=1 student.model=x");
         assert_eq!(names[1], "a.lr=0.1 b.lr=1 student.model=y");
         assert_eq!(names[4], "a.lr=0.2 b.lr=1 student.model=x");
         let single = points(&[Axis::spoken("loss.widths=[1,2],[3,4]").expect("a list")])?;
-        assert_eq!((name(&single[0]), inline(&single[1])), ("widths=[1 2]".into(), "{ loss.widths = [3, 4] }".into()));
+        assert_eq!(
+            (name(&single[0]), inline(&single[1])),
+            ("widths=[1 2]".into(), "{ loss.widths = [3, 4] }".into())
+        );
         assert!(points(&[Axis::spoken("a=1,1").expect("a list")]).is_err());
         Ok(())
     }

@@ -13,7 +13,9 @@ pub fn index(get: impl Fn(&str) -> Option<String>) -> Result<Option<usize>> {
     let said = VARIABLES.iter().find_map(|name| Some((name, get(name).filter(|text| !text.is_empty())?)));
     let Some((name, text)) = said else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| {
-        Misfit::new(format!("{name} is `{text}`, which is no number of a cell")).help("or say it: --index N").into()
+        Misfit::new(format!("{name} is `{text}`, which is no number of a cell"))
+            .help("or say it: --index N")
+            .into()
     })
 }
 

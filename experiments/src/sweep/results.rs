@@ -22,7 +22,9 @@ impl Sweep {
         for key in &keys {
             head.text(key);
         }
-        for name in ["last", "best_test", "best_test_epoch", "loss", "epochs", "images", "seconds", "recipe", "run"] {
+        for name in
+            ["last", "best_test", "best_test_epoch", "loss", "epochs", "images", "seconds", "recipe", "run"]
+        {
             head.text(name);
         }
         head.end(&mut out);

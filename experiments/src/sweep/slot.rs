@@ -35,7 +35,9 @@ pub(super) enum Ended {
     /// Somebody works there, or it was asked to stop: it goes on later.
     Later,
     /// From outside; and whether it had come further than before.
-    Killed { further: bool },
+    Killed {
+        further: bool,
+    },
     Failed(Error),
 }
 

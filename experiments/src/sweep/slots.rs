@@ -68,7 +68,13 @@ impl Slots<'_> {
                 let Some(task) = ledger.next(self.sweep, &busy)? else { break };
                 let free = |place: &usize| busy.iter().all(|slot| slot.place != *place);
                 let place = (0..self.slots).find(free).unwrap_or(0);
-                busy.push(Slot::start(self.sweep, task, (place, self.threads(place)), self.session, self.track)?);
+                busy.push(Slot::start(
+                    self.sweep,
+                    task,
+                    (place, self.threads(place)),
+                    self.session,
+                    self.track,
+                )?);
             }
             if busy.is_empty() && (stop.asked() || ledger.queue.is_empty()) {
                 return Ok(());
@@ -125,7 +131,9 @@ impl Slots<'_> {
             Ended::Failed(error) => {
                 ledger.done += 1;
                 self.session.stage.say(&format!("[{}/{}] {error}", ledger.done, ledger.cells));
-                if let Some(teacher) = task.teacher.as_ref().filter(|teacher| !teacher.job.finished().unwrap_or(false)) {
+                if let Some(teacher) =
+                    task.teacher.as_ref().filter(|teacher| !teacher.job.finished().unwrap_or(false))
+                {
                     ledger.hopeless.push(&teacher.job.digest);
                 }
                 ledger.failed.push(error);
@@ -159,7 +167,8 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             let waits = teacher.is_some_and(|teacher| {
-                let trained_by = |slot: &Slot<'_>| slot.task.teacher.as_ref().is_some_and(|of| of.job.digest == *teacher);
+                let trained_by =
+                    |slot: &Slot<'_>| slot.task.teacher.as_ref().is_some_and(|of| of.job.digest == *teacher);
                 busy.iter().any(trained_by)
             });
             if waits || rundir::busy(&task.job.run) {

@@ -220,7 +220,10 @@ impl Standing {
         let done = number("epoch").map_or(0, |epoch| epoch as u64 + 1);
         (self.epoch, self.epochs, self.seconds) = (Some(done), Some(epochs), number("seconds"));
         self.top1 = lines.iter().rev().find_map(|line| line.get("test/top1")?.as_f64());
-        self.left = self.seconds.filter(|_| done > 0).map(|seconds| seconds / done as f64 * epochs.saturating_sub(done) as f64);
+        self.left = self
+            .seconds
+            .filter(|_| done > 0)
+            .map(|seconds| seconds / done as f64 * epochs.saturating_sub(done) as f64);
         Ok(())
     }
 }

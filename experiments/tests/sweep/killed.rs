@@ -1,5 +1,4 @@
 //! SIGKILL at random instants: of the runner, of its children, of all at once.
-#![cfg(target_os = "linux")]
 
 use super::{Folder, Kept, processes, signal, wait};
 use std::time::Duration;
@@ -56,5 +55,7 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same() {
 
 fn walk(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] }).collect()
+    entries
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
+        .collect()
 }

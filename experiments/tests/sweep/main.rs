@@ -7,6 +7,10 @@
     reason = "a test that fails, waits by the clock, and says why it skips"
 )]
 
+#[cfg(target_os = "linux")]
+mod cluster;
+mod hq;
+#[cfg(target_os = "linux")]
 mod killed;
 mod local;
 mod plan;
@@ -159,7 +163,8 @@ fn timeless(path: &Path) -> String {
 }
 
 fn done(output: &Output, code: i32) -> String {
-    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat();
+    let said =
+        [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat();
     assert_eq!(output.status.code(), Some(code), "{said}");
     said
 }
@@ -176,9 +181,9 @@ fn wait(what: &str, patience: Duration, holds: impl Fn() -> bool) {
 /// The processes of a sweep, by the folder in their command lines.
 #[cfg(target_os = "linux")]
 fn processes(sweep: &Path) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        entry.unwrap().file_name().to_string_lossy().parse().ok()
-    });
+    let entries = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok());
     let ours = |id: &u32| {
         let line = read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();

@@ -1,9 +1,9 @@
+use crate::Result;
 use crate::cli::complete::names;
 use crate::cli::entries::Kind;
 use crate::cli::print;
 use crate::cli::table::Size;
 use crate::sweep::{Asked, plan};
-use crate::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,11 @@ impl Plan {
         };
         let sweep = plan(asked, &out, self.force)?;
         let (cells, left, teachers) = (sweep.tasks.len(), sweep.to_do()?.len(), sweep.teachers().len());
-        let first = if teachers > 0 { format!("; {teachers} teachers are trained first") } else { String::new() };
+        let first = match teachers {
+            0 => String::new(),
+            1 => "; a teacher is trained first".to_owned(),
+            more => format!("; {more} teachers are trained first"),
+        };
         print(format!("{cells} cells of {what}, {left} runs to do{first}\n{}", out.display()))
     }
 }

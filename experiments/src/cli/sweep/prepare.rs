@@ -1,7 +1,7 @@
+use crate::Result;
 use crate::cli::trackers::Trackers;
 use crate::cli::{Session, print};
 use crate::sweep::{Sweep, prepare};
-use crate::Result;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -25,6 +25,8 @@ impl Prepare {
         let sweep = Sweep::open(&self.dir)?;
         let built = prepare(&sweep, session, &track)?;
         let teachers = sweep.teachers().len();
-        print(format!("{teachers} teachers are trained, {built} kinds of cells can be built: the cells can begin"))
+        print(format!(
+            "teachers trained: {teachers}; kinds of cells built: {built}; the cells can begin"
+        ))
     }
 }

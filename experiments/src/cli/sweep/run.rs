@@ -55,7 +55,11 @@ impl Run {
         }
         let slots = usize::from(self.slots.unwrap_or(1));
         Slots { sweep: &sweep, session, slots, track: self.trackers.spoken() }.run()?;
-        print(format!("all {} cells are finished: sokd sweep collect {}", sweep.tasks.len(), self.dir.display()))
+        print(format!(
+            "all {} cells are finished: sokd sweep collect {}",
+            sweep.tasks.len(),
+            self.dir.display()
+        ))
     }
 }
 

@@ -1,7 +1,7 @@
+use crate::Result;
 use crate::cli::{print, print_json};
 use crate::report::duration;
 use crate::sweep::{Overview, Standing, Stands, Sweep};
-use crate::Result;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -33,9 +33,9 @@ fn text(overview: &Overview) -> String {
     let counts = Stands::ALL.iter().zip(counts).map(|(state, count)| format!("{count} {}", state.word()));
     let mut lines = vec![format!("{cells} cells of {name}: {}", counts.collect::<Vec<_>>().join(", "))];
     lines.extend(overview.seconds_a_cell.map(|seconds| {
-        let left = overview.left.map_or_else(String::new, |left| {
-            format!("; {} left with {running} at a time", duration(left))
-        });
+        let left = overview
+            .left
+            .map_or_else(String::new, |left| format!("; {} left with {running} at a time", duration(left)));
         format!("a cell takes {}{left}", duration(seconds))
     }));
     lines.push(String::new());

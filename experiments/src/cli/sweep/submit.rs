@@ -48,7 +48,9 @@ impl Submit {
         let sweep = Sweep::open(&self.dir)?;
         let to_do = sweep.to_do()?;
         if to_do.is_empty() {
-            session.stage.say(&format!("all {} cells are finished: there is nothing to submit", sweep.tasks.len()));
+            session
+                .stage
+                .say(&format!("all {} cells are finished: there is nothing to submit", sweep.tasks.len()));
             return Ok(());
         }
         let submission = Submission {

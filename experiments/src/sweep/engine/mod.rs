@@ -74,7 +74,9 @@ impl Engine {
         let folders = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&folders).any(|folder| folder.join(self.program).is_file()) {
             return Err(Misfit::new(format!("there is no `{}` on this machine", self.program))
-                .help("submit from where it is; without --yes the script is printed, to be run there with bash")
+                .help(
+                    "submit from where it is; without --yes the script is printed, to be run there with bash",
+                )
                 .into());
         }
         let bash = || -> std::io::Result<_> {
@@ -88,15 +90,19 @@ impl Engine {
         if status.success() {
             return Ok(());
         }
-        let problem = format!("`{}` did not take the sweep ({status}); what it said stands above", self.program);
-        Err(Misfit::new(problem).help("without --yes the script is printed: change it, and run it with bash").into())
+        let problem =
+            format!("`{}` did not take the sweep ({status}); what it said stands above", self.program);
+        Err(Misfit::new(problem)
+            .help("without --yes the script is printed: change it, and run it with bash")
+            .into())
     }
 }
 
 impl Submission<'_> {
     /// How the scheduler calls the job.
     fn name(&self) -> String {
-        let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+        let letter =
+            |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
         self.sweep.asked.name().chars().map(letter).collect::<String>().trim_matches('-').to_owned()
     }
 
@@ -133,5 +139,9 @@ impl Submission<'_> {
 /// A text as a shell takes it for one word.
 fn quoted(text: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:=,@%".contains(letter);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
