@@ -30,7 +30,8 @@ struct Ledger<'a> {
     queue: VecDeque<&'a Task>,
     /// Tries in a row that were killed and brought nothing, by cell.
     killed: BTreeMap<usize, usize>,
-    failed: Vec<Error>,
+    /// By cell, so that the first of them is the same whoever was faster.
+    failed: BTreeMap<usize, Error>,
     /// Digests of teachers that could not be trained.
     hopeless: Vec<&'a str>,
     done: usize,
@@ -47,7 +48,7 @@ impl Slots<'_> {
         let stop = signals::heed_notice();
         let queue: VecDeque<&Task> = self.sweep.to_do()?.into();
         let cells = queue.len();
-        let (killed, failed, hopeless) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let (killed, failed, hopeless) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let mut ledger = Ledger { queue, killed, failed, hopeless, done: 0, cells };
         self.work(&mut ledger, &stop)?;
         let (failed, cells) = (ledger.failed.len(), self.sweep.tasks.len());
@@ -55,7 +56,7 @@ impl Slots<'_> {
         if stop.asked() && left > 0 {
             return Err(Error::Paused { dir: self.sweep.dir.clone(), finished: cells - left, cells });
         }
-        match ledger.failed.into_iter().next() {
+        match ledger.failed.into_values().next() {
             None => Ok(()),
             Some(first) => Err(Error::Cells { failed, cells, first: Box::new(first) }),
         }
@@ -125,7 +126,7 @@ impl Slots<'_> {
                     ledger.done += 1;
                     let problem = format!("it was killed {tries} times without getting any further");
                     say(&problem, ledger.done);
-                    ledger.failed.push(given_up(self.sweep, task, problem));
+                    ledger.failed.insert(task.cell, given_up(self.sweep, task, problem));
                 }
             }
             Ended::Failed(error) => {
@@ -136,7 +137,7 @@ impl Slots<'_> {
                 {
                     ledger.hopeless.push(&teacher.job.digest);
                 }
-                ledger.failed.push(error);
+                ledger.failed.insert(task.cell, error);
             }
         }
         Ok(())
@@ -163,7 +164,8 @@ impl<'a> Ledger<'a> {
                 && self.hopeless.contains(&teacher.as_str())
             {
                 self.done += 1;
-                self.failed.push(given_up(sweep, task, "its teacher could not be trained".into()));
+                let problem = "its teacher could not be trained".to_owned();
+                self.failed.insert(task.cell, given_up(sweep, task, problem));
                 continue;
             }
             let waits = teacher.is_some_and(|teacher| {

@@ -2,6 +2,7 @@
 //! loopback, and gone with the test.
 
 use super::wait;
+use std::cell::RefCell;
 use std::fs::{File, Permissions, create_dir, read_to_string, set_permissions, write};
 use std::io::Read;
 use std::net::TcpListener;
@@ -16,6 +17,8 @@ const DAEMONS: [&str; 3] = ["munged", "slurmctld", "slurmd"];
 pub struct Cluster {
     folder: tempfile::TempDir,
     daemons: Vec<Child>,
+    /// Jobs that were hurried, and how often each had begun.
+    hurried: RefCell<Vec<String>>,
 }
 
 impl Cluster {
@@ -27,7 +30,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         // munge wants its socket where everyone may reach it.
         set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        let mut cluster = Self { folder, daemons: Vec::new() };
+        let mut cluster = Self { folder, daemons: Vec::new(), hurried: RefCell::default() };
         cluster.configure();
         let at = |name: &str| cluster.join(name).display().to_string();
         let munged =
@@ -103,23 +106,60 @@ impl Cluster {
         said.lines().map(str::to_owned).collect()
     }
 
-    /// A job that was queued again waits for two minutes, lest a faulty node takes them all; here it begins.
+    /// A job that was queued again waits for two minutes; here it begins after five seconds, by when the node has forgotten
+    /// that it was told to end it.
     pub fn hurry(&self) {
         for job in self.jobs("PENDING") {
-            if self.ask("scontrol", &["show", "job", &job]).contains("Reason=BeginTime") {
-                self.ask("scontrol", &["update", &format!("JobId={job}"), "StartTime=now"]);
+            let said = self.ask("scontrol", &["show", "job", &job]);
+            let again =
+                said.split_whitespace().find(|word| word.starts_with("Restarts=")).unwrap_or_default();
+            let once = format!("{job} {again}");
+            if said.contains("Reason=BeginTime") && !self.hurried.borrow().contains(&once) {
+                self.ask("scontrol", &["update", &format!("JobId={job}"), "StartTime=now+5"]);
+                self.hurried.borrow_mut().push(once);
             }
         }
     }
 
-    /// Loses the node, with all that runs there; the daemon comes back, as after a reboot.
+    /// Tells a job that its time is nearly up, as SLURM would.
+    pub fn notify(&self, job: &str) {
+        // scancel goes on asking for a minute where the job is being queued again already.
+        let scancel = found("scancel").unwrap().display().to_string();
+        self.ask("timeout", &["5", &scancel, "--signal=USR1", "--batch", job]);
+    }
+
+    /// Loses the node with all that runs there, as when its power fails; it comes back empty.
     pub fn lose_node(&mut self) {
         let host = self.ask("sinfo", &["-h", "-o", "%n"]).trim().to_owned();
-        self.ask("scontrol", &["update", &format!("NodeName={host}"), "State=DOWN", "Reason=lost"]);
         let mut slurmd = self.daemons.pop().unwrap();
         slurmd.kill().unwrap();
         slurmd.wait().unwrap();
+        for process in self.steps() {
+            super::signal(process, "KILL");
+        }
+        self.ask("scontrol", &["update", &format!("NodeName={host}"), "State=DOWN", "Reason=lost"]);
         self.daemon("slurmd", &["-D".to_owned()]);
+        wait("the node again", Duration::from_mins(2), || {
+            ["idle", "mix", "alloc"].contains(&self.ask("sinfo", &["-h", "-o", "%t"]).trim())
+        });
+    }
+
+    /// What jobs run on the node: processes that know this cluster and are none of its daemons.
+    fn steps(&self) -> Vec<u32> {
+        let conf = format!("SLURM_CONF={}", self.conf().display());
+        let knows = |process: &u32| {
+            let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == conf.as_bytes())
+        };
+        // slurmctld has a child of its own.
+        let called = |process: &u32| read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let daemon = |process: &u32| {
+            called(process).trim() == "slurmscriptd"
+                || self.daemons.iter().any(|daemon| daemon.id() == *process)
+        };
+        let all = std::fs::read_dir("/proc").unwrap();
+        let all = all.filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok());
+        all.filter(|process| !daemon(process) && knows(process)).collect()
     }
 
     /// The ends of its logs, for whoever reads of a failure.

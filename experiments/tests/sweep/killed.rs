@@ -29,14 +29,19 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same() {
         std::thread::sleep(Duration::from_millis(u64::from(draw(2500))));
         let children: Vec<u32> =
             processes(&plan).into_iter().filter(|process| *process != runner.0.id()).collect();
+        let kill_children = || {
+            for child in &children {
+                signal(*child, "KILL");
+            }
+        };
         match kill % 3 {
             // The runner alone: its children save and leave.
             0 => drop(runner.0.kill()),
             // The children alone: the runner starts them again.
-            1 => children.iter().for_each(|child| drop(signal(*child, "KILL"))),
+            1 => kill_children(),
             _ => {
                 runner.0.kill().ok();
-                children.iter().for_each(|child| drop(signal(*child, "KILL")));
+                kill_children();
             }
         }
         if kill % 3 == 1 {

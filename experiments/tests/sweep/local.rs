@@ -30,7 +30,6 @@ fn slots_leave_what_the_table_leaves() {
     let said = sweep.says(&["sweep", "collect", "plan"], 0);
     assert!(said.contains("plan/results.csv") && !said.contains("not measured"), "{said}");
     let results = read_to_string(sweep.join("plan/results.csv")).unwrap();
-    assert_eq!(results.matches(",finished,").count(), 0, "{results}");
     assert_eq!(results.lines().filter(|line| line.split(',').nth(1) == Some("finished")).count(), 4);
     for file in ["report.html", "report.md", "report.tex", "report.csv", "report-arms.csv"] {
         assert!(sweep.join("plan").join(file).exists(), "{file}");
@@ -63,7 +62,7 @@ fn cells_of_a_teacher_that_fails_say_so() {
     write(folder.join("teacher.toml"), super::TEACHER.replace("base = 0.02", "base = 1e12")).unwrap();
     folder.says(&["sweep", "plan", "table.toml", "--rows", "KD", "-o", "plan"], 0);
     let said = folder.says(&["sweep", "run", "plan"], 3);
-    assert!(said.contains("teacher teacher.toml: training has diverged"), "{said}");
+    assert!(said.contains("[1/2] KD, seed 0: teacher teacher.toml: student/task/ce is NaN"), "{said}");
     assert!(said.contains("2 of 2 cells failed"), "{said}");
     assert_eq!(folder.states("plan")[0], "failed");
 }

@@ -5,7 +5,7 @@ use super::{Folder, done, wait};
 use std::fs::read_to_string;
 use std::time::Duration;
 
-const MINUTES: Duration = Duration::from_mins(8);
+const MINUTES: Duration = Duration::from_mins(4);
 
 #[test]
 fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
@@ -17,8 +17,9 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
         }
     };
     let [whole, folder] = [Folder::new(), Folder::new()];
-    whole.says(&["table", "table.toml"], 0);
-    folder.says(&["sweep", "plan", "table.toml", "-o", "plan"], 0);
+    // Long enough to be met at work.
+    whole.says(&["table", "table.toml", "epochs=30"], 0);
+    folder.says(&["sweep", "plan", "table.toml", "epochs=30", "-o", "plan"], 0);
     let submit =
         ["sweep", "submit", "plan", "--engine", "slurm", "--at-once", "2", "--option=--ntasks=1", "--yes"];
     let mut submit = folder.sokd(&submit);
@@ -34,7 +35,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
     wait("the teacher at work", MINUTES, || teacher().contains("running   teacher"));
     assert_eq!(count("waiting"), 4);
     let first = cluster.jobs("RUNNING").remove(0);
-    cluster.ask("scancel", &["--signal=USR1", "--batch", &first]);
+    cluster.notify(&first);
     wait("the first job in the queue again", MINUTES, || cluster.jobs("PENDING").contains(&first));
     assert!(log("prepare.log").contains("everything up to there is saved"), "{}", log("prepare.log"));
     wait("the cells", MINUTES, || {
@@ -44,7 +45,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
 
     // A cell that is told so, and then all that run when the node is lost.
     let told = cluster.jobs("RUNNING").remove(0);
-    cluster.ask("scancel", &["--signal=USR1", "--batch", &told]);
+    cluster.notify(&told);
     let restarted = |job: &String| !cluster.ask("scontrol", &["show", "job", job]).contains("Restarts=0");
     let over = |job: &String| restarted(job) || !cluster.jobs("RUNNING,PENDING,COMPLETING").contains(job);
     wait("that cell in the queue again", MINUTES, || over(&told));
@@ -52,7 +53,9 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
         cluster.hurry();
         count("running") > 0 || count("finished") == 4
     });
+    let lost = cluster.jobs("RUNNING");
     cluster.lose_node();
+    println!("lost the node with the jobs {lost:?}, after notice to {first} and {told}");
     wait("all cells", MINUTES, || {
         cluster.hurry();
         count("finished") == 4
@@ -62,7 +65,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
         cluster.jobs("all").is_empty() || cluster.jobs("RUNNING,PENDING,COMPLETING").is_empty()
     });
     assert_eq!(whole.left(), folder.left(), "{}", cluster.words());
-    assert!(log("prepare.log").contains("the cells can begin"), "{}", log("prepare.log"));
+    assert!(log("prepare.log").contains("the cells can begin"), "{}{}", log("prepare.log"), cluster.words());
     let said = folder.says(&["sweep", "collect", "plan"], 0);
     assert!(!said.contains("not measured"), "{said}");
 }

@@ -15,13 +15,12 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   sokd sweep plan demo -o demo-sweep                       a table's cells
   sokd sweep plan cifar100-pairs --rows KD,DKD --seeds 0,1,2
-  sokd sweep plan cifar10-first phase.student.lr.base=0.05,0.1 objective.distill.loss.temperature=2,4 --seeds 0,1,2
+  sokd sweep plan cifar10-first phase.student.lr.base=0.05,0.1 student.model=resnet8,resnet14 --seeds 0,1,2
   sokd sweep plan cifar100-resnet56-resnet20 extends=sokd:kd,sokd:dkd
   sokd sweep plan mine.toml                                a table, a recipe or a sweep, as a file
 
 A sweep as a file:
-  recipe = \"cifar10-first\"
-  tier = \"short\"
+  recipe = \"cifar100-resnet56-resnet20\"
   seeds = [0, 1, 2]
   [vary]
   phase.student.lr.base = [0.05, 0.1]
