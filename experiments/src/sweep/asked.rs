@@ -215,16 +215,14 @@ fn table_of(recipe: &str, name: &str, varied: &IndexMap<String, Point>) -> Strin
     let by = keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
     let title = if by.is_empty() { name.to_owned() } else { format!("{name} by {by}") };
     let note = format!("Every combination of the values, over the recipe {recipe}.");
-    let mut out = format!(
-        "title = {}\nnote = {}\nbase = {}\nseeds = [0]\n\n[rows]\n",
+    let rows = varied.iter().map(|(name, point)| format!("{} = {}", quoted(name), inline(point)));
+    format!(
+        "title = {}\nnote = {}\nbase = {}\nseeds = [0]\n\n[rows]\n{}\n",
         text(&title),
         text(&note),
-        text(recipe)
-    );
-    for (name, point) in varied {
-        out += &format!("{} = {}\n", quoted(name), inline(point));
-    }
-    out
+        text(recipe),
+        rows.collect::<Vec<_>>().join("\n")
+    )
 }
 
 /// A key in double quotes, whatever is in it.

@@ -1,5 +1,4 @@
-use super::{Standing, Stands, Sweep, Task};
-use crate::cli::Session;
+use super::{Slots, Standing, Stands, Sweep, Task};
 use crate::rundir::Status;
 use crate::stopwatch::Stopwatch;
 use crate::{Error, Exit, Result};
@@ -44,18 +43,16 @@ pub(super) enum Ended {
 impl<'a> Slot<'a> {
     /// Starts a cell.
     pub(super) fn start(
-        sweep: &Sweep,
         task: &'a Task,
         (place, threads): (usize, usize),
-        session: &Session,
-        track: &[String],
+        Slots { sweep, session, track, .. }: &Slots<'_>,
+        program: &Path,
     ) -> Result<Self> {
         let log = sweep.log(task);
         let folder = log.parent().unwrap_or(&sweep.dir);
         create_dir_all(folder).map_err(Part::io(folder))?;
         let log_file = File::options().create(true).append(true).open(&log).map_err(Part::io(&log))?;
-        let program = std::env::current_exe().map_err(Part::io(Path::new("sokd")))?;
-        let mut command = Command::new(&program);
+        let mut command = Command::new(program);
         command.args(["sweep", "run"]).arg(&sweep.dir).args(["--index", &task.cell.to_string(), "--leash"]);
         command.args(["--threads", &threads.to_string(), "--device", &session.device_name]);
         if !track.is_empty() {
@@ -65,7 +62,7 @@ impl<'a> Slot<'a> {
         // Ctrl-C reaches the whole group of a terminal: the child shall hear of it once, from us.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().map_err(Part::io(&program))?;
+        let mut child = command.spawn().map_err(Part::io(program))?;
         let style = ProgressStyle::with_template("{prefix} {bar:20.cyan/dim} {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(1).with_style(style.progress_chars("━━─")).with_prefix(task.label.clone());

@@ -5,6 +5,7 @@ use crate::report::duration;
 use crate::{Error, Exit, Result, Summary, rundir, signals};
 use sokd_train::Stop;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often children are looked after.
@@ -63,19 +64,15 @@ impl Slots<'_> {
     }
 
     fn work<'a>(&'a self, ledger: &mut Ledger<'a>, stop: &Stop) -> Result<()> {
+        // Asked once: a program that is replaced while it runs no longer knows where it is.
+        let program = std::env::current_exe().map_err(sokd_core::Error::io(Path::new("sokd")))?;
         let mut busy: Vec<Slot<'a>> = Vec::new();
         loop {
             while busy.len() < self.slots && !stop.asked() {
                 let Some(task) = ledger.next(self.sweep, &busy)? else { break };
                 let free = |place: &usize| busy.iter().all(|slot| slot.place != *place);
                 let place = (0..self.slots).find(free).unwrap_or(0);
-                busy.push(Slot::start(
-                    self.sweep,
-                    task,
-                    (place, self.threads(place)),
-                    self.session,
-                    self.track,
-                )?);
+                busy.push(Slot::start(task, (place, self.threads(place)), self, &program)?);
             }
             if busy.is_empty() && (stop.asked() || ledger.queue.is_empty()) {
                 return Ok(());

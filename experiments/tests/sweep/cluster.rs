@@ -36,7 +36,7 @@ impl Cluster {
         let munged =
             ["key-file", "socket", "pid-file", "seed-file"].map(|what| format!("--{what}={}", at(what)));
         cluster.daemon("munged", &[&["--foreground".to_owned()], &munged[..]].concat());
-        wait("munge", Duration::from_secs(60), || cluster.join("socket").exists());
+        wait("munge", Duration::from_mins(1), || cluster.join("socket").exists());
         cluster.daemon("slurmctld", &["-D".to_owned()]);
         cluster.daemon("slurmd", &["-D".to_owned()]);
         wait("the node", Duration::from_mins(2), || {

@@ -25,8 +25,6 @@ impl Prepare {
         let sweep = Sweep::open(&self.dir)?;
         let built = prepare(&sweep, session, &track)?;
         let teachers = sweep.teachers().len();
-        print(format!(
-            "teachers trained: {teachers}; kinds of cells built: {built}; the cells can begin"
-        ))
+        print(format!("teachers trained: {teachers}; kinds of cells built: {built}; the cells can begin"))
     }
 }

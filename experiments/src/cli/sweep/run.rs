@@ -10,8 +10,9 @@ use std::sync::atomic::Ordering;
 
 /// Runs one cell, or what is left of them all on this machine.
 ///
-/// One cell: the one that `--index` names, or the scheduler that started this process (SOKD_TASK_INDEX, HQ_TASK_ID,
-/// JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID, PBS_ARRAY_INDEX). Otherwise all, `--slots` at a time, each in a process of its own.
+/// One cell: the one that `--index` names, or the scheduler that started this process (`SOKD_TASK_INDEX`,
+/// `HQ_TASK_ID`, `JOB_COMPLETION_INDEX`, `SLURM_ARRAY_TASK_ID`, `PBS_ARRAY_INDEX`). Otherwise all, `--slots` at a time, each in a
+/// process of its own.
 ///
 /// A finished cell is not run again; one that was stopped or killed goes on where it stood. A teacher that several cells need is
 /// trained by one of them while the others wait. TERM, Ctrl-C and USR1 save and end with 75: run the same command again.

@@ -35,7 +35,7 @@ pub struct Submit {
     /// For Kubernetes: the container in which sokd lies.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
-    /// For Kubernetes: the PersistentVolumeClaim of the folder in which the sweep was planned.
+    /// For Kubernetes: the claim of the volume (`PersistentVolumeClaim`) with the folder in which the sweep was planned.
     #[arg(long, value_name = "NAME")]
     claim: Option<String>,
     /// Runs the script.

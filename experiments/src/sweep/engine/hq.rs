@@ -12,10 +12,9 @@ fn script(submission: &Submission<'_>) -> Result<String> {
         return Err(Misfit::new(problem).help("say what a cell takes, for example --option=--cpus=8").into());
     }
     let logs = submission.sweep.dir.join(LOGS);
-    let mut own: Vec<String> =
-        submission.time.iter().map(|time| format!("--time-limit={}", quoted(time))).collect();
-    own.extend(submission.options.iter().map(|option| quoted(option)));
-    let own = own.iter().map(|option| format!(" {option}")).collect::<String>();
+    let time = submission.time.as_ref();
+    let time = time.map_or_else(String::new, |time| format!(" --time-limit={}", quoted(time)));
+    let own = time + &submission.passed_on();
     let submit = |name: &str, log: &str, more: &str, verb: &str| {
         // Its own files would begin anew with every try.
         let log = format!("{}/{log}", quoted(&logs.to_string_lossy()));

@@ -29,8 +29,7 @@ fn script(submission: &Submission<'_>) -> Result<String> {
         "maxFailedIndexes": cells,
     });
     let all = manifest(submission, &name, "run", &indexed)?;
-    let options: String =
-        submission.options.iter().map(|option| format!(" {}", super::quoted(option))).collect();
+    let options = submission.passed_on();
     Ok(format!(
         "#!/bin/bash
 # {}. Run this with bash; it asks kubectl twice.

@@ -115,11 +115,15 @@ impl Submission<'_> {
                 _ => ranges.push((task.cell, task.cell)),
             }
         }
-        let text = ranges.iter().map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        });
-        text.collect::<Vec<_>>().join(",")
+        let text = |(first, last): &(usize, usize)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        ranges.iter().map(text).collect::<Vec<_>>().join(",")
+    }
+
+    /// What is passed on to the scheduler's program, each behind a space.
+    fn passed_on(&self) -> String {
+        self.options.iter().flat_map(|option| [" ".to_owned(), quoted(option)]).collect()
     }
 
     /// A command of ours on the sweep, as a shell takes it.

@@ -6,6 +6,7 @@ pub(super) const ENGINE: Engine = Engine { name: "slurm", program: "sbatch", wri
 
 /// Two jobs: one that prepares, and an array that waits for it. The array starts whatever came of the first: each cell then says
 /// itself what it misses, where a job that waits for a success that never comes would say nothing.
+#[expect(clippy::unnecessary_wraps, reason = "other schedulers need to know more, and say so")]
 fn script(submission: &Submission<'_>) -> Result<String> {
     let at_once = submission.at_once.map_or(String::new(), |at_once| format!("%{at_once}"));
     let array = format!("#SBATCH --array={}{at_once}", submission.indices());
