@@ -1,9 +1,9 @@
-use super::axis::{Axis, Point, inline, name, points};
+use super::axis::{self, Axis, Point, inline, name, points};
 use super::holds;
 use crate::misfit::{closest, typed};
 use crate::overlay::{Document, Setting, Value};
 use crate::table::{self, Choice, Table};
-use crate::{Misfit, Result, shipped};
+use crate::{Layers, Misfit, Result, shipped};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -160,14 +160,22 @@ impl Asked {
         if varied.len() < points.len() {
             return Err(Misfit::new("two combinations of the values would be called the same").into());
         }
-        let text = table_of(recipe, &self.name(), &varied);
+        // One that needs what varies before it is whole has no seed of its own.
+        let seed = Layers::open(recipe)?.resolve().map_or(0, |resolved| resolved.recipe.seed);
+        let text = table_of(recipe, &self.name(), seed, &varied);
         let table = Table::read(&self.name(), &Document::new(format!("sweep of {recipe}"), text.clone()))?;
         Ok(Swept { text, table, varied })
     }
 
     /// `seed=0,1,2` is a way to say which seeds.
     fn take_seeds(&mut self) -> Result<()> {
-        let Some(values) = self.vary.shift_remove("seed") else { return Ok(()) };
+        let single = |text: &String| text.trim_start().strip_prefix("seed=").map(axis::meant);
+        let mut values = self.vary.shift_remove("seed").unwrap_or_default();
+        values.extend(self.overrides.iter().filter_map(single));
+        self.overrides.retain(|text| single(text).is_none());
+        if values.is_empty() {
+            return Ok(());
+        }
         let number = |value: &toml::Value| value.as_integer().and_then(|seed| u64::try_from(seed).ok());
         let seeds: Option<Vec<u64>> = values.iter().map(number).collect();
         self.seeds = Some(seeds.ok_or_else(|| Misfit::new("a seed is a number from 0"))?);
@@ -209,7 +217,7 @@ fn kind(name: &str, lists: bool) -> Result<Kind> {
 }
 
 /// The table that varies a recipe's settings, as someone would write it.
-fn table_of(recipe: &str, name: &str, varied: &IndexMap<String, Point>) -> String {
+fn table_of(recipe: &str, name: &str, seed: u64, varied: &IndexMap<String, Point>) -> String {
     let text = |text: &str| toml::Value::from(text).to_string();
     let keys: Vec<&String> = varied.values().next().into_iter().flat_map(Point::keys).collect();
     let by = keys.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
@@ -217,7 +225,7 @@ fn table_of(recipe: &str, name: &str, varied: &IndexMap<String, Point>) -> Strin
     let note = format!("Every combination of the values, over the recipe {recipe}.");
     let rows = varied.iter().map(|(name, point)| format!("{} = {}", quoted(name), inline(point)));
     format!(
-        "title = {}\nnote = {}\nbase = {}\nseeds = [0]\n\n[rows]\n{}\n",
+        "title = {}\nnote = {}\nbase = {}\nseeds = [{seed}]\n\n[rows]\n{}\n",
         text(&title),
         text(&note),
         text(recipe),

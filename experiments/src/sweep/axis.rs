@@ -81,7 +81,7 @@ pub fn said(value: &Value) -> String {
 }
 
 /// A value read as TOML, and as a plain text where that fails.
-fn meant(text: &str) -> Value {
+pub fn meant(text: &str) -> Value {
     let read = toml::from_str::<toml::Table>(&format!("value = {text}")).ok();
     read.filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))

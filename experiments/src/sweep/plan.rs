@@ -1,7 +1,7 @@
 use super::asked::{Planned, Swept};
 use super::task::written;
 use super::{ASKED, Asked, GRID, Job, Prior, Sweep, TABLE, Task};
-use crate::table::{Cell, Teacher};
+use crate::table::{Cell, Choice, Teacher};
 use crate::{Misfit, Resolved, Result, rundir};
 use sokd_core::file;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const HEAD: &str = "# Planned by `sokd sweep plan`. Run it with: sokd sweep run 
 pub fn plan(asked: Asked, dir: &Path, force: bool) -> Result<Sweep> {
     let dir = std::path::absolute(dir).map_err(sokd_core::Error::io(dir))?;
     let swept = asked.swept()?;
-    let cells = swept.table.cells(&asked.choice())?;
+    let cells = cells(&swept, &asked.choice())?;
     let tasks: Vec<Task> =
         cells.iter().enumerate().map(|(at, cell)| task(at, cell, &asked, &swept)).collect();
     let grid = written(&tasks)?;
@@ -52,6 +52,24 @@ pub fn plan(asked: Asked, dir: &Path, force: bool) -> Result<Sweep> {
         toml::to_string(&asked).map_err(|error| sokd_core::Error::setting("sweep", error.to_string()))?;
     file::write(&dir.join(ASKED), format!("{HEAD}{text}").as_bytes())?;
     Ok(Sweep { dir, asked, tasks })
+}
+
+/// The cells of a table; of a recipe, what `sokd train` would make of its settings and a row's values. They are said as the
+/// command line says them, above the tier, which would silence them otherwise.
+fn cells(swept: &Swept, choice: &Choice) -> Result<Vec<Cell>> {
+    let of = |cell: Cell| {
+        let Some(point) = swept.varied.get(&cell.row) else { return Ok(cell) };
+        let said = point.iter().map(|(key, value)| format!("{key}={value}"));
+        let alone = Choice {
+            rows: vec![cell.row.clone()],
+            seeds: Some(vec![cell.seed]),
+            overrides: said.chain(choice.overrides.iter().cloned()).collect(),
+            against: None,
+            ..choice.clone()
+        };
+        Ok(swept.table.cells(&alone)?.remove(0))
+    };
+    swept.table.cells(choice)?.into_iter().map(of).collect()
 }
 
 fn task(at: usize, cell: &Cell, asked: &Asked, swept: &Swept) -> Task {

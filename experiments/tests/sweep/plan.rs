@@ -54,6 +54,18 @@ fn lists_of_values_make_a_grid_and_a_file_says_the_same() {
         assert!(read_to_string(recipe).unwrap().contains(line), "{line}");
     }
 
+    // What varies is above the tier, as it is for `sokd train`.
+    let smoke = ["sweep", "plan", "student.toml", "batch=2,3", "seed=5", "--tier", "smoke", "-o", "smoke"];
+    let said = folder.says(&smoke, 0);
+    assert!(said.contains("2 cells of the recipe student.toml, 2 runs to do"), "{said}");
+    let recipe =
+        folder.join("smoke").join(lines(&folder.join("smoke/grid.jsonl"))[1]["recipe"].as_str().unwrap());
+    let recipe = read_to_string(recipe).unwrap();
+    assert!(
+        recipe.contains("batch = 3") && recipe.contains("seed = 5") && recipe.contains("steps = 2"),
+        "{recipe}"
+    );
+
     let file = "recipe = \"student.toml\"\nseeds = [0, 1]\noverrides = [\"epochs=2\"]\n[vary]\n\
                 phase.student.lr.base = [0.01, 0.1]\nextends = [\"sokd:kd\", \"sokd:dkd\"]\n";
     write(folder.join("sweep.toml"), file).unwrap();

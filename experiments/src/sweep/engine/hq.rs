@@ -15,11 +15,12 @@ fn script(submission: &Submission<'_>) -> Result<String> {
     let time = submission.time.as_ref();
     let time = time.map_or_else(String::new, |time| format!(" --time-limit={}", quoted(time)));
     let own = time + &submission.passed_on();
-    let submit = |name: &str, log: &str, more: &str, verb: &str| {
+    let submit = |name: &str, log: &str, more: &str, verb: &str, which: &str| {
         // Its own files would begin anew with every try.
         let log = format!("{}/{log}", quoted(&logs.to_string_lossy()));
         let command = submission.command(verb);
-        let again = format!("while :; do {command}; code=$?; [ $code -eq 75 ] || exit $code; sleep 5; done");
+        let again =
+            format!("while :; do {command}{which}; code=$?; [ $code -eq 75 ] || exit $code; sleep 5; done");
         let task = quoted(&format!("exec >> {log} 2>&1; {again}"));
         let how = "--pin=taskset --crash-limit=100 --stdout=none --stderr=none";
         format!("hq submit --name={name}{more} {how}{own} \\\n    -- bash -c {task}")
@@ -40,7 +41,7 @@ mkdir -p {}
 {}",
         submission.head(),
         quoted(&logs.to_string_lossy()),
-        submit(&format!("{name}-prepare"), "prepare.log", " --wait", "prepare"),
-        submit(&name, "$HQ_TASK_ID.log", &array, "run"),
+        submit(&format!("{name}-prepare"), "prepare.log", " --wait", "prepare", ""),
+        submit(&name, "$HQ_TASK_ID.log", &array, "run", " --index $HQ_TASK_ID"),
     ))
 }

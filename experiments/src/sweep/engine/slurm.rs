@@ -11,8 +11,8 @@ fn script(submission: &Submission<'_>) -> Result<String> {
     let at_once = submission.at_once.map_or(String::new(), |at_once| format!("%{at_once}"));
     let array = format!("#SBATCH --array={}{at_once}", submission.indices());
     let (name, logs) = (submission.name(), submission.sweep.dir.join(LOGS));
-    let first = job(submission, &format!("{name}-prepare"), "prepare.log", "", "prepare");
-    let cells = job(submission, &name, "%a.log", &array, "run");
+    let first = job(submission, &format!("{name}-prepare"), "prepare.log", "", "prepare", "");
+    let cells = job(submission, &name, "%a.log", &array, "run", " --index \"$SLURM_ARRAY_TASK_ID\"");
     Ok(format!(
         "#!/bin/bash
 # {}. Run this with bash; it asks sbatch twice.
@@ -36,7 +36,7 @@ sbatch --dependency=\"afterany:$first\" <<'JOB'
 }
 
 /// A batch script that is put back into the queue when its time is nearly up or its node is lost, and goes on there.
-fn job(submission: &Submission<'_>, name: &str, log: &str, array: &str, verb: &str) -> String {
+fn job(submission: &Submission<'_>, name: &str, log: &str, array: &str, verb: &str, which: &str) -> String {
     let output = submission.sweep.dir.join(LOGS).join(log);
     let mut lines = vec![
         format!("#SBATCH --job-name={name}"),
@@ -58,7 +58,7 @@ fn job(submission: &Submission<'_>, name: &str, log: &str, array: &str, verb: &s
 ended=no
 trap 'ended=yes' TERM
 trap 'kill -USR1 \"$run\"' USR1
-{} --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" &
+{}{which} --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" &
 run=$!
 # `wait` comes back early when a signal is heard.
 code=0
