@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
   sokd sweep submit my-sweep --engine slurm --time 4:00:00 --at-once 8 --option=--partition=gpu --option=--gres=gpu:1
   sokd sweep submit my-sweep --engine slurm --yes
   sokd sweep submit my-sweep --engine hq --option=--cpus=4 > submit.sh
-  sokd sweep submit my-sweep --engine k8s --image registry.example/sokd:1 --claim scratch --option=--namespace=lab")]
+  sokd sweep submit my-sweep --engine k8s --image lab/sokd:1 --claim scratch --option=--namespace=lab")]
 pub struct Submit {
     /// The sweep's folder.
     #[arg(value_name = "SWEEP")]
