@@ -25,19 +25,9 @@ use std::time::{Duration, Instant};
 
 /// A student of seconds.
 const STUDENT: &str = r#"
+extends = "teacher.toml"
 epochs = 4
-batch = 8
-data = { type = "shapes", train = 96, test = 20 }
-student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 4, 4] } }
 teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 4, 4] }, weights = "recipe:teacher.toml" }
-
-[objective.task]
-loss = { type = "cross-entropy" }
-
-[phase.student]
-moves = ["student", "adapter"]
-optim = { type = "sgd", momentum = 0.9 }
-lr = { base = 0.02 }
 "#;
 
 /// Its teacher.
