@@ -50,6 +50,36 @@ pub enum Error {
         /// Why the first of them did.
         first: Box<Error>,
     },
+    /// A teacher that a cell needs, and that could not be trained.
+    #[error("{label}: {source}")]
+    Teacher {
+        /// How progress and reports call it.
+        label: String,
+        /// Why not.
+        source: Box<Error>,
+    },
+    /// A cell that ended in a process of its own.
+    #[error("{label}: {problem}")]
+    Ended {
+        /// How progress and reports call it.
+        label: String,
+        /// How it ended, as its directory tells.
+        problem: String,
+        /// The exit code that goes with it.
+        exit: Exit,
+        /// What it said.
+        log: PathBuf,
+    },
+    /// A sweep that was asked to stop.
+    #[error("stopped with {finished} of {cells} cells finished; everything up to there is saved")]
+    Paused {
+        /// The sweep's folder.
+        dir: PathBuf,
+        /// How many are finished.
+        finished: usize,
+        /// Of how many.
+        cells: usize,
+    },
     /// A check that was asked for did not hold.
     #[error("{0}")]
     Unmet(String),
@@ -69,7 +99,9 @@ impl Error {
                 | Part::NoData(_)
                 | Part::NoStage { .. },
             ) => Exit::Usage,
-            Self::Locked { .. } | Self::Stopped { .. } => Exit::TryAgain,
+            Self::Locked { .. } | Self::Stopped { .. } | Self::Paused { .. } => Exit::TryAgain,
+            Self::Ended { exit, .. } => *exit,
+            Self::Teacher { source, .. } => source.exit(),
             Self::Unmet(_) | Self::OtherData { .. } => Exit::Unmet,
             Self::Cells { first, .. } => first.exit(),
             Self::Part(Part::Diverged { .. }) => Exit::Diverged,
@@ -87,7 +119,9 @@ impl Error {
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
         Some(match self {
             Self::Misfit(misfit) => return misfit.help.clone(),
-            Self::Cells { first, .. } => return first.remedy(),
+            Self::Cells { first, .. } | Self::Teacher { source: first, .. } => return first.remedy(),
+            Self::Ended { log, .. } => format!("what it said stands in {}", log.display()),
+            Self::Paused { dir, .. } => format!("go on with: sokd sweep run {}", dir.display()),
             Self::OtherRecipe { .. } => {
                 "choose another --run-dir, or --force to replace what is there".into()
             }

@@ -27,6 +27,26 @@ pub enum Exit {
     Terminated = 143,
 }
 
+impl Exit {
+    const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Diverged,
+        Self::Unmet,
+        Self::NoInput,
+        Self::Unreachable,
+        Self::TryAgain,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// What a program of ours meant by its exit code; what it never says is a failure.
+    pub fn of(code: i32) -> Self {
+        Self::ALL.into_iter().find(|exit| *exit as i32 == code).unwrap_or(Self::Failed)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

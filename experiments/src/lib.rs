@@ -38,6 +38,7 @@ pub mod stopwatch;
 mod student;
 pub mod study;
 mod summary;
+pub mod sweep;
 pub mod table;
 pub mod track;
 

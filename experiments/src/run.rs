@@ -55,7 +55,14 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
     let pinned = pins.pin(&resolved.recipe, &options.session.stage)?;
     let pinned = Resolved { recipe: pinned, ..resolved.clone() };
     // Before anything is written or, by force, removed: what cannot be built shall cost no one a finished run.
-    let parts = assemble(&pinned.recipe, options.session)?;
+    let parts = match assemble(&pinned.recipe, options.session) {
+        // Whoever looks on from elsewhere shall see that it was tried.
+        Err(error) if !options.force => {
+            dir.fail(&error);
+            return Err(error);
+        }
+        other => other?,
+    };
     if options.force {
         dir.clear()?;
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use sokd_core::file;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 /// Which images a run began on.
 const DATA: &str = "data.json";
@@ -89,6 +90,25 @@ pub enum State {
     Stopped,
 }
 
+impl Status {
+    /// How the run in a directory stood when it last said so; nothing, where none has begun.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join("status.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(sokd_core::Error::io(&path)(error).into()),
+        };
+        Ok(Some(serde_json::from_slice(&text).map_err(|error| {
+            let problem = format!("no status of a run: {error}");
+            sokd_core::Error::file(&path, None, problem, "delete the file: the next start writes it anew")
+        })?))
+    }
+}
+
 impl RunDir {
     /// Makes the directory if need be, and locks it.
     ///
@@ -103,13 +123,7 @@ impl RunDir {
                 .help("choose an empty directory, or one that does not exist yet")
                 .into());
         }
-        let lock = File::options().create(true).truncate(false).write(true).open(&name);
-        let lock = lock.map_err(sokd_core::Error::io(&name))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { dir: path.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(sokd_core::Error::io(&name)(error).into()),
-        }
+        let lock = hold(path)?;
         file::sweep(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock, settled: true, step: 0 })
     }
@@ -275,9 +289,48 @@ fn difference(there: &Setting, resolved: &Resolved) -> Result<String> {
     Ok("its settings are read differently by this version".into())
 }
 
+/// Longer than anyone takes who looks whether a lock is held.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Where a sweep has its runs, in a process that works for one.
+static SETTLED: OnceLock<PathBuf> = OnceLock::new();
+
 /// The folder of all runs: `SOKD_RUNS_DIR`, or `runs`.
 pub fn root() -> PathBuf {
-    std::env::var_os("SOKD_RUNS_DIR").map_or_else(|| PathBuf::from("runs"), PathBuf::from)
+    let usual = || std::env::var_os("SOKD_RUNS_DIR").map_or_else(|| PathBuf::from("runs"), PathBuf::from);
+    SETTLED.get().cloned().unwrap_or_else(usual)
+}
+
+/// Keeps this process to one folder of all runs: a job of a sweep finds them where they were when it was planned, whatever
+/// the environment says that its scheduler gave it.
+pub fn settle(root: PathBuf) {
+    SETTLED.set(root).ok();
+}
+
+/// Holds a directory until what it returns is dropped, or the process ends.
+///
+/// # Errors
+/// [`Error::Locked`] while another process holds it.
+pub fn hold(dir: &Path) -> Result<File> {
+    let name = dir.join(".lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&name);
+    let lock = lock.map_err(sokd_core::Error::io(&name))?;
+    // Whoever only looks, as [`busy`] does, holds it for an instant: that is no reason to go.
+    for last in [false, false, true] {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(sokd_core::Error::io(&name)(error).into()),
+            Err(TryLockError::WouldBlock) if !last => std::thread::sleep(GLANCE),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+    Err(Error::Locked { dir: dir.to_owned() })
+}
+
+/// Whether a process works in a run's directory.
+pub fn busy(dir: &Path) -> bool {
+    let held = |lock: File| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(dir.join(".lock")).is_ok_and(held)
 }
 
 /// Where a run is kept unless the command line says otherwise: `<root>/<recipe>/<digest without seed>/seed-<n>`.

@@ -27,6 +27,8 @@ pub struct Table {
     columns: IndexMap<String, Setting>,
     /// By row, then by column: what holds for one cell only.
     cells: IndexMap<String, IndexMap<String, Setting>>,
+    /// The cells of a sweep, as they were when it was planned.
+    planned: Option<Vec<Cell>>,
 }
 
 /// What a table says of itself, its rows and columns aside.
@@ -113,12 +115,8 @@ impl Table {
     /// # Errors
     /// A file that is missing, a name that does not exist, a table that does not fit.
     pub fn open(name: &str) -> Result<Self> {
-        if Path::new(name).extension().is_some_and(|kind| kind == "toml") || Path::new(name).is_file() {
-            let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-            return Self::read(&stem, &Document::file(Path::new(name))?);
-        }
-        let text = shipped::table(name).ok_or_else(|| unknown("table", name, &names()))?;
-        Self::read(name, &Document::new(format!("{name}.toml"), text))
+        let (name, document) = find(name)?;
+        Self::read(&name, &document)
     }
 
     /// A table by its text.
@@ -140,9 +138,16 @@ impl Table {
             rows: listed(rows)?,
             columns: columns.map_or_else(single, listed)?,
             cells: cells.map_or_else(|| Ok(IndexMap::new()), nested)?,
+            planned: None,
         };
         table.agrees(&whole)?;
         Ok(table)
+    }
+
+    /// The same table with the cells of a sweep, whatever has become of its recipes since.
+    #[must_use]
+    pub fn planned(self, cells: Vec<Cell>) -> Self {
+        Self { planned: Some(cells), ..self }
     }
 
     /// Whether published values, and settings of single cells, stand for rows and columns that exist.
@@ -221,6 +226,9 @@ impl Table {
     /// A row, column or tier that does not exist; a row to compare with that is left out; a cell whose settings do not
     /// fit.
     pub fn cells(&self, choice: &Choice) -> Result<Vec<Cell>> {
+        if let Some(planned) = &self.planned {
+            return Ok(planned.clone());
+        }
         let rows = chosen("row", &self.rows(), &choice.rows)?;
         let columns = chosen("column", &self.columns(), &choice.columns)?;
         if let Some(against) = &choice.against {
@@ -270,6 +278,19 @@ impl Table {
         let label = format!("{}, seed {seed}", self.arm(row, column));
         Ok(Cell { row: row.to_owned(), column: column.to_owned(), seed, resolved, teacher, label })
     }
+}
+
+/// A table's name and text, by its file or by its name among those that come with sokd.
+///
+/// # Errors
+/// A file that is missing, a name that does not exist.
+pub fn find(name: &str) -> Result<(String, Arc<Document>)> {
+    if Path::new(name).extension().is_some_and(|kind| kind == "toml") || Path::new(name).is_file() {
+        let stem = Path::new(name).file_stem().map_or_else(|| name.into(), |stem| stem.to_string_lossy());
+        return Ok((stem.into_owned(), Document::file(Path::new(name))?));
+    }
+    let text = shipped::table(name).ok_or_else(|| unknown("table", name, &names()))?;
+    Ok((name.to_owned(), Document::new(format!("{name}.toml"), text)))
 }
 
 /// The names of the tables that come with sokd.

@@ -75,7 +75,9 @@ fn sokd(arguments: &[&str], folder: &Path) -> Result<(), String> {
         data(pair[1])?;
     }
     let shown = arguments.iter().any(|word| ["--dry-run", "--help", "--version"].contains(word));
-    if !shown && arguments.first().is_none_or(|verb| !CHEAP.contains(verb)) {
+    let planned =
+        arguments.starts_with(&["sweep", "plan"]) && !arguments.iter().any(|word| word.contains("mine.toml"));
+    if !shown && !planned && arguments.first().is_none_or(|verb| !CHEAP.contains(verb)) {
         return Ok(());
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));

@@ -19,6 +19,7 @@ mod push;
 mod report;
 mod resume;
 mod studies;
+mod sweep;
 mod table;
 mod track;
 mod trackers;
@@ -51,6 +52,7 @@ enum Verb {
     Eval(eval::Eval),
     Export(export::Export),
     Table(table::Table),
+    Sweep(sweep::Sweep),
     Report(report::Report),
     Track(track::Track),
     Demo(demo::Demo),
@@ -91,6 +93,7 @@ impl Cli {
             Verb::Eval(verb) => verb.run(&session),
             Verb::Export(verb) => verb.run(&session),
             Verb::Table(verb) => verb.run(&session),
+            Verb::Sweep(verb) => verb.run(&session),
             Verb::Report(verb) => verb.run(&session),
             Verb::Track(verb) => verb.run(&session),
             Verb::Demo(verb) => verb.run(&session),

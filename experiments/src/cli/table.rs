@@ -43,11 +43,14 @@ pub struct Table {
     keep: Option<PathBuf>,
 }
 
+/// The size where nobody says otherwise.
+const FULL: &str = "full";
+
 /// Which cells of a table, and at which size.
 #[derive(Clone, Debug, Args)]
 pub struct Size {
     /// `smoke` (two steps on procedural images), `short` where the recipe has one, or `full`.
-    #[arg(long, default_value = "full")]
+    #[arg(long, default_value = FULL)]
     pub tier: String,
     /// In place of the table's own.
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
@@ -68,6 +71,11 @@ impl Size {
     pub fn choice(&self, overrides: &[String]) -> Choice {
         let Self { tier, seeds, rows, columns, against } = self.clone();
         Choice { tier, seeds, rows, columns, overrides: overrides.to_vec(), against }
+    }
+
+    /// The size, where it is not the usual one.
+    pub fn spoken_tier(&self) -> Option<String> {
+        Some(self.tier.clone()).filter(|tier| tier != FULL)
     }
 }
 

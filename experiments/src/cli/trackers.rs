@@ -18,6 +18,11 @@ pub struct Trackers {
 }
 
 impl Trackers {
+    /// What the command line says, for a child's.
+    pub fn spoken(&self) -> &[String] {
+        self.track.as_deref().unwrap_or_default()
+    }
+
     /// The trackers that are meant.
     ///
     /// # Errors

@@ -94,20 +94,20 @@ impl Report {
 
 /// A line, field by field.
 #[derive(Default)]
-struct Line(Vec<String>);
+pub(crate) struct Line(Vec<String>);
 
 impl Line {
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         let quoted = text.contains(['"', ',', '\n', '\r']);
         self.0.push(if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() });
         self
     }
 
-    fn value(&mut self, value: impl Display) -> &mut Self {
+    pub(crate) fn value(&mut self, value: impl Display) -> &mut Self {
         self.text(&value.to_string())
     }
 
-    fn maybe(&mut self, value: Option<impl Display>) -> &mut Self {
+    pub(crate) fn maybe(&mut self, value: Option<impl Display>) -> &mut Self {
         self.text(&value.map_or_else(String::new, |value| value.to_string()))
     }
 
@@ -115,7 +115,7 @@ impl Line {
         self.maybe(sample.map(|sample| sample.mean)).maybe(sample.and_then(|sample| sample.deviation))
     }
 
-    fn end(&self, out: &mut String) {
+    pub(crate) fn end(&self, out: &mut String) {
         *out += &self.0.join(",");
         out.push('\n');
     }

@@ -4,7 +4,7 @@ mod best;
 mod chart;
 mod compared;
 mod confusion;
-mod csv;
+pub(crate) mod csv;
 mod form;
 mod gallery;
 mod gap;

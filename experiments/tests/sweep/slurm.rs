@@ -1,0 +1,71 @@
+//! A sweep on a real SLURM: submitted by its own script, told that its time is up, cancelled, its node lost.
+
+use super::cluster::Cluster;
+use super::{Folder, done, wait};
+use std::fs::read_to_string;
+use std::time::Duration;
+
+const MINUTES: Duration = Duration::from_mins(4);
+
+#[test]
+fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
+    let mut cluster = match Cluster::start() {
+        Ok(cluster) => cluster,
+        Err(missing) => {
+            println!("skipped, because {missing}");
+            return;
+        }
+    };
+    let [whole, folder] = [Folder::new(), Folder::new()];
+    // Long enough to be met at work.
+    whole.says(&["table", "table.toml", "epochs=30"], 0);
+    folder.says(&["sweep", "plan", "table.toml", "epochs=30", "-o", "plan"], 0);
+    let submit =
+        ["sweep", "submit", "plan", "--engine", "slurm", "--at-once", "2", "--option=--ntasks=1", "--yes"];
+    let mut submit = folder.sokd(&submit);
+    let said = done(&submit.env("SLURM_CONF", cluster.conf()).output().unwrap(), 0);
+    assert!(said.contains("Submitted batch job"), "{said}");
+
+    let log = |name: &str| read_to_string(folder.join("plan/logs").join(name)).unwrap_or_default();
+    let states = || folder.states("plan");
+    let count = |state: &str| states().iter().filter(|known| *known == state).count();
+
+    // The first job prepares; the cells wait for it. Told that its time is nearly up, it goes on where it stood.
+    let teacher = || folder.says(&["sweep", "status", "plan"], 0);
+    wait("the teacher at work", MINUTES, || teacher().contains("running   teacher"));
+    assert_eq!(count("waiting"), 4);
+    let first = cluster.jobs("RUNNING").remove(0);
+    cluster.notify(&first);
+    wait("the first job in the queue again", MINUTES, || cluster.jobs("PENDING").contains(&first));
+    assert!(log("prepare.log").contains("everything up to there is saved"), "{}", log("prepare.log"));
+    wait("the cells", MINUTES, || {
+        cluster.hurry();
+        count("running") > 0
+    });
+
+    // A cell that is told so, and then all that run when the node is lost.
+    let told = cluster.jobs("RUNNING").remove(0);
+    cluster.notify(&told);
+    let restarted = |job: &String| !cluster.ask("scontrol", &["show", "job", job]).contains("Restarts=0");
+    let over = |job: &String| restarted(job) || !cluster.jobs("RUNNING,PENDING,COMPLETING").contains(job);
+    wait("that cell in the queue again", MINUTES, || over(&told));
+    wait("cells at work", MINUTES, || {
+        cluster.hurry();
+        count("running") > 0 || count("finished") == 4
+    });
+    let lost = cluster.jobs("RUNNING");
+    cluster.lose_node();
+    println!("lost the node with the jobs {lost:?}, after notice to {first} and {told}");
+    wait("all cells", MINUTES, || {
+        cluster.hurry();
+        count("finished") == 4
+    });
+    wait("an empty queue", MINUTES, || {
+        cluster.hurry();
+        cluster.jobs("all").is_empty() || cluster.jobs("RUNNING,PENDING,COMPLETING").is_empty()
+    });
+    assert_eq!(whole.left(), folder.left(), "{}", cluster.words());
+    assert!(log("prepare.log").contains("the cells can begin"), "{}{}", log("prepare.log"), cluster.words());
+    let said = folder.says(&["sweep", "collect", "plan"], 0);
+    assert!(!said.contains("not measured"), "{said}");
+}
