@@ -94,17 +94,14 @@ impl Sweep {
     }
 
     /// The cells that are not finished, and of those that are the same run the first.
-    ///
-    /// # Errors
-    /// A summary that cannot be read.
-    pub fn to_do(&self) -> Result<Vec<&Task>> {
+    pub fn to_do(&self) -> Vec<&Task> {
         let mut to_do: Vec<&Task> = Vec::new();
         for task in &self.tasks {
-            if to_do.iter().all(|known| known.job.run != task.job.run) && !task.job.finished()? {
+            if to_do.iter().all(|known| known.job.run != task.job.run) && !task.job.done() {
                 to_do.push(task);
             }
         }
-        Ok(to_do)
+        to_do
     }
 
     /// The runs that cells need first, each once.

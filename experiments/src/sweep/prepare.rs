@@ -25,7 +25,7 @@ pub fn prepare(sweep: &Sweep, session: &Session, track: &[&'static Kind]) -> Res
         }
     }
     let mut built: Vec<Recipe> = Vec::new();
-    for task in sweep.to_do()? {
+    for task in sweep.to_do() {
         if stop.asked() {
             return Err(Error::Stopped { dir: sweep.dir.clone(), step: 0 });
         }

@@ -47,13 +47,13 @@ impl Slots<'_> {
     /// [`Error::Cells`] once all have been tried, [`Error::Paused`] after a signal.
     pub fn run(&self) -> Result<()> {
         let stop = signals::heed_notice();
-        let queue: VecDeque<&Task> = self.sweep.to_do()?.into();
+        let queue: VecDeque<&Task> = self.sweep.to_do().into();
         let cells = queue.len();
         let (killed, failed, hopeless) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let mut ledger = Ledger { queue, killed, failed, hopeless, done: 0, cells };
         self.work(&mut ledger, &stop)?;
         let (failed, cells) = (ledger.failed.len(), self.sweep.tasks.len());
-        let left = self.sweep.to_do()?.len();
+        let left = self.sweep.to_do().len();
         if stop.asked() && left > 0 {
             return Err(Error::Paused { dir: self.sweep.dir.clone(), finished: cells - left, cells });
         }
@@ -69,7 +69,7 @@ impl Slots<'_> {
         let mut busy: Vec<Slot<'a>> = Vec::new();
         loop {
             while busy.len() < self.slots && !stop.asked() {
-                let Some(task) = ledger.next(self.sweep, &busy)? else { break };
+                let Some(task) = ledger.next(self.sweep, &busy) else { break };
                 let free = |place: &usize| busy.iter().all(|slot| slot.place != *place);
                 let place = (0..self.slots).find(free).unwrap_or(0);
                 busy.push(Slot::start(task, (place, self.threads(place)), self, &program)?);
@@ -129,9 +129,7 @@ impl Slots<'_> {
             Ended::Failed(error) => {
                 ledger.done += 1;
                 self.session.stage.say(&format!("[{}/{}] {error}", ledger.done, ledger.cells));
-                if let Some(teacher) =
-                    task.teacher.as_ref().filter(|teacher| !teacher.job.finished().unwrap_or(false))
-                {
+                if let Some(teacher) = task.teacher.as_ref().filter(|teacher| !teacher.job.done()) {
                     ledger.hopeless.push(&teacher.job.digest);
                 }
                 ledger.failed.insert(task.cell, error);
@@ -144,15 +142,15 @@ impl Slots<'_> {
 impl<'a> Ledger<'a> {
     /// The next cell that can begin: none whose run someone works on, and of those that wait for a teacher only the one that
     /// trains it.
-    fn next(&mut self, sweep: &Sweep, busy: &[Slot<'_>]) -> Result<Option<&'a Task>> {
+    fn next(&mut self, sweep: &Sweep, busy: &[Slot<'_>]) -> Option<&'a Task> {
         let mut passed = VecDeque::new();
         let mut found = None;
         while let Some(task) = self.queue.pop_front() {
             let teacher = match &task.teacher {
-                Some(teacher) if !teacher.job.finished()? => Some(&teacher.job.digest),
+                Some(teacher) if !teacher.job.done() => Some(&teacher.job.digest),
                 _ => None,
             };
-            if task.job.finished()? {
+            if task.job.done() {
                 // Someone else was faster.
                 self.done += 1;
                 continue;
@@ -180,7 +178,7 @@ impl<'a> Ledger<'a> {
         // Those that were passed over come first again.
         passed.append(&mut self.queue);
         self.queue = passed;
-        Ok(found)
+        found
     }
 }
 

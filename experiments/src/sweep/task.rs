@@ -79,6 +79,12 @@ impl Job {
     pub fn finished(&self) -> Result<bool> {
         Ok(Summary::read(&self.run)?.is_some_and(|summary| summary.recipe == self.digest))
     }
+
+    /// As [`finished`](Self::finished), for whoever looks at many: the one that cannot be read is left to do, and says itself
+    /// what is wrong.
+    pub fn done(&self) -> bool {
+        self.finished().unwrap_or(false)
+    }
 }
 
 impl Task {

@@ -55,6 +55,22 @@ fn a_cell_that_fails_stops_no_other() {
     assert!(said.contains("wild, seed 0: not measured yet"), "{said}");
 }
 
+#[test]
+fn a_torn_summary_stops_no_other_cell() {
+    let folder = Folder::new();
+    folder.says(&["sweep", "plan", "table.toml", "--rows", "alone", "-o", "plan", "steps=2"], 0);
+    folder.says(&["sweep", "run", "plan", "--index", "0"], 0);
+    let run = folder.join(super::lines(&folder.join("plan/grid.jsonl"))[0]["run"].as_str().unwrap());
+    write(run.join("summary.json"), "{").unwrap();
+    let said = folder.says(&["sweep", "run", "plan"], 1);
+    assert!(said.contains("1 of 2 cells failed"), "{said}");
+    assert_eq!(folder.states("plan"), ["failed", "finished"]);
+    let status = folder.says(&["sweep", "status", "plan"], 0);
+    assert!(status.contains("no summary of a run"), "{status}");
+    std::fs::remove_file(run.join("summary.json")).unwrap();
+    folder.says(&["sweep", "run", "plan"], 0);
+}
+
 /// A teacher that cannot be trained costs its cells no more than one try.
 #[test]
 fn cells_of_a_teacher_that_fails_say_so() {

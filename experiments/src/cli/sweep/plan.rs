@@ -54,7 +54,7 @@ impl Plan {
             None => format!("the recipe {}", asked.recipe.as_deref().unwrap_or_default()),
         };
         let sweep = plan(asked, &out, self.force)?;
-        let (cells, left, teachers) = (sweep.tasks.len(), sweep.to_do()?.len(), sweep.teachers().len());
+        let (cells, left, teachers) = (sweep.tasks.len(), sweep.to_do().len(), sweep.teachers().len());
         let first = match teachers {
             0 => String::new(),
             1 => "; a teacher is trained first".to_owned(),

@@ -46,7 +46,7 @@ pub struct Submit {
 impl Submit {
     pub fn run(&self, session: &Session) -> Result<()> {
         let sweep = Sweep::open(&self.dir)?;
-        let to_do = sweep.to_do()?;
+        let to_do = sweep.to_do();
         if to_do.is_empty() {
             session
                 .stage
