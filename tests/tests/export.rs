@@ -113,7 +113,7 @@ fn leave(folder: &Path, case: &Case) -> Result<BTreeMap<String, PathBuf>> {
             match format.write(&leaving, normalise, &folder.join(&place), true) {
                 Ok((paths, _)) => drop(left.insert(place, paths.last().expect("weights").clone())),
                 Err(error) => {
-                    assert!(error.remedy().is_some_and(|remedy| remedy.contains("onnx")), "{error}")
+                    assert!(error.remedy().is_some_and(|remedy| remedy.contains("onnx")), "{error}");
                 }
             }
         }

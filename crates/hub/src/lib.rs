@@ -21,4 +21,4 @@ pub use fetch::Fetched;
 pub use hub::Hub;
 pub use list::Listing;
 pub use push::{Parcel, Pushed};
-pub use wire::Patience;
+pub use wire::{Patience, chain};

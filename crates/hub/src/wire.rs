@@ -216,7 +216,7 @@ fn first_byte(answer: &Response) -> Option<u64> {
 }
 
 /// An error with its causes: the outermost alone says only that a request failed.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

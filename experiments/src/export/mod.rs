@@ -44,20 +44,20 @@ pub enum Normalise {
 }
 
 macro_rules! formats {
-    ($($file:ident),* $(,)?) => {
+    ($($file:ident::$format:ident),* $(,)?) => {
         $(pub mod $file;)*
 
         /// All that there are. A new one is a file beside this one, and a line here.
-        pub const ALL: &[&Format] = &[$(&$file::FORMAT),*];
+        pub const ALL: &[&Format] = &[$(&$file::$format),*];
     };
 }
 
 formats! {
-    safetensors,
-    timm,
-    torchvision,
-    mdistiller,
-    onnx,
+    safetensors::FORMAT,
+    timm::FORMAT,
+    torchvision::FORMAT,
+    mdistiller::FORMAT,
+    onnx::FORMAT,
 }
 
 /// The format of that name.

@@ -60,7 +60,7 @@ impl Server {
 
     /// What the server answers to a request.
     pub fn ask(&mut self, path: &str, body: &Value) -> Result<Value, Trouble> {
-        let away = |error: reqwest::Error| Trouble::Away(chain(&error.without_url()));
+        let away = |error: reqwest::Error| Trouble::Away(sokd_hub::chain(&error.without_url()));
         let client = if let Some(client) = self.client.clone() {
             client
         } else {
@@ -151,18 +151,4 @@ pub fn bare(address: &Url) -> String {
     address.set_query(None);
     address.set_fragment(None);
     address.as_str().trim_end_matches('/').to_owned()
-}
-
-/// An error with its causes: the outermost alone says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = inner.source();
-    }
-    said
 }
