@@ -242,7 +242,16 @@ fn a_result_is_kept_and_found_again() {
     let kept = run("student alone", 4, 51.0);
     let path = kept.keep(folder.path(), "by-hand").expect("written");
     assert_eq!(path, folder.path().join("by-hand/full/student-alone-pair-seed-4.json"));
-    assert_eq!(Measured::read(&path).expect("readable"), Some(kept));
+    assert_eq!(Measured::read(&path).expect("readable").as_ref(), Some(&kept));
+    let mut elsewhere = kept.clone();
+    let command = ["sokd", "--keep", "/mnt/somewhere/results", "data.path=/mnt/somewhere/cifar100", "a/b=c"];
+    elsewhere.summary.environment.command = command.map(String::from).into();
+    elsewhere.keep(folder.path(), "by-hand").expect("written");
+    let read = Measured::read(&path).expect("readable").expect("there");
+    assert_eq!(
+        read.summary.environment.command,
+        ["sokd", "--keep", "results", "data.path=cifar100", "a/b=c"]
+    );
     std::fs::write(&path, "{").expect("written");
     assert!(Measured::read(&path).is_err(), "a torn result is no result");
 }

@@ -50,7 +50,7 @@ impl Measured {
             .map_err(|error| Error::file(path, None, error.to_string(), "restore the file, or delete it"))
     }
 
-    /// Keeps the result.
+    /// Keeps the result, for others to read: the folders that its command names are left out.
     ///
     /// # Errors
     /// Whatever the system refuses.
@@ -59,11 +59,24 @@ impl Measured {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        let mut text = serde_json::to_vec_pretty(self)
+        let mut kept = self.clone();
+        for word in &mut kept.summary.environment.command {
+            *word = without_folders(word);
+        }
+        let mut text = serde_json::to_vec_pretty(&kept)
             .map_err(|error| Error::file(&path, None, error.to_string(), "report this bug"))?;
         text.push(b'\n');
         file::write(&path, &text)?;
         Ok(path)
+    }
+}
+
+/// A word of a command, of an absolute path only its last part: how a machine lays out its disks is its own affair.
+fn without_folders(word: &str) -> String {
+    let (key, value) = word.split_at(word.find('=').map_or(0, |at| at + 1));
+    match Path::new(value).file_name() {
+        Some(name) if Path::new(value).is_absolute() => format!("{key}{}", name.to_string_lossy()),
+        _ => word.to_owned(),
     }
 }
 
