@@ -2,54 +2,36 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 
+mod folder;
+
+use folder::{Folder, on_one_line};
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::Command;
 
-struct Folder(tempfile::TempDir);
+/// With a run in it, called `run`.
+fn with_run(more: &[&str]) -> Folder {
+    let folder = Folder::with(&[]);
+    let train = ["train", "shapes-alone", "--tier", "smoke", "--no-studies", "--run-dir", "run"];
+    folder.says(&[&train, more].concat(), 0);
+    folder
+}
 
-impl Folder {
-    /// With a run in it, called `run`.
-    fn new(more: &[&str]) -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        let train = ["train", "shapes-alone", "--tier", "smoke", "--no-studies", "--run-dir", "run"];
-        folder.sokd(&[&train, more].concat()).unwrap();
-        folder
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// What the program says, or its exit code and what it complains of.
-    fn sokd(&self, arguments: &[&str]) -> Result<String, (i32, String)> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").env("COLUMNS", "400");
-        let out = command.args(arguments).output().unwrap();
-        let [said, complaint] = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        if out.status.success() { Ok(said) } else { Err((out.status.code().unwrap(), complaint)) }
-    }
-
-    /// A complaint of this kind that says all of this, whatever its lines.
-    fn refuses(&self, arguments: &[&str], code: i32, said: &[&str]) {
-        let (found, complaint) = self.sokd(arguments).unwrap_err();
-        let line = complaint.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
-        assert_eq!(found, code, "{arguments:?}: {complaint}");
-        for part in said {
-            assert!(line.contains(part), "{arguments:?} does not say {part:?}:\n{complaint}");
-        }
+/// A complaint of this kind that says all of this, whatever its lines.
+fn refuses(folder: &Folder, arguments: &[&str], code: i32, said: &[&str]) {
+    let complaint = on_one_line(&folder.says(arguments, code));
+    for part in said {
+        assert!(complaint.contains(part), "{arguments:?} does not say {part:?}:\n{complaint}");
     }
 }
 
 #[test]
 fn a_student_leaves_its_run() {
-    let folder = Folder::new(&["student.model=resnet8"]);
-    let said = folder.sokd(&["export", "run", "--to", "mdistiller"]).unwrap();
+    let folder = with_run(&["student.model=resnet8"]);
+    let said = folder.says(&["export", "run", "--to", "mdistiller"], 0);
     assert!(said.contains("cifar_model_dict[\"resnet8\"]"), "{said}");
     assert!(folder.join("resnet8-mdistiller/model.pth").exists(), "{said}");
     assert!(folder.join("resnet8-mdistiller/README.md").exists(), "{said}");
 
-    folder.sokd(&["export", "run", "--to", "safetensors", "-o", "out/once"]).unwrap();
+    folder.says(&["export", "run", "--to", "safetensors", "-o", "out/once"], 0);
     let config = std::fs::read(folder.join("out/once/config.json")).unwrap();
     let config: Value = serde_json::from_slice(&config).unwrap();
     let pretrained = &config["pretrained_cfg"];
@@ -65,63 +47,64 @@ fn a_student_leaves_its_run() {
     // The folder that a run leaves and the one that leaves it are alike, and what has left can leave again.
     let own = std::fs::read(folder.join("run/student/config.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&own).unwrap(), config);
-    folder.sokd(&["export", "out/once", "--to", "safetensors", "-o", "out/twice"]).unwrap();
+    folder.says(&["export", "out/once", "--to", "safetensors", "-o", "out/twice"], 0);
     let weights = |place: &str| std::fs::read(folder.join(place).join("model.safetensors")).unwrap();
     assert_eq!(weights("out/once"), weights("out/twice"));
     // A .pth of ours is weights like any other: of a network by name, which something must say the pixels of.
     let by_name =
         ["export", "resnet8", "--weights", "resnet8-mdistiller/model.pth", "--to", "onnx", "-o", "by-name"];
-    folder.refuses(&by_name, 2, &["normalised", "--pixels"]);
-    folder.sokd(&[&by_name[..], &["--pixels", "half"]].concat()).unwrap();
+    refuses(&folder, &by_name, 2, &["normalised", "--pixels"]);
+    folder.says(&[&by_name[..], &["--pixels", "half"]].concat(), 0);
     assert!(folder.join("by-name/model.onnx").exists());
 }
 
 #[test]
 fn what_others_do_not_have_stays_at_home() {
     let folder =
-        Folder::new(&["student.model=resnet8", "student.graft.penultimate={type=\"kd-layer\",templates=8}"]);
+        with_run(&["student.model=resnet8", "student.graft.penultimate={type=\"kd-layer\",templates=8}"]);
     for format in ["timm", "torchvision", "mdistiller"] {
-        folder.refuses(&["export", "run", "--to", format, "-o", format], 2, &["penultimate", "--to onnx"]);
+        refuses(&folder, &["export", "run", "--to", format, "-o", format], 2, &["penultimate", "--to onnx"]);
         assert!(!folder.join(format).exists());
     }
-    folder.sokd(&["export", "run", "--to", "onnx", "-o", "out"]).unwrap();
+    folder.says(&["export", "run", "--to", "onnx", "-o", "out"], 0);
     let graph = std::fs::read(folder.join("out/model.onnx")).unwrap();
     for word in ["graft.penultimate.norm", "normalise", "inside", "layer3.0.bn2.running_mean", "ReduceL2"] {
         assert!(graph.windows(word.len()).any(|part| part == word.as_bytes()), "{word} is not in the graph");
     }
     // The layers come back with the weights.
-    folder.sokd(&["export", "run", "--to", "safetensors", "-o", "again"]).unwrap();
-    folder.sokd(&["export", "again", "--to", "onnx", "-o", "twice"]).unwrap();
+    folder.says(&["export", "run", "--to", "safetensors", "-o", "again"], 0);
+    folder.says(&["export", "again", "--to", "onnx", "-o", "twice"], 0);
     assert!(folder.join("twice/model.onnx").exists());
 }
 
 #[test]
 fn what_cannot_be_done_is_said() {
-    let folder = Folder::new(&["student.model=resnet8"]);
+    let folder = with_run(&["student.model=resnet8"]);
     let onnx = ["--to", "onnx", "-o", "out"];
     let export = |arguments: &[&'static str]| [&["export"], arguments, &onnx].concat();
-    folder.refuses(&export(&["nowhere"]), 66, &["nowhere", "--weights FILE"]);
-    folder.refuses(&export(&["resnet8"]), 2, &["which weights", "sokd export resnet8 --weights FILE"]);
-    folder.refuses(&export(&["resnet9", "--weights", "run:run"]), 2, &["no network is called `resnet9`"]);
-    folder.refuses(&export(&["resnet14", "--weights", "run:run"]), 1, &["layer1.1.conv1.weight"]);
-    folder.refuses(
+    refuses(&folder, &export(&["nowhere"]), 66, &["nowhere", "--weights FILE"]);
+    refuses(&folder, &export(&["resnet8"]), 2, &["which weights", "sokd export resnet8 --weights FILE"]);
+    refuses(&folder, &export(&["resnet9", "--weights", "run:run"]), 2, &["no network is called `resnet9`"]);
+    refuses(&folder, &export(&["resnet14", "--weights", "run:run"]), 1, &["layer1.1.conv1.weight"]);
+    refuses(
+        &folder,
         &export(&["wrn_16_2", "--weights", "run:run"]),
         1,
         &["of another shape", "block1.layer.0"],
     );
-    folder.sokd(&export(&["run"])).unwrap();
-    folder.refuses(&export(&["run"]), 2, &["README.md", "--force"]);
-    folder.sokd(&[&export(&["run"])[..], &["--force"]].concat()).unwrap();
+    folder.says(&export(&["run"]), 0);
+    refuses(&folder, &export(&["run"]), 2, &["README.md", "--force"]);
+    folder.says(&[&export(&["run"])[..], &["--force"]].concat(), 0);
 
     let config = folder.join("run/student/config.json");
     std::fs::write(&config, "{ \"architecture\": ").unwrap();
-    folder.refuses(&export(&["run", "--force"]), 1, &["config.json", "EOF"]);
+    refuses(&folder, &export(&["run", "--force"]), 1, &["config.json", "EOF"]);
     std::fs::write(&config, "{ \"architecture\": \"resnet8\" }").unwrap();
-    folder.refuses(&export(&["run", "--force"]), 2, &["which network of ours", "--weights FILE"]);
+    refuses(&folder, &export(&["run", "--force"]), 2, &["which network of ours", "--weights FILE"]);
     std::fs::remove_file(folder.join("run/student/model.safetensors")).unwrap();
-    folder.refuses(&export(&["run", "--force"]), 66, &["sokd resume"]);
+    refuses(&folder, &export(&["run", "--force"]), 66, &["sokd resume"]);
     std::fs::write(folder.join("file"), "").unwrap();
     let torn = ["export", "resnet8", "--weights", "file", "--pixels", "half", "--to", "onnx", "-o", "torn"];
-    folder.refuses(&torn, 1, &["file"]);
+    refuses(&folder, &torn, 1, &["file"]);
     assert!(!folder.join("torn").exists());
 }

@@ -4,7 +4,7 @@
 
 mod folder;
 
-use folder::{Folder, done, signal, wait};
+use folder::{Folder, done, heard, signal};
 use std::fs::{File, read, read_to_string};
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn a_killed_run_ends_as_an_unbroken_one() {
     // After an epoch's line the checkpoint is being written: the kill tears one now and then.
     for epoch in 1..=3 {
         let mut child = folder.train("broken", &[]).spawn().unwrap();
-        wait(&mut child, &folder.join("broken/train.log"), &format!("epoch {epoch} of 5"));
+        heard(&mut child, &folder.join("broken/train.log"), &format!("epoch {epoch} of 5"));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!folder.join("broken/summary.json").exists());
@@ -87,8 +87,8 @@ fn a_stopped_run_saves_in_the_middle_of_an_epoch_and_goes_on() {
     done(&folder.train("whole", &[]).output().unwrap(), 0);
 
     let mut child = folder.train("stopped", &[]).spawn().unwrap();
-    wait(&mut child, &folder.join("stopped/train.log"), "epoch 1 of 5");
-    signal(&child, "TERM");
+    heard(&mut child, &folder.join("stopped/train.log"), "epoch 1 of 5");
+    assert!(signal(child.id(), "TERM"));
     let output = child.wait_with_output().unwrap();
     let error = done(&output, 75);
     assert!(error.contains("sokd resume"), "{error}");
@@ -116,12 +116,12 @@ fn a_search_between_epochs_goes_on_where_it_was() {
     );
 
     let mut child = folder.train("broken", &[]).spawn().unwrap();
-    wait(&mut child, &folder.join("broken/train.log"), "pass 1 of 4 over");
+    heard(&mut child, &folder.join("broken/train.log"), "pass 1 of 4 over");
     child.kill().unwrap();
     child.wait().unwrap();
     let mut child = folder.sokd(&["resume", "broken"]).spawn().unwrap();
-    wait(&mut child, &folder.join("broken/train.log"), "pass 2 of 4 over");
-    signal(&child, "TERM");
+    heard(&mut child, &folder.join("broken/train.log"), "pass 2 of 4 over");
+    assert!(signal(child.id(), "TERM"));
     done(&child.wait_with_output().unwrap(), 75);
     done(&folder.sokd(&["resume", "broken"]).output().unwrap(), 0);
     assert_eq!(left(&folder.join("whole")), left(&folder.join("broken")));
@@ -134,8 +134,8 @@ fn a_search_between_epochs_goes_on_where_it_was() {
 fn a_run_that_goes_on_asks_its_teacher_no_second_time() {
     let folder = Folder::of(RECIPE);
     let mut child = folder.train("run", &[]).spawn().unwrap();
-    wait(&mut child, &folder.join("run/train.log"), "epoch 1 of 5");
-    signal(&child, "TERM");
+    heard(&mut child, &folder.join("run/train.log"), "epoch 1 of 5");
+    assert!(signal(child.id(), "TERM"));
     done(&child.wait_with_output().unwrap(), 75);
     let kept = folder.join("run/teacher.json");
     let mut said: serde_json::Value = serde_json::from_slice(&read(&kept).unwrap()).unwrap();

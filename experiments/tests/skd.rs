@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 
+mod folder;
+
 use candle::{DType, Device, Tensor, safetensors::load};
+use folder::Folder;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{read, read_to_string, write};
 use std::path::PathBuf;
-use std::process::Command;
 
 /// A narrow student beside a teacher on drawn weights; 2 epochs of 2 steps.
 const PAIR: &str = r#"
@@ -18,25 +20,24 @@ student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } 
 teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 8, 8, 8] }, weights = "drawn" }
 "#;
 
-struct Folder(tempfile::TempDir);
+/// A folder of runs, each by a name.
+struct Runs(Folder);
 
-impl Folder {
+impl Runs {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(Folder::with(&[]))
     }
 
     fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.join(name)
     }
 
     /// Trains under a name, with those presets, and a recipe's text below.
     fn train(&self, name: &str, extends: &str, text: &str) {
         let recipe = self.join(&format!("{name}.toml"));
         write(&recipe, format!("extends = [\"shapes-alone\", {extends}]\n{PAIR}{text}")).unwrap();
-        let run = ["--run-dir", name, "--threads", "1", "--no-studies", "--quiet"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        let out = command.current_dir(self.0.path()).arg("train").arg(&recipe).args(run).output().unwrap();
-        assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
+        let recipe = recipe.to_str().unwrap();
+        self.0.says(&["train", recipe, "--run-dir", name, "--no-studies", "--quiet"], 0);
     }
 
     fn student(&self, name: &str) -> PathBuf {
@@ -76,15 +77,15 @@ fn layout(path: PathBuf) -> (Value, usize) {
 
 #[test]
 fn a_student_after_skd_is_laid_out_as_after_kd() {
-    let folder = Folder::new();
+    let runs = Runs::new();
     for host in ["kd", "dkd"] {
         let (bare, simplified) = (format!("bare-{host}"), format!("skd-{host}"));
-        folder.train(&bare, &format!("\"sokd:{host}\""), "");
-        folder.train(&simplified, &format!("\"sokd:{host}\", \"sokd:skd\""), "");
-        assert_eq!(layout(folder.student(&bare)), layout(folder.student(&simplified)), "{host}");
-        assert_ne!(folder.bits(&bare), folder.bits(&simplified), "{host}: the simplifier did nothing");
+        runs.train(&bare, &format!("\"sokd:{host}\""), "");
+        runs.train(&simplified, &format!("\"sokd:{host}\", \"sokd:skd\""), "");
+        assert_eq!(layout(runs.student(&bare)), layout(runs.student(&simplified)), "{host}");
+        assert_ne!(runs.bits(&bare), runs.bits(&simplified), "{host}: the simplifier did nothing");
     }
-    let metrics = read_to_string(folder.join("skd-kd/metrics.jsonl")).unwrap();
+    let metrics = read_to_string(runs.join("skd-kd/metrics.jsonl")).unwrap();
     for told in ["anchor", "task", "agreement", "accuracy", "entropy", "diagonal"] {
         assert!(metrics.contains(&format!("distill/{told}")), "{told} is not among {metrics}");
     }
@@ -92,33 +93,33 @@ fn a_student_after_skd_is_laid_out_as_after_kd() {
 
 #[test]
 fn the_identity_trains_the_student_of_the_bare_host_to_the_bit() {
-    let folder = Folder::new();
-    folder.train("bare", "\"sokd:kd\"", "");
-    folder.train(
+    let runs = Runs::new();
+    runs.train("bare", "\"sokd:kd\"", "");
+    runs.train(
         "identity",
         "\"sokd:kd\", \"sokd:skd\"",
         "[objective.distill.refine.skd]\nsimplifier = 'identity'",
     );
-    assert_eq!(folder.bits("bare"), folder.bits("identity"));
+    assert_eq!(runs.bits("bare"), runs.bits("identity"));
 }
 
 /// The simplifier begins as nothing. Held still it stays that, and the student is that of the bare host: the steep gradients
 /// of what stands apart do not shorten its steps.
 #[test]
 fn a_simplifier_moves_at_a_rate_of_its_own() {
-    let folder = Folder::new();
+    let runs = Runs::new();
     let apart = |lr: &str| {
         format!(
             "[phase.student.apart.'adapter.skd']\nlr = {lr}\noptim = {{ type = 'sgd', weight-decay = 0.0 }}"
         )
     };
     let clip = "[phase.student]\nclip = 0.1\n";
-    folder.train("bare", "\"sokd:kd\"", clip);
-    folder.train("still", "\"sokd:kd\", \"sokd:skd\"", &format!("{clip}{}", apart("0.0")));
-    folder.train("moves", "\"sokd:kd\", \"sokd:skd\"", &format!("{clip}{}", apart("10.0")));
-    folder.train("robust", "\"sokd:kd\", \"sokd:skd-robust\"", clip);
-    assert_eq!((folder.largest("still", "out"), folder.bits("still")), (0.0, folder.bits("bare")));
-    let moved = ["moves", "robust"].map(|name| folder.largest(name, "out"));
+    runs.train("bare", "\"sokd:kd\"", clip);
+    runs.train("still", "\"sokd:kd\", \"sokd:skd\"", &format!("{clip}{}", apart("0.0")));
+    runs.train("moves", "\"sokd:kd\", \"sokd:skd\"", &format!("{clip}{}", apart("10.0")));
+    runs.train("robust", "\"sokd:kd\", \"sokd:skd-robust\"", clip);
+    assert_eq!((runs.largest("still", "out"), runs.bits("still")), (0.0, runs.bits("bare")));
+    let moved = ["moves", "robust"].map(|name| runs.largest(name, "out"));
     assert!(moved[0] > 100.0 * moved[1] && moved[1] > 0.0, "{moved:?}");
-    assert!(folder.largest("still", "value") > 0.0);
+    assert!(runs.largest("still", "value") > 0.0);
 }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 
+mod folder;
+
+use folder::Folder;
 use serde::Deserialize;
 use sokd_core::Key;
 use sokd_experiments::report::{Brought, Gain, McNemar, bootstrap, holm, t, t95, wilcoxon};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -143,11 +146,10 @@ teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] },
 student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } }
 "#;
 
-const SIZE: [&str; 5] = ["epochs=2", "data.train=32", "data.test=24", "batch=16", "--threads=1"];
+const SIZE: [&str; 4] = ["epochs=2", "data.train=32", "data.test=24", "batch=16"];
 
-fn sokd(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-    command.current_dir(folder).env_remove("SOKD_RUNS_DIR").args(arguments).args(SIZE).output().unwrap()
+fn sokd(folder: &Folder, arguments: &[&str]) -> Output {
+    folder.sokd(&[arguments, &SIZE].concat()).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -157,18 +159,16 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn runs_keep_what_their_students_said_and_reports_compare_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    std::fs::write(folder.join("t.toml"), TABLE).unwrap();
+    let folder = Folder::with(&[("t.toml", TABLE)]);
 
-    let wrong = sokd(folder, &["table", "t.toml", "--against", "wram"]);
+    let wrong = sokd(&folder, &["table", "t.toml", "--against", "wram"]);
     let error = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert_eq!(wrong.status.code(), Some(2), "{error}");
     assert!(error.contains("did you mean `warm`?") && !folder.join("runs").exists(), "{error}");
-    let left_out = sokd(folder, &["table", "t.toml", "--against", "warm", "--rows", "alone"]);
+    let left_out = sokd(&folder, &["table", "t.toml", "--against", "warm", "--rows", "alone"]);
     assert!(String::from_utf8_lossy(&left_out.stderr).contains("--rows leaves it out"));
 
-    let text = said(&sokd(folder, &["table", "t.toml", "--against", "warm", "--keep", "kept"]));
+    let text = said(&sokd(&folder, &["table", "t.toml", "--against", "warm", "--keep", "kept"]));
     assert!(text.contains("gain over warm (last)") && text.contains("\n  McNemar: "), "{text}");
     let paths: Vec<&str> = text.lines().rev().take(5).collect();
     let endings = ["report.html", "report-arms.csv", "report.csv", "report.tex", "report.md"];
@@ -194,7 +194,7 @@ fn runs_keep_what_their_students_said_and_reports_compare_it() {
     // What was committed is enough, and so is what was committed before there were predictions.
     std::fs::remove_dir_all(folder.join("runs")).unwrap();
     let report =
-        |form: &str| said(&sokd(folder, &["report", "t.toml", "--results", "kept", "--format", form]));
+        |form: &str| said(&sokd(&folder, &["report", "t.toml", "--results", "kept", "--format", form]));
     assert_eq!(report("csv").lines().count(), 5);
     assert_eq!(report("csv-arms").lines().count(), 3);
     assert!(report("latex").contains("\\toprule"));

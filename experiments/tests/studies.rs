@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails")]
 
+mod folder;
+
+use folder::Folder;
 use serde::Deserialize;
 use sokd_experiments::study::{Principal, compare};
 use std::fs::{read, read_to_string};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -101,31 +103,14 @@ teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] },
 student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } }
 "#;
 
-const SIZE: [&str; 5] = ["epochs=2", "data.train=32", "data.test=24", "batch=16", "--threads=1"];
-
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn sokd(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        let out =
-            command.current_dir(self.0.path()).env_remove("SOKD_RUNS_DIR").args(arguments).output().unwrap();
-        assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
+const SIZE: [&str; 4] = ["epochs=2", "data.train=32", "data.test=24", "batch=16"];
 
 #[test]
 fn a_table_with_plug_ins_shows_what_they_did() {
-    let folder = Folder(tempfile::tempdir().unwrap());
-    std::fs::write(folder.join("plug.toml"), TABLE).unwrap();
-    let report = |more: &[&str]| folder.sokd(&[&["report", "plug.toml"], &SIZE[..], more].concat());
+    let folder = Folder::with(&[("plug.toml", TABLE)]);
+    let report = |more: &[&str]| folder.says(&[&["report", "plug.toml"], &SIZE[..], more].concat(), 0);
     let page = || read_to_string(folder.join("runs/plug/report.html")).unwrap();
-    folder.sokd(&[&["table", "plug.toml"], &SIZE[..]].concat());
+    folder.says(&[&["table", "plug.toml"], &SIZE[..]].concat(), 0);
 
     let whole = page();
     let sections = [
@@ -195,9 +180,8 @@ student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } 
 
 #[test]
 fn a_lens_and_a_layer_show_what_they_did() {
-    let folder = Folder(tempfile::tempdir().unwrap());
-    std::fs::write(folder.join("lens.toml"), LENS_AND_LAYER).unwrap();
-    folder.sokd(&[&["table", "lens.toml"], &SIZE[..]].concat());
+    let folder = Folder::with(&[("lens.toml", LENS_AND_LAYER)]);
+    folder.says(&[&["table", "lens.toml"], &SIZE[..]].concat(), 0);
     let page = read_to_string(folder.join("runs/lens/report.html")).unwrap();
     let text = read_to_string(folder.join("runs/lens/report.md")).unwrap();
     assert!(page.contains("What the plug-ins did") && !page.contains("Not shown"), "{text}");
@@ -221,21 +205,20 @@ fn a_lens_and_a_layer_show_what_they_did() {
     // It is kept, and found again.
     let kept = folder.join("runs/lens/studies-0.json");
     let before = read(&kept).unwrap();
-    folder.sokd(&[&["report", "lens.toml"], &SIZE[..]].concat());
+    folder.says(&[&["report", "lens.toml"], &SIZE[..]].concat(), 0);
     assert_eq!(read(&kept).unwrap(), before);
 }
 
 #[test]
 fn a_run_leaves_a_report_of_its_own() {
-    let folder = Folder(tempfile::tempdir().unwrap());
     let recipe = r#"
 extends = ["shapes-alone", "sokd:fitnet", "sokd:sokd-robust"]
 student = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] } }
 teacher = { model = { type = "cifar-resnet", depth = 8, widths = [4, 4, 8, 8] }, weights = "drawn" }
 "#;
-    std::fs::write(folder.join("own.toml"), recipe).unwrap();
+    let folder = Folder::with(&[("own.toml", recipe)]);
     let train = |run: &str, more: &[&str]| {
-        folder.sokd(&[&["train", "own.toml", "--run-dir", run], &SIZE[..], more].concat());
+        folder.says(&[&["train", "own.toml", "--run-dir", run], &SIZE[..], more].concat(), 0);
         read_to_string(folder.join(run).join("report.html")).unwrap()
     };
     let page = train("run", &[]);

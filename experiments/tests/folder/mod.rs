@@ -1,9 +1,9 @@
-//! A folder with a recipe, the program run in it, and runs that are waited for.
+//! A folder of files, the program run in it, and processes that are waited for.
 
 #![allow(dead_code, reason = "no test needs it all")]
 #![allow(clippy::disallowed_methods, reason = "who waits for a process looks at the clock")]
 
-use std::fs::read_to_string;
+use std::fs::{create_dir_all, read_to_string, write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,32 +11,59 @@ use std::time::{Duration, Instant};
 pub struct Folder(tempfile::TempDir);
 
 impl Folder {
+    /// With these files in it.
+    pub fn with(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            let path = folder.join(name);
+            create_dir_all(path.parent().unwrap()).unwrap();
+            write(path, text).unwrap();
+        }
+        folder
+    }
+
     /// With this `recipe.toml`.
     pub fn of(recipe: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
-        Self(folder)
+        Self::with(&[("recipe.toml", recipe)])
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.path().join(name)
     }
 
-    /// The program on one thread, told nothing by the environment of where runs lie, who is told of them or what stands
-    /// between it and a server.
+    /// The program on one thread, unless the arguments say how many. It hears nothing of the machine that runs the tests:
+    /// neither of its folders, caches and tokens, nor of its servers and of the jobs that a scheduler of its may run.
     pub fn sokd(&self, arguments: &[&str]) -> Command {
+        const FOREIGN: [&str; 10] = [
+            "HF_",
+            "HQ_",
+            "JOB_",
+            "MLFLOW_",
+            "PBS_",
+            "SLURM_",
+            "SOKD_RUNS_DIR",
+            "SOKD_TASK_INDEX",
+            "SOKD_TRACK",
+            "TORCH_",
+        ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.current_dir(self.0.path()).args(arguments).args(["--threads", "1"]);
-        for name in ["SOKD_RUNS_DIR", "SOKD_TRACK"] {
-            command.env_remove(name);
+        command.current_dir(self.path()).args(arguments);
+        if !arguments.contains(&"--threads") {
+            command.args(["--threads", "1"]);
         }
-        for name in ["MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_TOKEN"] {
-            command.env_remove(name);
+        for name in std::env::vars().map(|(name, _)| name) {
+            if FOREIGN.iter().any(|start| name.starts_with(start)) || name.to_lowercase().ends_with("_proxy")
+            {
+                command.env_remove(name);
+            }
         }
-        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-            command.env_remove(name);
-        }
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Messages break at this width, which no test is about.
+        command.env("COLUMNS", "400").env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -44,10 +71,27 @@ impl Folder {
     pub fn train(&self, run: &str, more: &[&str]) -> Command {
         self.sokd(&[&["train", "recipe.toml", "--run-dir", run], more].concat())
     }
+
+    /// What the program says, if it ends with that code.
+    pub fn says(&self, arguments: &[&str], code: i32) -> String {
+        done(&self.sokd(arguments).output().unwrap(), code)
+    }
+}
+
+/// What it said, on the standard output and then on the standard error, if it has ended with that code.
+pub fn done(output: &Output, code: i32) -> String {
+    let [said, complaint] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert_eq!(output.status.code(), Some(code), "{said}{complaint}");
+    format!("{said}{complaint}")
+}
+
+/// The same on one line, without the rules that errors are set with.
+pub fn on_one_line(said: &str) -> String {
+    said.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Waits until a file of the run says so; the run may not end before.
-pub fn wait(child: &mut Child, file: &Path, says: &str) {
+pub fn heard(child: &mut Child, file: &Path, says: &str) {
     let begun = Instant::now();
     while !read_to_string(file).is_ok_and(|text| text.contains(says)) {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before {} said {says}", file.display());
@@ -56,15 +100,19 @@ pub fn wait(child: &mut Child, file: &Path, says: &str) {
     }
 }
 
-/// What it said on the standard error, once it has ended with this code.
-pub fn done(output: &Output, code: i32) -> String {
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{error}");
-    error
+/// Waits until something holds.
+pub fn wait(what: &str, patience: Duration, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < patience, "{what}: not after {} s", patience.as_secs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
+/// Whether there was such a process to hear it.
 #[cfg(unix)]
-pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+pub fn signal(process: u32, name: &str) -> bool {
+    let sent =
+        Command::new("kill").args([&format!("-{name}"), &process.to_string()]).stderr(Stdio::null()).status();
+    sent.unwrap().success()
 }

@@ -7,15 +7,18 @@
 )]
 
 mod data;
+#[path = "../folder/mod.rs"]
+mod folder;
 mod publish;
 mod pull;
 mod teach;
 
+use folder::{Folder, on_one_line};
 use serde_json::Value;
 use sokd_hub::mock::Mock;
 use std::fs::read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// A student of seconds, which its teacher's weights fit too.
 const RECIPE: &str = r#"
@@ -38,35 +41,25 @@ const TOKEN: &str = "hf_thisIsASecretOfTheTest";
 
 /// A machine with a hub beside it.
 struct Machine {
-    folder: tempfile::TempDir,
+    folder: Folder,
     hub: Mock,
 }
 
 impl Machine {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
-        Self { folder, hub: Mock::start() }
+        Self { folder: Folder::of(RECIPE), hub: Mock::start() }
     }
 
     fn join(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
-    /// Nothing of the machine that the test runs on: neither its cache nor its token nor its data.
+    /// With caches and data of its own.
     fn sokd(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.args(arguments).args(["--threads", "1"]).current_dir(self.folder.path());
-        for name in std::env::vars().map(|(name, _)| name) {
-            let foreign =
-                ["HF_", "SOKD_", "TORCH_", "SLURM_", "MLFLOW_"].iter().any(|start| name.starts_with(start));
-            if foreign || name.to_lowercase().ends_with("_proxy") || name == "TRANSFORMERS_OFFLINE" {
-                command.env_remove(name);
-            }
-        }
-        command.env("HF_ENDPOINT", self.hub.endpoint()).env("HF_HOME", self.join("hf")).env("NO_COLOR", "1");
+        let mut command = self.folder.sokd(arguments);
+        command.env_remove("TRANSFORMERS_OFFLINE");
+        command.env("HF_ENDPOINT", self.hub.endpoint()).env("HF_HOME", self.join("hf"));
         command.env("XDG_CACHE_HOME", self.join("cache")).env("SOKD_DATA_DIR", self.join("data"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -96,8 +89,7 @@ fn said(output: Output, code: i32) -> (String, String) {
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(code), "{out}\n{err}");
     assert!(!format!("{out}{err}").contains(TOKEN), "the token is told:\n{out}\n{err}");
-    let err = err.replace(['│', '\n'], " ");
-    (out, err.split_whitespace().collect::<Vec<_>>().join(" "))
+    (out, on_one_line(&err))
 }
 
 /// Every file below a folder.

@@ -1,7 +1,7 @@
 //! A SLURM of one node on this machine, as the user who runs the tests: munged, slurmctld and slurmd in a private folder, on the
 //! loopback, and gone with the test.
 
-use super::wait;
+use super::folder::{signal, wait};
 use std::cell::RefCell;
 use std::fs::{File, Permissions, create_dir, read_to_string, set_permissions, write};
 use std::io::Read;
@@ -135,7 +135,7 @@ impl Cluster {
         slurmd.kill().unwrap();
         slurmd.wait().unwrap();
         for process in self.steps() {
-            super::signal(process, "KILL");
+            signal(process, "KILL");
         }
         self.ask("scontrol", &["update", &format!("NodeName={host}"), "State=DOWN", "Reason=lost"]);
         self.daemon("slurmd", &["-D".to_owned()]);
@@ -176,7 +176,7 @@ impl Drop for Cluster {
         }
         // In the other order than they came, so that each still finds the one that it leaves by.
         for mut daemon in self.daemons.drain(..).rev() {
-            super::signal(daemon.id(), "TERM");
+            signal(daemon.id(), "TERM");
             let begun = std::time::Instant::now();
             while daemon.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(50));

@@ -1,6 +1,7 @@
 //! A sweep on a real HyperQueue: the server and the worker of its package for Python, told what our script tells `hq`.
 
-use super::{Folder, done};
+use super::folder::done;
+use super::{left, states, with_table};
 use std::fs::write;
 use std::process::Command;
 
@@ -12,7 +13,7 @@ fn hyperqueue_runs_a_sweep() {
         println!("skipped, because {python} has no package hyperqueue");
         return;
     }
-    let [whole, folder] = [Folder::new(), Folder::new()];
+    let [whole, folder] = [with_table(), with_table()];
     whole.says(&["table", "table.toml"], 0);
     folder.says(&["sweep", "plan", "table.toml", "-o", "plan"], 0);
     let script = folder.says(&["sweep", "submit", "plan", "--engine", "hq"], 0);
@@ -22,6 +23,6 @@ fn hyperqueue_runs_a_sweep() {
     let mut run = Command::new(&python);
     run.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sweep/hq.py")).arg(folder.join("submit.sh"));
     done(&run.current_dir(folder.path()).env("SOKD_TRACK", "none").output().unwrap(), 0);
-    assert_eq!(folder.states("plan"), ["finished"; 4]);
-    assert_eq!(whole.left(), folder.left());
+    assert_eq!(states(&folder, "plan"), ["finished"; 4]);
+    assert_eq!(left(&whole), left(&folder));
 }

@@ -1,6 +1,7 @@
 //! SIGKILL at random instants: of the runner, of its children, of all at once.
 
-use super::{Folder, Kept, processes, signal, wait};
+use super::folder::{signal, wait};
+use super::{Kept, left, processes, states, with_table};
 use std::time::Duration;
 
 /// How often something is killed: `SOKD_KILLS`, for a longer night.
@@ -10,7 +11,7 @@ fn kills() -> u64 {
 
 #[test]
 fn a_sweep_that_is_killed_again_and_again_comes_to_the_same() {
-    let [whole, folder] = [Folder::new(), Folder::new()];
+    let [whole, folder] = [with_table(), with_table()];
     whole.says(&["table", "table.toml"], 0);
     folder.says(&["sweep", "plan", "table.toml", "-o", "plan"], 0);
     let plan = folder.join("plan");
@@ -52,8 +53,8 @@ fn a_sweep_that_is_killed_again_and_again_comes_to_the_same() {
         wait("children leave with their runner", Duration::from_mins(2), || processes(&plan).is_empty());
     }
     folder.says(&["sweep", "run", "plan", "--slots", "2"], 0);
-    assert_eq!(whole.left(), folder.left());
-    assert_eq!(folder.states("plan"), ["finished"; 4]);
+    assert_eq!(left(&whole), left(&folder));
+    assert_eq!(states(&folder, "plan"), ["finished"; 4]);
     let unfinished = walk(folder.path()).into_iter().filter(|path| path.contains(".unfinished-"));
     assert_eq!(unfinished.collect::<Vec<_>>(), Vec::<String>::new());
 }

@@ -9,6 +9,8 @@
 
 #[cfg(target_os = "linux")]
 mod cluster;
+#[path = "../folder/mod.rs"]
+mod folder;
 mod hq;
 #[cfg(target_os = "linux")]
 mod killed;
@@ -17,11 +19,11 @@ mod plan;
 #[cfg(target_os = "linux")]
 mod slurm;
 
+use folder::Folder;
 use serde_json::{Map, Value};
 use std::fs::{read, read_to_string};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Child;
 
 /// A student of seconds.
 const STUDENT: &str = r#"
@@ -58,67 +60,35 @@ alone = { extends = "sokd:cross-entropy" }
 KD = { extends = "sokd:kd" }
 "#;
 
-/// A folder with a table, its recipes, and what comes of them.
-struct Folder(tempfile::TempDir);
+/// A folder with a table and its recipes.
+fn with_table() -> Folder {
+    Folder::with(&[("student.toml", STUDENT), ("teacher.toml", TEACHER), ("table.toml", TABLE)])
+}
 
-impl Folder {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("student.toml", STUDENT), ("teacher.toml", TEACHER), ("table.toml", TABLE)] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        Self(folder)
-    }
+/// The states of a sweep's cells, in order.
+fn states(folder: &Folder, sweep: &str) -> Vec<String> {
+    let said = folder.says(&["sweep", "status", sweep, "--json"], 0);
+    let overview: Value = serde_json::from_str(&said[..=said.rfind('}').unwrap()]).unwrap();
+    let standing = overview["standing"].as_array().unwrap();
+    standing.iter().map(|cell| cell["state"].as_str().unwrap().to_owned()).collect()
+}
 
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn join(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn sokd(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-        command.current_dir(self.path()).args(arguments).env("SOKD_TRACK", "none");
-        // A machine whose scheduler runs these tests tells them of its own tasks.
-        for variable in sokd_experiments::sweep::VARIABLES.iter().chain(&["SOKD_RUNS_DIR"]) {
-            command.env_remove(variable);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// What it says, if it ends with that code.
-    fn says(&self, arguments: &[&str], code: i32) -> String {
-        done(&self.sokd(arguments).output().unwrap(), code)
-    }
-
-    /// The states of a sweep's cells, in order.
-    fn states(&self, sweep: &str) -> Vec<String> {
-        let said = self.says(&["sweep", "status", sweep, "--json"], 0);
-        let overview: Value = serde_json::from_str(&said[..=said.rfind('}').unwrap()]).unwrap();
-        let standing = overview["standing"].as_array().unwrap();
-        standing.iter().map(|cell| cell["state"].as_str().unwrap().to_owned()).collect()
-    }
-
-    /// All that a table's runs leave, times aside: weights, predictions, metrics, and what reports read.
-    fn left(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut left = Vec::new();
-        for recipe in ["table", "teacher"] {
-            for run in globbed(&self.join("runs").join(recipe)) {
-                let name = run.strip_prefix(self.path()).unwrap().to_owned();
-                for file in ["student/model.safetensors", "predictions.json", "config.toml"] {
-                    left.push((name.join(file), read(run.join(file)).unwrap()));
-                }
-                for file in ["metrics.jsonl", "summary.json"] {
-                    left.push((name.join(file), timeless(&run.join(file)).into_bytes()));
-                }
+/// All that a table's runs leave, times aside: weights, predictions, metrics, and what reports read.
+fn left(folder: &Folder) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut left = Vec::new();
+    for recipe in ["table", "teacher"] {
+        for run in globbed(&folder.join("runs").join(recipe)) {
+            let name = run.strip_prefix(folder.path()).unwrap().to_owned();
+            for file in ["student/model.safetensors", "predictions.json", "config.toml"] {
+                left.push((name.join(file), read(run.join(file)).unwrap()));
+            }
+            for file in ["metrics.jsonl", "summary.json"] {
+                left.push((name.join(file), timeless(&run.join(file)).into_bytes()));
             }
         }
-        left.sort();
-        left
     }
+    left.sort();
+    left
 }
 
 /// The run directories below a recipe's.
@@ -152,22 +122,6 @@ fn timeless(path: &Path) -> String {
     lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn done(output: &Output, code: i32) -> String {
-    let said =
-        [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat();
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    said
-}
-
-/// Waits until something holds.
-fn wait(what: &str, patience: Duration, holds: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < patience, "{what}: not after {} s", patience.as_secs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// The processes of a sweep, by the folder in their command lines.
 #[cfg(target_os = "linux")]
 fn processes(sweep: &Path) -> Vec<u32> {
@@ -180,13 +134,6 @@ fn processes(sweep: &Path) -> Vec<u32> {
         line.contains("sweep\0run") && line.contains(&*sweep.to_string_lossy())
     };
     entries.filter(ours).collect()
-}
-
-#[cfg(unix)]
-fn signal(process: u32, name: &str) -> bool {
-    let id = process.to_string();
-    let sent = Command::new("kill").args([&format!("-{name}"), &id]).stderr(Stdio::null()).status();
-    sent.unwrap().success()
 }
 
 /// One JSON object a line.

@@ -1,12 +1,13 @@
 //! What a plan says, and what is no plan.
 
-use super::{Folder, lines};
+use super::folder::done;
+use super::{lines, states, with_table};
 use serde_json::json;
 use std::fs::{read, read_to_string, write};
 
 #[test]
 fn a_table_is_planned_as_the_table_runs_it() {
-    let folder = Folder::new();
+    let folder = with_table();
     let said = folder.says(&["sweep", "plan", "table.toml", "-o", "plan"], 0);
     assert!(
         said.contains("4 cells of the table table.toml, 4 runs to do; a teacher is trained first"),
@@ -36,7 +37,7 @@ fn a_table_is_planned_as_the_table_runs_it() {
 
 #[test]
 fn lists_of_values_make_a_grid_and_a_file_says_the_same() {
-    let folder = Folder::new();
+    let folder = with_table();
     let spoken = ["phase.student.lr.base=0.01,0.1", "extends=sokd:kd,sokd:dkd", "epochs=2"];
     let plan = ["sweep", "plan", "student.toml", "--seeds", "0,1", "-o", "spoken"];
     folder.says(&[&plan[..], &spoken].concat(), 0);
@@ -79,7 +80,7 @@ fn lists_of_values_make_a_grid_and_a_file_says_the_same() {
 
 #[test]
 fn what_does_not_fit_is_said_before_anything_is_written() {
-    let folder = Folder::new();
+    let folder = with_table();
     for (arguments, says) in [
         (&["demmo"][..], "did you mean `demo`?"),
         (&["table.toml", "epochs=1,2"], "is a table"),
@@ -102,7 +103,7 @@ fn what_does_not_fit_is_said_before_anything_is_written() {
 /// Everything that jobs read was written when the sweep was planned.
 #[test]
 fn a_plan_does_not_change_when_its_table_does() {
-    let folder = Folder::new();
+    let folder = with_table();
     folder.says(&["sweep", "plan", "table.toml", "--rows", "alone", "-o", "plan", "epochs=1"], 0);
     for name in ["table.toml", "student.toml", "teacher.toml"] {
         write(folder.join(name), "this = [is no longer TOML").unwrap();
@@ -112,8 +113,8 @@ fn a_plan_does_not_change_when_its_table_does() {
     let mut run = folder.sokd(&["sweep", "run", &plan, "--index", "0"]);
     // Wherever a job begins, and whatever its environment says.
     run.current_dir(elsewhere.path()).env("SOKD_RUNS_DIR", elsewhere.path().join("runs"));
-    super::done(&run.output().unwrap(), 0);
-    assert_eq!(folder.states("plan"), ["finished", "waiting"]);
+    done(&run.output().unwrap(), 0);
+    assert_eq!(states(&folder, "plan"), ["finished", "waiting"]);
     assert!(!elsewhere.path().join("runs").exists());
     let said = folder.says(&["sweep", "collect", "plan"], 0);
     assert!(said.contains("alone, seed 1: not measured yet"), "{said}");
@@ -121,7 +122,7 @@ fn a_plan_does_not_change_when_its_table_does() {
 
 #[test]
 fn a_torn_plan_says_so() {
-    let folder = Folder::new();
+    let folder = with_table();
     folder.says(&["sweep", "plan", "table.toml", "-o", "plan"], 0);
     let path = folder.join("plan/grid.jsonl");
     let whole = read_to_string(&path).unwrap();
@@ -147,7 +148,7 @@ fn a_torn_plan_says_so() {
 
 #[test]
 fn scripts_are_what_a_shell_can_read() {
-    let folder = Folder::new();
+    let folder = with_table();
     folder.says(&["sweep", "plan", "table.toml", "-o", "a plan"], 0);
     let common = ["sweep", "submit", "a plan", "--engine"];
     for (engine, more, says) in [
@@ -164,7 +165,7 @@ fn scripts_are_what_a_shell_can_read() {
         ),
     ] {
         let output = folder.sokd(&[&common[..], &[engine], more].concat()).output().unwrap();
-        let script = super::done(&output, 0);
+        let script = done(&output, 0);
         for line in says {
             assert!(script.contains(line), "{line}: {script}");
         }
@@ -176,6 +177,6 @@ fn scripts_are_what_a_shell_can_read() {
     let said = folder.says(&[&common[..], &["k8s"]].concat(), 2);
     assert!(said.contains("--image"), "{said}");
     let mut absent = folder.sokd(&[&common[..], &["hq", "--yes"]].concat());
-    let said = super::done(&absent.env("PATH", "").output().unwrap(), 2);
+    let said = done(&absent.env("PATH", "").output().unwrap(), 2);
     assert!(said.contains("there is no `hq`"), "{said}");
 }

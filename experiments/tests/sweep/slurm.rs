@@ -1,7 +1,8 @@
 //! A sweep on a real SLURM: submitted by its own script, told that its time is up, cancelled, its node lost.
 
 use super::cluster::Cluster;
-use super::{Folder, done, wait};
+use super::folder::{done, wait};
+use super::{left, states, with_table};
 use std::fs::read_to_string;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
             return;
         }
     };
-    let [whole, folder] = [Folder::new(), Folder::new()];
+    let [whole, folder] = [with_table(), with_table()];
     // Long enough to be met at work.
     whole.says(&["table", "table.toml", "epochs=30"], 0);
     folder.says(&["sweep", "plan", "table.toml", "epochs=30", "-o", "plan"], 0);
@@ -27,7 +28,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
     assert!(said.contains("Submitted batch job"), "{said}");
 
     let log = |name: &str| read_to_string(folder.join("plan/logs").join(name)).unwrap_or_default();
-    let states = || folder.states("plan");
+    let states = || states(&folder, "plan");
     let count = |state: &str| states().iter().filter(|known| *known == state).count();
 
     // The first job prepares; the cells wait for it. Told that its time is nearly up, it goes on where it stood.
@@ -64,7 +65,7 @@ fn slurm_runs_a_sweep_through_preemption_and_the_loss_of_its_node() {
         cluster.hurry();
         cluster.jobs("all").is_empty() || cluster.jobs("RUNNING,PENDING,COMPLETING").is_empty()
     });
-    assert_eq!(whole.left(), folder.left(), "{}", cluster.words());
+    assert_eq!(left(&whole), left(&folder), "{}", cluster.words());
     assert!(log("prepare.log").contains("the cells can begin"), "{}{}", log("prepare.log"), cluster.words());
     let said = folder.says(&["sweep", "collect", "plan"], 0);
     assert!(!said.contains("not measured"), "{said}");

@@ -22,7 +22,7 @@ mod outages;
 mod python;
 mod tensorboard;
 
-use folder::{Folder, done, signal, wait};
+use folder::{Folder, done, heard, signal};
 use serde_json::{Map, Value};
 use std::fs::{read, read_to_string};
 use std::path::Path;
@@ -54,8 +54,8 @@ fn train(folder: &Folder, run: &str, track: &str) -> Command {
 #[cfg(unix)]
 fn stop(mut command: Command, run: &Path, says: &str) {
     let mut child = command.spawn().unwrap();
-    wait(&mut child, &run.join("train.log"), says);
-    signal(&child, "TERM");
+    heard(&mut child, &run.join("train.log"), says);
+    assert!(signal(child.id(), "TERM"));
     done(&child.wait_with_output().unwrap(), 75);
 }
 

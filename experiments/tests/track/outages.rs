@@ -99,9 +99,9 @@ fn a_server_that_is_back_is_told_what_it_missed() {
     let (folder, fake) = (Folder::of(RECIPE), Fake::new(Mood::Well));
     let mut command = toward(train(&folder, "run", "mlflow"), &fake.address());
     let mut child = command.arg("epochs=12").spawn().unwrap();
-    crate::wait(&mut child, &folder.join("run/train.log"), "epoch 1 of 12");
+    crate::heard(&mut child, &folder.join("run/train.log"), "epoch 1 of 12");
     *fake.mood.lock().unwrap() = Mood::Ill;
-    crate::wait(&mut child, &folder.join("run/train.log"), "mlflow: ");
+    crate::heard(&mut child, &folder.join("run/train.log"), "mlflow: ");
     *fake.mood.lock().unwrap() = Mood::Well;
     done(&child.wait_with_output().unwrap(), 0);
     let points = points(&metrics(&folder.join("run")), "test/top1");
