@@ -115,6 +115,17 @@ impl Folder {
     }
 }
 
+/// Makes what is no plain file, such as a link, under a name of its own and renames it to its place. `make` must not
+/// touch a name that is taken: it is asked again for another one.
+///
+/// # Errors
+/// [`Error::Io`], with what stood there untouched.
+pub fn make(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> Result<()> {
+    let aside = Builder::new().prefix(UNFINISHED).make_in(parent(path), make);
+    let placed = aside.and_then(|aside| Ok(aside.into_temp_path().persist(path)?));
+    placed.map_err(Error::io(path))
+}
+
 /// Moves a file or folder to a place that may be taken.
 ///
 /// # Errors

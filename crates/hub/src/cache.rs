@@ -98,7 +98,7 @@ impl Cache {
         match link(Path::new(&format!("{up}blobs/{digest}")), &blob, &pointer) {
             // Someone else was faster.
             Err(_) if leads() => Ok(pointer),
-            done => done.map(|()| pointer.clone()).map_err(unkept(&pointer)),
+            done => done.map(|()| pointer.clone()).map_err(or_unkept(&pointer)),
         }
     }
 
@@ -191,15 +191,42 @@ fn or_unkept(path: &Path) -> impl FnOnce(Error) -> Error {
     }
 }
 
-/// A link beside its place, renamed into it: nobody finds a name that leads nowhere.
-fn link(target: &Path, blob: &Path, pointer: &Path) -> io::Result<()> {
-    let aside = pointer.with_file_name(format!(".unfinished-{}", std::process::id()));
-    std::fs::remove_file(&aside).ok();
+/// A link, or on a file system without links the content once more. Whoever comes meanwhile, from this process or another
+/// machine, has a name of their own until it stands.
+fn link(target: &Path, blob: &Path, pointer: &Path) -> Result<()> {
     #[cfg(unix)]
-    let linked = std::os::unix::fs::symlink(target, &aside);
+    use std::os::unix::fs::symlink;
     #[cfg(windows)]
-    let linked = std::os::windows::fs::symlink_file(target, &aside);
-    // A file system without links keeps the content twice.
-    linked.or_else(|_: io::Error| std::fs::copy(blob, &aside).map(drop))?;
-    std::fs::rename(&aside, pointer)
+    use std::os::windows::fs::symlink_file as symlink;
+    let copied = |aside: &Path| io::copy(&mut File::open(blob)?, &mut File::create_new(aside)?).map(drop);
+    file::make(pointer, |aside| symlink(target, aside).or_else(|_| copied(aside)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody writes a copy to a name under which another has just made a link: it would empty the content.
+    #[test]
+    fn who_links_together_leaves_the_content_alone() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (cache, content) = (Cache::new(root.path()), b"content");
+        let digest = "3e9b2c";
+        let address: Address = "owner/name/model.safetensors".parse().expect("an address");
+        let blob = cache.blob(&address.repository, digest);
+        folder_of(&blob).and_then(|()| file::write(&blob, content)).expect("the content");
+        for commit in 0..200 {
+            let commit = commit.to_string();
+            let all_at_once = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        all_at_once.wait();
+                        let path = cache.link(&address, &commit, digest).expect("a link");
+                        assert_eq!(std::fs::read(path).expect("the content"), content);
+                    });
+                }
+            });
+        }
+    }
 }
