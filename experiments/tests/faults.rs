@@ -1,12 +1,12 @@
-//! Disks that are full or may not be written, and images that are others than a run began on.
+//! Disks that are full or may not be written, images that are others than a run began on, and clocks that jump.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails, and says why it skips")]
 
 mod folder;
 
-use folder::{Folder, done};
-use std::fs::read;
-use std::path::Path;
+use folder::{Folder, done, heard};
+use std::fs::{read, read_to_string, write};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const RECIPE: &str = r#"
@@ -123,4 +123,53 @@ fn a_disk_that_may_not_be_written_is_said() {
     "#;
     let Some(said) = apart(&folder, script) else { return };
     assert!(said.contains("may be written") && !said.contains("panic"), "{said}");
+}
+
+/// Debian's package `faketime`: the time of day that a program is told, as a file says.
+fn clock_to_set() -> Option<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file())
+}
+
+#[test]
+fn a_clock_that_jumps_changes_nothing_but_dates() {
+    let Some(library) = clock_to_set() else {
+        println!("skipped: faketime, which sets the clock of one program, is not installed");
+        return;
+    };
+    let folder = folder();
+    done(&folder.train("whole", &[]).output().unwrap(), 0);
+    let clock = folder.join("clock");
+    let jumping = |mut command: Command| {
+        command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &clock);
+        command.env("FAKETIME_NO_CACHE", "1").env("DONT_FAKE_MONOTONIC", "1");
+        command
+    };
+    // Years ahead, then back before the run began; killed in both.
+    let mut commands = [folder.train("run", &[]), folder.sokd(&["resume", "run"])].map(jumping).into_iter();
+    for (epoch, (before, after)) in [("+0", "+3000d"), ("+3000d", "-3000d")].into_iter().enumerate() {
+        write(&clock, before).unwrap();
+        let mut child = commands.next().unwrap().spawn().unwrap();
+        heard(&mut child, &folder.join("run/train.log"), "step");
+        write(&clock, after).unwrap();
+        heard(&mut child, &folder.join("run/train.log"), &format!("epoch {} of 3", epoch + 1));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    done(&jumping(folder.sokd(&["resume", "run"])).output().unwrap(), 0);
+    for file in ["student/model.safetensors", "predictions.json"] {
+        assert_eq!(
+            read(folder.join("run").join(file)).unwrap(),
+            read(folder.join("whole").join(file)).unwrap()
+        );
+    }
+    let summary: serde_json::Value =
+        serde_json::from_slice(&read(folder.join("run/summary.json")).unwrap()).unwrap();
+    let seconds = summary["seconds"].as_f64().unwrap();
+    assert!((0.0..600.0).contains(&seconds), "{seconds} s: some of them of another clock");
+    let years =
+        |log: String| log.lines().filter_map(|line| line.get(..4)?.parse::<u32>().ok()).collect::<Vec<_>>();
+    let years = years(read_to_string(folder.join("run/train.log")).unwrap());
+    assert!(!years.is_sorted(), "{years:?}: the clock did not jump");
+    assert!(folder.join("run/report.html").is_file());
 }

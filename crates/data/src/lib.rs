@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod augment;
+#[cfg(feature = "candle-datasets")]
+mod candle_datasets;
 mod cifar;
 mod content;
 mod decode;
@@ -27,6 +29,8 @@ mod spec;
 mod tiny_imagenet;
 mod verify;
 
+#[cfg(feature = "candle-datasets")]
+pub use self::candle_datasets::upright;
 pub use augment::{Augment, Margin};
 pub use cifar::{Cifar, Cifar10, Cifar100};
 pub use fit::Fit;

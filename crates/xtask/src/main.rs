@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod formulas;
 mod golden;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ Commands:
   check             everything CI checks, cheapest first (--fast: without the tests)
   bench [OPTIONS]   training steps beside PyTorch's; `cargo xtask bench --help`
   golden [SCRIPT]   records the golden values again (needs Python with PyTorch)
-  schema            writes docs/recipe.schema.json and docs/table.schema.json";
+  schema            writes docs/recipe.schema.json and docs/table.schema.json
+  formulas          what mdbook asks for the book's formulas (docs/book.toml)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("golden") => golden::run(rest),
         Some("schema") => check::schema(),
+        Some("formulas") => formulas::run(rest),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");
             Ok(())

@@ -249,8 +249,11 @@ mod tests {
 
     #[test]
     fn what_a_method_computes_is_told_with_a_formula_and_a_source() {
+        let page = include_str!("../../../docs/src/formulas.md");
         for kind in [Kind::Losses, Kind::Plugins, Kind::Lenses, Kind::Layers] {
             for entry in entries(kind) {
+                let heading = format!("### `{}`\n", entry.name);
+                assert!(page.contains(&heading), "docs/src/formulas.md has no {heading}");
                 let text = Known::of(entry).expect("an entry").text();
                 assert!(text.contains("\nFormula:\n  ") && text.contains("\nSource: "), "{text}");
             }

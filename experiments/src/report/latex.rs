@@ -1,8 +1,9 @@
 //! Tables for a paper: booktabs, what others printed beside what was measured, and in the caption what the numbers are.
 
+use super::images::DRAWS;
 use super::paired::printed;
 use super::tex::Tex;
-use super::{Arm, Published, Report, Sample, Score, Standing, best, duration, grouped, short};
+use super::{Arm, McNemar, Published, Report, Sample, Score, Standing, best, duration, grouped, short};
 use std::fmt::Write;
 
 /// Compiles by itself, and within a document that has begun: there `\documentclass` is an error by now.
@@ -21,7 +22,7 @@ const HEAD: &str = r"% A document by itself. A paper takes it in by \input, and 
 ";
 
 impl Report {
-    /// The report as LaTeX: all columns in one table where there are several, then each by itself, with its costs.
+    /// The report as LaTeX: all columns in one table where there are several, then each by itself, with tests over images and costs.
     pub fn latex(&self) -> String {
         let mut out = format!("% Written by {}.\n{HEAD}", self.command());
         if self.columns.len() > 1 {
@@ -29,6 +30,7 @@ impl Report {
         }
         for (at, column) in self.columns.iter().enumerate() {
             self.detail(&mut out, column, at);
+            self.images(&mut out, column, at);
             self.costs(&mut out, column, at);
         }
         out + "\n\\sokdend\n"
@@ -102,19 +104,49 @@ impl Report {
         self.close(out, &notes);
     }
 
+    /// What the tests over the test images say, seed by seed, where runs kept what they said of each image.
+    fn images(&self, out: &mut String, column: &str, at: usize) {
+        let asked = || self.compared_in(column).filter(|arm| !arm.images.is_empty());
+        if asked().next().is_none() {
+            return;
+        }
+        let caption = format!(
+            "Tests over the test images{}, against {}: images that only the arm's network recognises (won) and only that of \
+             the same seed beside it (lost), McNemar's exact test ($p_M$), also corrected for arms and seeds by Holm; gain with the \
+             2.5 and 97.5 \\% quantiles of {} bootstrap draws of the images, mean over seeds. They speak of these networks on \
+             other images, not of other seeds.",
+            self.of(column),
+            Tex(self.base()),
+            grouped(DRAWS),
+        );
+        self.begin(out, &caption, &format!("{at}-images"), "lrrrccr");
+        out.push_str(
+            "    method & seed & won & lost & $p_M$ & $p_M$, Holm & gain, 95 \\% interval \\\\\n    \\midrule\n",
+        );
+        for arm in asked() {
+            let gain =
+                arm.interval.map_or("--".to_owned(), |[low, high]| format!("$[{low:+.2}, {high:+.2}]$"));
+            for (line, (seed, images, p)) in arm.images.iter().enumerate() {
+                let (row, gain) =
+                    if line == 0 { (Tex(&arm.row).to_string(), gain.as_str()) } else { (String::new(), "") };
+                let p = format!("${}$ & ${}$", printed(p.raw), printed(p.holm));
+                let McNemar { won, lost } = images;
+                let _ = writeln!(out, "    {row} & {seed} & {won} & {lost} & {p} & {gain} \\\\");
+            }
+        }
+        self.close(out, &[]);
+    }
+
     /// What an arm costs.
     fn costs(&self, out: &mut String, column: &str, at: usize) {
-        let arms = self.arms(column);
-        let of = if self.columns.len() > 1 { format!(", {}", Tex(column)) } else { String::new() };
-        let _ = write!(
-            out,
-            "\n\\begin{{table}}[ht]\n  \\centering\n  \\small\n  \\caption{{What a run costs{of}: the student's parameters and \
-             multiplications for one image, images it saw, time by the wall clock (means over seeds).}}\n  \
-             \\label{{{}-{at}-costs}}\n  \\begin{{tabular}}{{lrrrr}}\n    \\toprule\n    method & parameters & MACs & images seen & \
-             time \\\\\n    \\midrule\n",
-            self.label()
+        let caption = format!(
+            "What a run costs{}: the student's parameters and multiplications for one image, images it saw, time by the wall \
+             clock (means over seeds).",
+            self.of(column)
         );
-        for arm in &arms {
+        self.begin(out, &caption, &format!("{at}-costs"), "lrrrr");
+        out.push_str("    method & parameters & MACs & images seen & time \\\\\n    \\midrule\n");
+        for arm in &self.arms(column) {
             let network = arm.runs.first().map(|run| &run.summary.student);
             let cells = [
                 network.map(|network| grouped(network.parameters as u64)),
@@ -125,7 +157,12 @@ impl Report {
             let cells = cells.map(|cell| cell.map_or("--".to_owned(), |cell| Tex(&cell).to_string()));
             let _ = writeln!(out, "    {} & {} \\\\", Tex(&arm.row), cells.join(" & "));
         }
-        out.push_str("    \\bottomrule\n  \\end{tabular}\n\\end{table}\n");
+        self.close(out, &[]);
+    }
+
+    /// Which column a table is of, where there are several.
+    fn of(&self, column: &str) -> String {
+        if self.columns.len() > 1 { format!(", {}", Tex(column)) } else { String::new() }
     }
 
     fn open(&self, out: &mut String, layout: &str, columns: &[String], label: &str) {
@@ -134,12 +171,15 @@ impl Report {
             _ => String::new(),
         };
         let stop = if self.title.ends_with(['.', '?', '!']) { "" } else { "." };
+        let caption = format!("{of}{}{stop} {}", Tex(&self.title), self.caption(columns));
+        self.begin(out, &caption, label, layout);
+    }
+
+    fn begin(&self, out: &mut String, caption: &str, label: &str, layout: &str) {
         let _ = write!(
             out,
-            "\n\\begin{{table}}[ht]\n  \\centering\n  \\small\n  \\setlength{{\\tabcolsep}}{{4pt}}\n  \\caption{{{of}{}{stop} \
-             {}}}\n  \\label{{{}-{label}}}\n  \\begin{{tabular}}{{{layout}}}\n    \\toprule\n",
-            Tex(&self.title),
-            self.caption(columns),
+            "\n\\begin{{table}}[ht]\n  \\centering\n  \\small\n  \\setlength{{\\tabcolsep}}{{4pt}}\n  \\caption{{{caption}}}\n  \
+             \\label{{{}-{label}}}\n  \\begin{{tabular}}{{{layout}}}\n    \\toprule\n",
             self.label(),
         );
     }

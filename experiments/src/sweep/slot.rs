@@ -7,7 +7,7 @@ use sokd_core::Error as Part;
 use std::fs::{File, create_dir_all};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// A slot shows new numbers so often.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -21,8 +21,8 @@ pub(super) struct Slot<'a> {
     /// While this is open the child works. It closes when it is dropped, and also when this process is killed: then the child
     /// saves and leaves, so that no cell runs on without anyone who knows of it.
     leash: Option<ChildStdin>,
-    /// When its run was last saved, before this try.
-    saved: Option<SystemTime>,
+    /// Its run's last checkpoint, before this try.
+    saved: Option<Vec<u8>>,
     bar: ProgressBar,
     shown: Stopwatch,
 }
@@ -92,7 +92,7 @@ impl<'a> Slot<'a> {
         Ok(Some(match status.code() {
             Some(0) => Ended::Finished,
             Some(code) if code == Exit::TryAgain as i32 => Ended::Later,
-            _ if from_outside(status) => Ended::Killed { further: saved(&self.task.job.run) > self.saved },
+            _ if from_outside(status) => Ended::Killed { further: saved(&self.task.job.run) != self.saved },
             _ => Ended::Failed(self.fault(sweep, status)),
         }))
     }
@@ -131,10 +131,9 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// When a run's last checkpoint was made, or its summary.
-fn saved(run: &Path) -> Option<SystemTime> {
-    let files = ["checkpoints/last/manifest.json", "summary.json"];
-    files.iter().filter_map(|file| run.join(file).metadata().ok()?.modified().ok()).max()
+/// What a run's last checkpoint says of itself. When it was made would tell less: clocks are set back.
+fn saved(run: &Path) -> Option<Vec<u8>> {
+    std::fs::read(run.join("checkpoints/last/manifest.json")).ok()
 }
 
 /// Whether somebody else ended the process: the system that had no memory left, a person, a second TERM.

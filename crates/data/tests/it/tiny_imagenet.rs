@@ -1,17 +1,12 @@
 //! Tiny-ImageNet's own layout, on two classes of a few pictures.
 
+use crate::parquet;
 use image::{Rgb, RgbImage};
-use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
 use sokd_core::{Dataset, Split};
 use sokd_data::{DataSpec, Locations, Memory, Source, TinyImagenet};
 use std::fmt::Write as _;
 use std::fs::{create_dir_all, read, remove_file, write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 const WORDS: &str = "n02\tEgyptian cat, Felis\nn01\tgoldfish\nn99\tnothing here\n";
 
@@ -165,43 +160,12 @@ fn what_is_missing_or_broken_is_named_with_a_remedy() {
 
 /// A picture of a level, as PNG.
 fn png(level: u8) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let picture = RgbImage::from_fn(64, 64, |x, y| Rgb([level, x as u8, 2 * y as u8]));
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-    bytes.into_inner()
+    parquet::png(&RgbImage::from_fn(64, 64, |x, y| Rgb([level, x as u8, 2 * y as u8])))
 }
 
-/// Rows as the Hub's libraries write them: a struct of bytes and path, a label, and beside the schema what the labels are
-/// called.
 fn rows(path: &Path, rows: &[(u8, i64)], names: &[&str]) {
-    let schema = "message schema {
-        optional group image { optional binary bytes; optional binary path (UTF8); }
-        optional int64 label;
-    }";
-    let note =
-        serde_json::json!({ "info": { "features": { "label": { "names": names, "_type": "ClassLabel" } } } });
-    let note = KeyValue::new("huggingface".to_owned(), note.to_string());
-    let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![note])).build();
-    let file = std::fs::File::create(path).unwrap();
-    let schema = Arc::new(parse_message_type(schema).unwrap());
-    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    let bytes: Vec<ByteArray> = rows.iter().map(|(level, _)| png(*level).into()).collect();
-    let paths: Vec<ByteArray> =
-        rows.iter().map(|(level, _)| format!("{level}.png").as_str().into()).collect();
-    let labels: Vec<i64> = rows.iter().map(|(_, label)| *label).collect();
-    let there = vec![2; rows.len()];
-    let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<ByteArrayType>().write_batch(&bytes, Some(&there), None).unwrap();
-    column.close().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<ByteArrayType>().write_batch(&paths, Some(&there), None).unwrap();
-    column.close().unwrap();
-    let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; rows.len()]), None).unwrap();
-    column.close().unwrap();
-    group.close().unwrap();
-    writer.close().unwrap();
+    let rows: Vec<_> = rows.iter().map(|&(level, label)| (png(level), label)).collect();
+    parquet::write(path, "image", &rows, names);
 }
 
 #[test]
