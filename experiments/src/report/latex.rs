@@ -117,7 +117,7 @@ impl Report {
              other images, not of other seeds.",
             self.of(column),
             Tex(self.base()),
-            grouped(DRAWS),
+            Tex(&grouped(DRAWS)),
         );
         self.begin(out, &caption, &format!("{at}-images"), "lrrrccr");
         out.push_str(
