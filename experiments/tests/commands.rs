@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use sokd_data::DataSpec;
-use sokd_experiments::table::Table;
+use sokd_experiments::shipped::TABLES;
+use sokd_experiments::table::{Choice, Table};
 use sokd_experiments::{Layers, Model, cli::Cli};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -121,6 +122,20 @@ fn every_command_in_the_pages_works() {
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     assert!(count > 10, "{count} commands: the pages show more");
+}
+
+#[test]
+fn every_table_stands_on_the_page_that_tells_how_to_reproduce_it() {
+    let page = std::fs::read_to_string(root().join("docs/src/reproducing.md")).expect("the page");
+    for (name, _) in TABLES {
+        let table = Table::open(name).expect("it is shipped");
+        let cells = table.cells(&Choice { tier: "full".into(), ..Choice::default() }).expect("its cells");
+        let (rows, columns) = (table.rows().len(), table.columns().len());
+        let size = format!("| {rows} × {columns} × {} |", cells.len() / rows / columns);
+        let line = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let line = line.unwrap_or_else(|| panic!("the page does not have {name}"));
+        assert!(line.contains(&size), "{line}: {size}");
+    }
 }
 
 #[test]
