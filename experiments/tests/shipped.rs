@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 fn settings(resolved: &Resolved) -> Vec<(String, String)> {
     let origins = resolved.origins().expect("a resolved recipe can be written");
@@ -169,23 +170,18 @@ fn networks_of_tiny_imagenet_take_64_pixels() {
     }
 }
 
-/// Two steps of every row and of every column of every table, through the program itself; then again, which finds them
-/// finished. No policy is judged by an adapter that learns nothing. That the cells between them are recipes too, `tables_resolve`
-/// shows. A cell that resolves to what a cell before it ran, in whichever table, is the same run to the bit, and is not
-/// run again; but every table runs one of its own.
-#[test]
-fn every_row_and_every_column_runs() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (mut ran, mut again) = (BTreeSet::new(), 0);
+/// Some cells of a table: rows and columns as the program takes them.
+struct Part {
+    table: &'static str,
+    rows: String,
+    columns: String,
+}
+
+/// Every row and every column of every table, and how many cells they are. A cell that resolves to what a cell before it runs,
+/// in whichever table, is the same run to the bit, and is not run again; but every table runs one of its own.
+fn parts() -> (Vec<Part>, usize) {
+    let (mut ran, mut parts) = (BTreeSet::new(), Vec::new());
     for (name, _) in TABLES {
-        let sokd = |extra: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-            command.args(["table", name, "--tier", "smoke", "--seeds", "0", "--quiet"]).args(extra);
-            let output = command.env("SOKD_RUNS_DIR", folder.path()).output().expect("the program starts");
-            let say = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success(), "{name}: {say}\n{}", String::from_utf8_lossy(&output.stderr));
-            say
-        };
         let table = Table::open(name).expect("it is shipped");
         let (rows, columns) = (table.rows(), table.columns());
         let (first, last) = (columns[0], rows[rows.len() - 1]);
@@ -193,28 +189,69 @@ fn every_row_and_every_column_runs() {
             let (rows, columns) = (vec![row.to_owned()], vec![column.to_owned()]);
             let choice =
                 Choice { tier: "smoke".into(), seeds: Some(vec![0]), rows, columns, ..Choice::default() };
-            let cell = table.cells(&choice).expect("one cell").remove(0);
-            let fresh = ran.insert(cell.resolved.id);
-            again += usize::from(!fresh);
-            fresh
+            ran.insert(table.cells(&choice).expect("one cell").remove(0).resolved.id)
         };
         let down: Vec<&str> = rows.iter().copied().filter(|row| fresh(row, first) || *row == last).collect();
         let across: Vec<&str> = columns[1..].iter().copied().filter(|column| fresh(last, column)).collect();
         for (rows, columns) in [(down, vec![first]), (vec![last], across)] {
-            if columns.is_empty() {
-                continue;
+            if !columns.is_empty() {
+                parts.push(Part { table: name, rows: rows.join(","), columns: columns.join(",") });
             }
-            let (rows, columns) = (rows.join(","), columns.join(","));
-            let choice = ["--rows", &rows, "--columns", &columns];
-            let said = sokd(&choice);
-            assert!(said.contains("report-smoke.html") && !said.contains("not measured"), "{said}");
-            let plan = sokd(&[&choice[..], &["--dry-run"]].concat());
-            assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
         }
     }
-    assert_eq!(idle_adapters(folder.path()), [""; 0]);
-    println!("{} runs; {again} cells are one of these", ran.len());
-    assert!(ran.len() > 100, "{}", ran.len());
+    (parts, ran.len())
+}
+
+impl Part {
+    /// Two steps of each cell, through the program itself; then again, which finds them finished.
+    fn runs(&self, folder: &Path) {
+        let choice = ["--rows", &self.rows, "--columns", &self.columns];
+        let sokd = |extra: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
+            command.args([
+                "table",
+                self.table,
+                "--tier",
+                "smoke",
+                "--seeds",
+                "0",
+                "--quiet",
+                "--threads",
+                "1",
+            ]);
+            let output = command.args(choice).args(extra).env("SOKD_RUNS_DIR", folder).output();
+            let output = output.expect("the program starts");
+            let say = String::from_utf8_lossy(&output.stdout).into_owned();
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {say}\n{complaint}", self.table);
+            say
+        };
+        let said = sokd(&[]);
+        assert!(said.contains("report-smoke.html") && !said.contains("not measured"), "{said}");
+        let plan = sokd(&["--dry-run"]);
+        assert!(plan.contains("finished") && !plan.contains("to run"), "{plan}");
+    }
+}
+
+/// That the cells between them are recipes too, `tables_resolve` shows. No policy is judged by an adapter that learns nothing.
+/// Two of them run at a time, each on a thread and in a folder of its own.
+#[test]
+fn every_row_and_every_column_runs() {
+    let (parts, runs) = parts();
+    let parts = Mutex::new(parts.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let folder = tempfile::tempdir().expect("a folder");
+                let next = || parts.lock().expect("nobody panics with it").next();
+                while let Some(part) = next() {
+                    part.runs(folder.path());
+                }
+                assert_eq!(idle_adapters(folder.path()), [""; 0]);
+            });
+        }
+    });
+    assert!(runs > 100, "{runs}");
 }
 
 /// Whoever runs the ablation's short tier first does not train its teacher for half an hour: it comes with the program.

@@ -23,7 +23,10 @@ pub fn run(args: &[String]) -> Outcome {
     }
     if output(command("cargo", &["deny", "--version"])).is_ok() {
         step("licences and sources", || {
-            finish(command("cargo", &["deny", "--offline", "check", "licenses", "bans", "sources"]))
+            finish(command(
+                "cargo",
+                &["deny", "--offline", "--all-features", "check", "licenses", "bans", "sources"],
+            ))
         })?;
     } else {
         println!("licences and sources: skipped, because cargo-deny is not installed");
