@@ -4,6 +4,7 @@ pub mod assemble;
 mod card;
 pub mod cli;
 mod coming;
+mod device;
 pub mod environment;
 mod error;
 mod exit;

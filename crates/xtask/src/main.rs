@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod cuda;
 mod formulas;
 mod golden;
 
@@ -15,6 +16,7 @@ Usage: cargo xtask COMMAND
 Commands:
   check             everything CI checks, cheapest first (--fast: without the tests)
   bench [OPTIONS]   training steps beside PyTorch's; `cargo xtask bench --help`
+  cuda              builds for NVIDIA's GPUs, with a compiler from PyPI where there is none
   golden [SCRIPT]   records the golden values again (needs Python with PyTorch)
   schema            writes docs/recipe.schema.json and docs/table.schema.json
   formulas          what mdbook asks for the book's formulas (docs/book.toml)";
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("check") => check::run(rest),
         Some("bench") => bench::run(rest),
+        Some("cuda") => cuda::run(rest),
         Some("golden") => golden::run(rest),
         Some("schema") => check::schema(),
         Some("formulas") => formulas::run(rest),

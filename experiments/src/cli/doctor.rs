@@ -1,6 +1,6 @@
 use super::{Session, print, print_json};
 use crate::environment::Environment;
-use crate::{Result, rundir, track};
+use crate::{Result, device, rundir, track};
 use clap::Args;
 use serde::Serialize;
 use sokd_data::{Locations, Manifest};
@@ -20,7 +20,7 @@ pub struct Doctor {
 #[serde(rename_all = "kebab-case")]
 struct Findings {
     environment: Environment,
-    devices: Vec<String>,
+    devices: Vec<(String, String)>,
     runs: PathBuf,
     runs_writable: bool,
     data_folders: Vec<PathBuf>,
@@ -91,19 +91,12 @@ impl Doctor {
 impl Findings {
     fn look(session: &Session) -> Result<Self> {
         let locations = Locations::from_env();
-        let mut devices = vec!["cpu".to_owned()];
-        if candle::Device::new_cuda(0).is_ok() {
-            devices.push("cuda".into());
-        }
-        if candle::Device::new_metal(0).is_ok() {
-            devices.push("metal".into());
-        }
         let runs = rundir::root();
         let found = |manifest: &Manifest| (manifest.name.clone(), manifest.place(&locations).ok());
         let set = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
         Ok(Self {
             environment: Environment::here(&session.device_name),
-            devices,
+            devices: device::kinds(),
             runs_writable: is_writable(&runs),
             runs,
             data_folders: locations.folders().to_vec(),
@@ -121,7 +114,9 @@ impl std::fmt::Display for Findings {
         writeln!(out, "sokd        {version}, commit {commit}")?;
         writeln!(out, "machine     {host}: {machine}")?;
         writeln!(out, "kernels     {simd}, {threads} threads")?;
-        writeln!(out, "devices     {}", self.devices.join(", "))?;
+        for (name, state) in &self.devices {
+            writeln!(out, "device      {name}: {state}")?;
+        }
         let writable = if self.runs_writable { "" } else { "   CANNOT BE WRITTEN: set SOKD_RUNS_DIR" };
         writeln!(out, "runs        {}{writable}", self.runs.display())?;
         for (name, place) in &self.data {

@@ -1,6 +1,6 @@
 use crate::kept::Kept;
 use crate::progress::Stage;
-use crate::{Error, Misfit, Result};
+use crate::{Result, device};
 use clap::Args;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ impl Session {
             tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr);
         // A second session in one process, as in tests, keeps the first one's log.
         log.without_time().try_init().ok();
-        let device = device(&common.device)?;
+        let device = device::named(&common.device)?;
         Ok(Self {
             device,
             device_name: common.device.clone(),
@@ -71,24 +71,5 @@ impl Session {
             kept: Arc::default(),
             quiet: common.quiet,
         })
-    }
-}
-
-fn device(name: &str) -> Result<candle::Device> {
-    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-    let unknown = || {
-        let misfit = Misfit::new(format!("--device {name}: no such device"));
-        Error::from(misfit.help("cpu, cuda, cuda:1, metal, metal:0 are the names of devices"))
-    };
-    let index: usize = index.parse().map_err(|_| unknown())?;
-    let absent = |error: candle::Error| {
-        let misfit = Misfit::new(format!("--device {name}: {error}"));
-        Error::from(misfit.help("`sokd doctor` lists the devices that this build and this machine have"))
-    };
-    match kind {
-        "cpu" => Ok(candle::Device::Cpu),
-        "cuda" => candle::Device::new_cuda(index).map_err(absent),
-        "metal" => candle::Device::new_metal(index).map_err(absent),
-        _ => Err(unknown()),
     }
 }
