@@ -80,15 +80,15 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
 
     let loader = |split| {
         let key = key.fold("images").fold(if split == LearnSplit::Train { "train" } else { "search" });
-        let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?;
+        let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?.on(device);
         Ok::<_, Error>(Box::new(loader) as Box<dyn Batches>)
     };
     let in_order = |split| {
-        let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?;
+        let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?.on(device);
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
     let distiller = Distiller { student: learner, teacher, lens, terms };
-    probe(&distiller, dataset.as_ref(), key)?;
+    probe(&distiller, dataset.as_ref(), key, device)?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
         train: loader(LearnSplit::Train)?,
@@ -191,9 +191,9 @@ fn objective(recipe: &Recipe, about: &About<'_>, who: &str, vars: VarBuilder<'_>
 
 /// Shows the objective two images: terms that want a teacher where there is none, or maps of other shapes, say so now
 /// and not after the teacher has been judged. Nothing learns from it.
-fn probe(distiller: &Distiller, dataset: &dyn Dataset, key: Key) -> Result<()> {
+fn probe(distiller: &Distiller, dataset: &dyn Dataset, key: Key, device: &Device) -> Result<()> {
     let rows: Vec<u32> = (0..dataset.info().train.min(2) as u32).collect();
-    let batch = dataset.read(Split::Train, &rows)?;
+    let batch = dataset.read(Split::Train, &rows)?.to_device(device)?;
     distiller.terms(&Shown::new(batch), Mode::Probe, &None, &Step::first(key))?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 use crate::{Error, PixelNorm, Result};
-use candle::Tensor;
+use candle::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// What images may be drawn for.
@@ -45,6 +45,17 @@ pub struct Batch {
     pub labels: Tensor,
     /// Position in the split, for losses that remember examples.
     pub rows: Tensor,
+}
+
+impl Batch {
+    /// The same on a device, which is its own copy unless it is there already.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let to = |tensor: &Tensor| tensor.to_device(device);
+        Ok(Self { images: to(&self.images)?, labels: to(&self.labels)?, rows: to(&self.rows)? })
+    }
 }
 
 /// A rectangle of an image, in pixels from the top left; `bottom` and `right` are outside.

@@ -1,5 +1,6 @@
 use crate::Augment;
 use crate::prefetch::prefetch;
+use candle::Device;
 use sokd_core::{Batch, Batches, Dataset, Error, Key, LearnSplit, Result, Split};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub struct Loader {
     augment: Augment,
     key: Key,
     threads: usize,
+    device: Device,
 }
 
 impl Loader {
@@ -42,13 +44,19 @@ impl Loader {
     ) -> Result<Self> {
         check(&*dataset, split.into(), batch)?;
         augment.check()?;
-        Ok(Self { dataset, split, batch, augment, key, threads: 1 })
+        Ok(Self { dataset, split, batch, augment, key, threads: 1, device: Device::Cpu })
     }
 
     /// The same batches, made ahead by `threads` threads; by the caller itself, with 0.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The same batches on a device, brought there by the threads that make them.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// The rows in the order of an epoch.
@@ -73,11 +81,11 @@ impl Batches for Loader {
 
     fn epoch(&self, epoch: usize, from: usize) -> Epoch<'_> {
         let (dataset, split, batch) = (self.dataset.clone(), self.split.into(), self.batch);
-        let (augment, key, epoch) = (self.augment, self.key, epoch as u32);
+        let (augment, key, epoch, device) = (self.augment, self.key, epoch as u32, self.device.clone());
         let order = self.order(epoch);
         let make = move |step: usize| {
             let rows = &order[step * batch..order.len().min((step + 1) * batch)];
-            augment.read(&*dataset, split, rows, key, epoch)
+            augment.read(&*dataset, split, rows, key, epoch)?.to_device(&device)
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }
@@ -89,6 +97,7 @@ pub struct Sequential {
     split: Split,
     batch: usize,
     threads: usize,
+    device: Device,
 }
 
 impl Sequential {
@@ -96,13 +105,19 @@ impl Sequential {
     /// [`Error::Setting`] for batches of no image, and for a split without any.
     pub fn new(dataset: Arc<dyn Dataset>, split: Split, batch: usize) -> Result<Self> {
         check(&*dataset, split, batch)?;
-        Ok(Self { dataset, split, batch, threads: 1 })
+        Ok(Self { dataset, split, batch, threads: 1, device: Device::Cpu })
     }
 
     /// The same batches, made ahead by `threads` threads; by the caller itself, with 0.
     #[must_use]
     pub fn with_threads(self, threads: usize) -> Self {
         Self { threads, ..self }
+    }
+
+    /// The same batches on a device.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 }
 
@@ -118,10 +133,11 @@ impl Batches for Sequential {
     fn epoch(&self, _: usize, from: usize) -> Epoch<'_> {
         let (dataset, split, batch, examples) =
             (self.dataset.clone(), self.split, self.batch, self.examples());
+        let device = self.device.clone();
         let make = move |step: usize| {
             let rows: Vec<u32> =
                 (step * batch..examples.min((step + 1) * batch)).map(|row| row as u32).collect();
-            dataset.read(split, &rows)
+            dataset.read(split, &rows)?.to_device(&device)
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }

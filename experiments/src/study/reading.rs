@@ -1,16 +1,19 @@
 //! What a network says of some test images.
 
 use super::attention::{Heat, attention};
+use candle::Device;
 use sokd_core::{Backbone, Batch, Dataset, Mode, Result, Split};
 
 /// Images at once: memory, and nothing else.
 const BATCH: usize = 50;
 
 /// The images that studies look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Sight {
     /// Their places in the test split.
     pub rows: Vec<u32>,
+    /// Where the networks are that look.
+    device: Device,
 }
 
 /// What a network says of them, image by image.
@@ -27,12 +30,17 @@ impl Sight {
     /// At most `most` of `all` images, evenly spaced: files of images stand class by class.
     pub fn of(all: usize, most: usize) -> Self {
         let count = all.min(most);
-        Self { rows: (0..count).map(|at| (at * all / count) as u32).collect() }
+        Self { rows: (0..count).map(|at| (at * all / count) as u32).collect(), device: Device::Cpu }
+    }
+
+    /// The same images, for networks on a device.
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// The images, some at a time.
     pub fn batches<'a>(&'a self, data: &'a dyn Dataset) -> impl Iterator<Item = Result<Batch>> + 'a {
-        self.rows.chunks(BATCH).map(|rows| data.read(Split::Test, rows))
+        self.rows.chunks(BATCH).map(|rows| data.read(Split::Test, rows)?.to_device(&self.device))
     }
 }
 

@@ -127,7 +127,7 @@ impl Seen {
 
     /// What networks say of the same test images.
     fn networks(&mut self, runs: &[&Run<'_>], data: &dyn Dataset, session: &Session) -> Result<()> {
-        let sight = Sight::of(data.info().test, MOST);
+        let sight = Sight::of(data.info().test, MOST).on(&session.device);
         (self.images, self.of) = (sight.rows.len(), data.info().test);
         session.stage.say(&format!("studies: looking at {} test images", self.images));
         let places = self.show(&sight, data)?;
