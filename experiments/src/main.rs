@@ -24,6 +24,9 @@ fn main() -> ExitCode {
 
 /// Every fault that a user can make has an error of its own: whatever panics is a bug, and is called one.
 fn own_up(panic: &PanicHookInfo<'_>) {
+    if sokd_core::is_contained() {
+        return;
+    }
     let what = panic.payload_as_str().unwrap_or("no word about it");
     let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
     let version = env!("CARGO_PKG_VERSION");

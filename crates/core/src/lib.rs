@@ -2,6 +2,7 @@
 
 mod backbone;
 mod catalog;
+mod contain;
 mod data;
 mod distill;
 mod error;
@@ -14,6 +15,7 @@ mod terms;
 
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
 pub use catalog::{Build, BuildCx, misfit};
+pub use contain::{contained, is_contained};
 pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};

@@ -14,10 +14,10 @@ pub(crate) struct Picture {
 
 /// Pixels' bytes in one of the file: deflate packs no tighter, and JPEG no picture that is one. What claims more lies, and
 /// shall not be given the memory.
-const TIGHTEST: u64 = 1100;
+pub(crate) const TIGHTEST: u64 = 1100;
 
-/// Bytes that any picture may take.
-const ALWAYS: u64 = 64 << 20;
+/// Bytes that anything may take: of a few colours, a picture of one packs tighter still.
+pub(crate) const ALWAYS: u64 = 1 << 20;
 
 /// The picture that a PNG or JPEG holds; grey becomes three equal channels, transparency is dropped.
 pub(crate) fn picture(content: &Content) -> Result<Picture> {

@@ -17,6 +17,7 @@ mod loader;
 mod locations;
 mod manifest;
 mod memory;
+mod pages;
 mod parquet;
 mod prefetch;
 mod release;

@@ -2,14 +2,14 @@ use crate::Images;
 use crate::content::Content;
 use crate::decode::{fill, picture_of};
 use crate::manifest::Manifest;
+use crate::pages::Pages;
 use crate::shelf::Shelf;
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, Row};
 use ::parquet::schema::types::Type;
 use serde_json::Value;
-use sokd_core::{Error, Result};
-use std::panic::catch_unwind;
+use sokd_core::{Error, Result, contained};
 use std::path::Path;
 
 /// What the Hub calls the column of pictures.
@@ -31,7 +31,7 @@ pub(crate) fn read(
     let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
     let remedy = manifest.remedy();
     // The library checks some lengths of a broken file by assertions only.
-    let rows = catch_unwind(|| rows(&path, &remedy)).unwrap_or_else(|_| {
+    let rows = contained(|| rows(&path, &remedy)).unwrap_or_else(|| {
         Err(Error::file(&path, None, "cannot be read as parquet: its lengths contradict each other", &remedy))
     })?;
     for (_, label) in &rows {
@@ -54,7 +54,7 @@ pub(crate) fn read(
 pub(crate) fn classes(shelf: &Shelf, name: &str, remedy: &str) -> Result<Vec<String>> {
     let path = shelf.on_disk(name).map_or_else(|| shelf.place.join(name), Path::to_owned);
     let wrong = |problem: &str| Error::file(&path, None, problem, remedy);
-    let note = catch_unwind(|| note(&path)).map_err(|_| wrong("cannot be read as parquet"))??;
+    let note = contained(|| note(&path)).ok_or_else(|| wrong("cannot be read as parquet"))??;
     let names = note.and_then(|note| {
         let features = serde_json::from_str::<Value>(&note).ok()?.pointer("/info/features")?.clone();
         let label = LABELS.iter().find_map(|name| features.get(name))?;
@@ -66,7 +66,7 @@ pub(crate) fn classes(shelf: &Shelf, name: &str, remedy: &str) -> Result<Vec<Str
 /// What the Hub's libraries note of the columns, as JSON.
 fn note(path: &Path) -> Result<Option<String>> {
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let Ok(reader) = SerializedFileReader::new(file) else { return Ok(None) };
+    let Ok(reader) = SerializedFileReader::new(Pages(file)) else { return Ok(None) };
     let notes = reader.metadata().file_metadata().key_value_metadata();
     Ok(notes.into_iter().flatten().find(|note| note.key == "huggingface").and_then(|note| note.value.clone()))
 }
@@ -76,7 +76,7 @@ fn rows(path: &Path, remedy: &str) -> Result<Vec<(Content, i64)>> {
     let wrong = |problem: String| Error::file(path, None, problem, remedy);
     let broken = |error: ParquetError| wrong(format!("cannot be read as parquet: {error}"));
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    let reader = SerializedFileReader::new(Pages(file)).map_err(broken)?;
     let schema = reader.metadata().file_metadata().schema();
     let column = |names: &[&str]| {
         let found =

@@ -1,4 +1,4 @@
-use crate::{Whole, alone, survives};
+use crate::{SLACK, Whole, alone, peak, survives};
 use flate2::{Compression, write::GzEncoder};
 use sokd_core::Result;
 use sokd_data::{Cifar, Cifar10, Cifar100, Idx, ImageFolder, Locations, Memory, Source};
@@ -134,26 +134,38 @@ fn bombs_are_refused() {
     }
 }
 
-/// A picture of a few bytes that claims to be of 4 gigapixels.
+/// Pictures of a few bytes that claim to be of gigapixels, or of a few million: no decoder is given the memory.
 #[test]
 fn claims_are_not_believed() {
+    let encoded = |format| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::RgbImage::new(8, 8).write_to(&mut bytes, format).expect("memory takes it");
+        bytes.into_inner()
+    };
+    let mut png = encoded(image::ImageFormat::Png);
+    png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let sum = crc(&png[12..29]);
+    png[29..33].copy_from_slice(&sum.to_be_bytes());
+    let mut jpeg = encoded(image::ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x07, 0, 0x07, 0]);
+
     let _alone = alone();
-    let folder = tempfile::tempdir().expect("a scratch folder");
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::new(8, 8).write_to(&mut bytes, image::ImageFormat::Png).expect("memory takes it");
-    let mut bytes = bytes.into_inner();
-    bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-    let sum = crc(&bytes[12..29]);
-    bytes[29..33].copy_from_slice(&sum.to_be_bytes());
-    for class in ["a", "b"] {
-        std::fs::create_dir(folder.path().join(class)).expect("room for a folder");
-        for number in 0..2 {
-            std::fs::write(folder.path().join(class).join(format!("{number}.png")), &bytes).expect("room");
+    for (end, bytes) in [("png", png), ("jpeg", jpeg)] {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        for class in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(class)).expect("room for a folder");
+            for number in 0..2 {
+                let path = folder.path().join(class).join(format!("{number}.{end}"));
+                std::fs::write(path, &bytes).expect("room for a small file");
+            }
         }
+        let set = ImageFolder { path: folder.path().to_owned(), test_share: 0.5, ..ImageFolder::default() };
+        let (read, most) = peak(|| set.read(&Locations::default()));
+        let error = read.err().expect("no picture is that large").to_string();
+        assert!(error.contains("cannot be decoded") && error.contains("limit"), "{error}");
+        assert!(most < SLACK, "{end}: {most} bytes");
     }
-    let set = ImageFolder { path: folder.path().to_owned(), test_share: 0.5, ..ImageFolder::default() };
-    let error = set.read(&Locations::default()).err().expect("no picture is that large").to_string();
-    assert!(error.contains("cannot be decoded") && error.contains("limit"), "{error}");
 }
 
 /// PNG's sum of a chunk.

@@ -17,7 +17,7 @@ use sokd_core::Key;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -49,9 +49,23 @@ fn peak<T>(read: impl FnOnce() -> T) -> (T, usize) {
     (read, MEMORY.peak_usage().saturating_sub(before))
 }
 
+/// A panic that a reader contains is told to nobody, as in the program: to tell it would cost the memory of a backtrace.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !sokd_core::is_contained() {
+                usual(panic);
+            }
+        }));
+    });
+}
+
 /// Reads a folder again and again, one of its files damaged, and says how often that went unnoticed.
 fn survives<T, E: Display>(name: &str, few: usize, files: &[Whole], read: impl Fn(&Path) -> Result<T, E>) {
     let _alone = alone();
+    quiet();
     let folder = tempfile::tempdir().expect("a scratch folder");
     let put = |(file, bytes): &Whole| {
         let path = folder.path().join(file);
