@@ -5,7 +5,7 @@ use crate::Result;
 use crate::table::{Choice, Table};
 use clap::Args;
 
-/// A teacher that saw much beside students that see little, offline and in a few minutes.
+/// A teacher that saw much beside students that see little, offline and in some ten minutes.
 ///
 /// It is the table `demo` and nothing else: `sokd table demo`, `sokd describe demo`, `sokd report demo` work on it too.
 #[derive(Debug, Default, Args)]

@@ -35,7 +35,7 @@ pub use which::Which;
 
 /// Knowledge distillation of vision networks.
 ///
-/// Without a verb: the demo, offline and in a few minutes.
+/// Without a verb: the demo, offline and in some ten minutes.
 #[derive(Debug, Parser)]
 #[command(name = "sokd", version, after_help = exit::TABLE, after_long_help = exit::TABLE, max_term_width = 100)]
 pub struct Cli {
