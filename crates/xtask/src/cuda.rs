@@ -1,6 +1,6 @@
 //! Builds the program for NVIDIA's GPUs, also on a machine that has neither GPU nor toolkit.
 //!
-//! candle compiles its kernels with nvcc and links NVIDIA's libraries by name. Where there is no nvcc, it comes from PyPI (104 MB);
+//! candle compiles its kernels with nvcc and links NVIDIA's libraries by name. Where there is no nvcc, it comes from `PyPI` (104 MB);
 //! and the libraries, which a machine with a GPU has, are stood in for by empty ones with the same names and functions. That
 //! is all a linker asks for.
 

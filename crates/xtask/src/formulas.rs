@@ -1,4 +1,4 @@
-//! The book's formulas as MathML, which browsers set without scripts or fonts: a preprocessor of mdbook's.
+//! The book's formulas as `MathML`, which browsers set without scripts or fonts: a preprocessor of mdbook's.
 
 use crate::Outcome;
 use pulldown_cmark::{Event, Options, Parser};
