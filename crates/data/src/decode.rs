@@ -16,8 +16,8 @@ pub(crate) struct Picture {
 /// shall not be given the memory.
 pub(crate) const TIGHTEST: u64 = 1100;
 
-/// Bytes that anything may take: of a few colours, a picture of one packs tighter still.
-pub(crate) const ALWAYS: u64 = 1 << 20;
+/// Bytes that any picture may take: of two colours, one of which it has, it packs tighter still.
+const ALWAYS: u64 = 1 << 20;
 
 /// The picture that a PNG or JPEG holds; grey becomes three equal channels, transparency is dropped.
 pub(crate) fn picture(content: &Content) -> Result<Picture> {

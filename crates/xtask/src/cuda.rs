@@ -78,7 +78,7 @@ fn use_tools(build: &mut Command, tools: &Path) -> Outcome {
     Ok(())
 }
 
-/// A tree as a toolkit's, made once.
+/// A tree as a toolkit's, fetched once.
 fn tools() -> Outcome<PathBuf> {
     let place = root().join("target/cuda/tools");
     let home = place.join("nvidia/cu13");
