@@ -62,9 +62,15 @@ fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
+/// A command as one would type it, without its environment.
+fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
 /// Runs a command to its end; a failure names the command.
 fn finish(mut command: Command) -> Outcome {
-    let shown = format!("{command:?}").replace('"', "");
+    let shown = shown(&command);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{status} from: {shown}")),
@@ -74,7 +80,7 @@ fn finish(mut command: Command) -> Outcome {
 
 /// What a command prints.
 fn output(mut command: Command) -> Outcome<String> {
-    let shown = format!("{command:?}").replace('"', "");
+    let shown = shown(&command);
     let out = command.output().map_err(|error| format!("cannot start {shown}: {error}"))?;
     if !out.status.success() {
         return Err(format!("{} from: {shown}", out.status));
