@@ -70,5 +70,5 @@ fn images(what: &str, pixels: &Tensor, labels: &Tensor) -> Result<Images> {
         ));
     };
     let labels = labels.to_dtype(DType::U32)?.to_device(&Device::Cpu)?.to_vec1()?;
-    Ok(Images { labels, pixels, ..Images::of_size(size) })
+    Ok(Images { pixels, labels, ..Images::of_size(size) })
 }
