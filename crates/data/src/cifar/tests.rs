@@ -224,4 +224,21 @@ proptest! {
         let content = crate::content::Content::new(Path::new("x"), [b"\x80\x02", &program[..]].concat(), "");
         let _ = pickle::read(&content, Manifest::cifar10(), &mut Images::of_size([32, 32]));
     }
+
+    /// Whatever bytes: whole records of known classes are read, and all else is an error.
+    #[test]
+    fn a_binary_file_is_read_or_refused(labels in prop::collection::vec(any::<u8>(), 0..4), cut in 0usize..3100, hundred: bool) {
+        let manifest = if hundred { Manifest::cifar100() } else { Manifest::cifar10() };
+        let (before, classes) = if hundred { (2, 100) } else { (1, 10) };
+        let record = |&label: &u8| [vec![label; before], vec![label; 3072]].concat();
+        let mut bytes: Vec<u8> = labels.iter().flat_map(record).collect();
+        // Most are cut within a record, and some between two.
+        bytes.truncate(bytes.len().saturating_sub(if cut < 1000 { 0 } else { cut }));
+        let (kept, left) = (bytes.len() / (before + 3072), bytes.len() % (before + 3072));
+        let right = left == 0 && labels[..kept].iter().all(|&label| label < classes);
+        let content = crate::content::Content::new(Path::new("x"), bytes, "");
+        let mut images = Images::of_size([32, 32]);
+        prop_assert_eq!(binary::read(&content, None, manifest, &mut images).is_ok(), right);
+        prop_assert!(!right || images.labels == labels[..kept].iter().copied().map(u32::from).collect::<Vec<_>>());
+    }
 }
