@@ -1,7 +1,5 @@
-use crate::backend::on_cpu;
-use crate::kernels::sum;
-use crate::record::{Backward, read, record2};
-use crate::simd::simd;
+use crate::backend::has_kernels;
+use crate::record::{Backward, record, total};
 use crate::trace::{Operation, noted};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -19,12 +17,11 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !on_cpu(&[a, b]) {
+    if !has_kernels(&[a, b]) {
         return Ok((a + b)?);
     }
     let (a, b) = (&a.contiguous()?, &b.contiguous()?);
-    let total = read([a, b], |[a, b]| sum(simd(), a, b))?;
-    Ok(record2([a, b], total, a.shape(), Add)?)
+    Ok(record([a, b], total(a, b)?, a.shape(), Add)?)
 }
 
 /// The way back through [`add`].

@@ -1,3 +1,4 @@
+use crate::gpu::Gpu;
 use candle::{DType, Tensor};
 use sokd_core::Result;
 use std::cell::Cell;
@@ -10,10 +11,15 @@ pub enum Backend {
     Fast,
     /// Plain candle operations: what a device without kernels of ours runs, and what the kernels are checked against.
     Composed,
+    /// A GPU's kernels, compiled for this machine: slow, and how they are tested where there is no GPU.
+    #[cfg(feature = "mirror")]
+    Mirror,
 }
 
 static DEFAULT: LazyLock<Backend> = LazyLock::new(|| match std::env::var("SOKD_BACKEND") {
     Ok(name) if name == "composed" => Backend::Composed,
+    #[cfg(feature = "mirror")]
+    Ok(name) if name == "mirror" => Backend::Mirror,
     _ => Backend::Fast,
 });
 
@@ -41,9 +47,25 @@ pub fn with_backend<R>(backend: Backend, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Whether our CPU kernels take these tensors: all single precision, all in this machine's memory.
+/// Whether kernels of ours take these tensors: all single precision, all in one memory that we have kernels for.
+pub(crate) fn has_kernels(tensors: &[&Tensor]) -> bool {
+    let device = tensors[0].device();
+    let known = device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda());
+    let ours = |tensor: &&Tensor| tensor.dtype() == DType::F32 && tensor.device().same_device(device);
+    backend() != Backend::Composed && known && tensors.iter().all(ours)
+}
+
+/// Whether they are this machine's own.
 pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
-    backend() == Backend::Fast && tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+    has_kernels(tensors) && Gpu::of(tensors).is_none()
+}
+
+static TF32: LazyLock<bool> = LazyLock::new(|| std::env::var("SOKD_TF32").is_ok_and(|choice| choice == "1"));
+
+/// Whether convolutions on a GPU may round their factors to ten bits (TF32), as the environment says by `SOKD_TF32=1`.
+/// PyTorch does it unasked.
+pub fn tf32() -> bool {
+    *TF32
 }
 
 /// Runs the form for these tensors, on contiguous ones.
@@ -56,5 +78,5 @@ pub(crate) fn either<const N: usize>(
     let tensors = std::array::from_fn(|index| &held[index]);
     // Of nothing, candle knows whether it is an error.
     let something = tensors.iter().all(|tensor| tensor.elem_count() > 0);
-    Ok(if something && on_cpu(&tensors) { fast(tensors)? } else { composed(tensors)? })
+    Ok(if something && has_kernels(&tensors) { fast(tensors)? } else { composed(tensors)? })
 }

@@ -1,17 +1,18 @@
-use crate::backend::on_cpu;
+use crate::backend::has_kernels;
 use crate::composed;
+use crate::gpu::{Gpu, column_sums, scale_shift};
 use crate::kernels::backward::{Given, Gradients, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
-use crate::record::{Backward, read, record2, record3, tensor};
+use crate::record::{Backward, compute, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
 /// How a convolution's window moves; height first in each pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv {
     /// Input pixels per output pixel.
     pub stride: [usize; 2],
@@ -116,23 +117,27 @@ fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> R
     }
     macs::count(geometry.macs());
     let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
-    if !on_cpu(&[x, kernel, bias.unwrap_or(x)]) {
+    if !has_kernels(&[x, kernel, bias.unwrap_or(x)]) {
         return Ok(composed::conv2d(x, kernel, bias, conv)?);
     }
-    let bias = bias.map(Tensor::contiguous).transpose()?;
-    Ok(match &bias {
+    let shape = geometry.shape();
+    let here = |x: &[f32], kernel: &[f32], shift: Option<&[f32]>| {
+        forward(simd(), &geometry, x, kernel, &Epilogue { shift, ..Epilogue::default() }).0
+    };
+    Ok(match bias {
         None => {
-            let plain =
-                |[x, kernel]: [&[f32]; 2]| forward(simd(), &geometry, x, kernel, &Epilogue::default()).0;
-            record2([x, kernel], read([x, kernel], plain)?, geometry.shape().as_slice(), Convolve(geometry))?
+            let there = |gpu: &Gpu| gpu.convolve(&geometry, x, kernel);
+            let y = compute([x, kernel], |[x, kernel]| here(x, kernel, None), there)?;
+            record([x, kernel], y, shape.as_slice(), Convolve(geometry))?
         }
         Some(bias) => {
-            let shifted = |[x, kernel, bias]: [&[f32]; 3]| {
-                forward(simd(), &geometry, x, kernel, &Epilogue { shift: Some(bias), ..Epilogue::default() })
-                    .0
+            let bias = &bias.contiguous()?;
+            let there = |gpu: &Gpu| {
+                let y = tensor(gpu.convolve(&geometry, x, kernel)?, shape.as_slice());
+                scale_shift(gpu, &y, None, bias, None, false)
             };
-            let y = read([x, kernel, bias], shifted)?;
-            record3([x, kernel, bias], y, geometry.shape().as_slice(), Convolve(geometry))?
+            let y = compute([x, kernel, bias], |[x, kernel, bias]| here(x, kernel, Some(bias)), there)?;
+            record([x, kernel, bias], y, shape.as_slice(), Convolve(geometry))?
         }
     })
 }
@@ -150,6 +155,10 @@ impl Backward<2> for Convolve {
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 2]> {
         let wanted = [x.track_op(), kernel.track_op()];
+        if let Some(gpu) = Gpu::of(&[x]) {
+            let [of_x, of_kernel] = gpu.convolve_back(&self.0, [x, kernel, gradient], wanted)?;
+            return Ok([of_x.map(|of_x| tensor(of_x, x.shape())), of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape()))]);
+        }
         let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {
             backward(simd(), &self.0, x, kernel, &Given(gradient), wanted)
         })?;
@@ -168,10 +177,12 @@ impl Backward<3> for Convolve {
     ) -> candle::Result<[Option<Tensor>; 3]> {
         let [of_x, of_kernel] = Backward::<2>::gradients(self, [x, kernel], y, gradient)?;
         let of_bias = bias.track_op().then(|| {
-            let sums = read([gradient], |[gradient]| {
-                crate::kernels::norm::moments(simd(), gradient, &vec![0.0; self.0.to])
-            })?;
-            Ok::<_, candle::Error>(tensor(sums.iter().map(|[sum, _]| *sum as f32).collect(), self.0.to))
+            let to = self.0.to;
+            let here = |[gradient]: [&[f32]; 1]| {
+                let sums = crate::kernels::norm::moments(simd(), gradient, &vec![0.0; to]);
+                sums.iter().map(|[sum, _]| *sum as f32).collect()
+            };
+            compute([gradient], here, |gpu| column_sums(gpu, gradient, to)).map(|sums| tensor(sums, to))
         });
         Ok([of_x, of_kernel, of_bias.transpose()?])
     }

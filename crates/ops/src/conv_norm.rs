@@ -3,8 +3,8 @@ use crate::kernels::backward::backward;
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
-use crate::norm::{Statistics, join};
-use crate::record::{Backward, read, record3, tensor};
+use crate::norm::Statistics;
+use crate::record::{Backward, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{Conv, Norm, batch_norm, conv2d};
@@ -67,22 +67,22 @@ fn together(
     if mode == Mode::Train {
         statistics.learn(norm)?;
     }
-    let affine = norm.affine()?;
-    let shape = geometry.shape();
-    let apply = |affine: &[f32], residual: Option<&[f32]>| {
-        let (scale, shift) = statistics.scale_shift(affine);
+    let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
+    let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
+    let apply = |residual: Option<&[f32]>| {
         crate::kernels::norm::apply(simd(), &z, &scale, &shift, residual, relu)
     };
+    let shape = geometry.shape();
     Ok(match &residual {
         None => {
-            let y = read([&affine], |[affine]| apply(affine, None))?;
+            let y = apply(None);
             let back = ConvolveNormalise { geometry, z, statistics, relu };
-            record3([x, kernel, &affine], y, shape.as_slice(), back)?
+            record([x, kernel, weight, bias], y, shape.as_slice(), back)?
         }
         Some(residual) => {
-            let y = read([&affine, residual], |[affine, residual]| apply(affine, Some(residual)))?;
-            let back = WithResidual(ConvolveNormalise { geometry, z, statistics, relu });
-            record3([x, &join(kernel, &affine)?, residual], y, shape.as_slice(), back)?
+            let y = read([residual], |[residual]| apply(Some(residual)))?;
+            let back = ConvolveNormalise { geometry, z, statistics, relu };
+            record([x, kernel, weight, bias, residual], y, shape.as_slice(), back)?
         }
     })
 }
@@ -96,10 +96,10 @@ fn inference(
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Tensor> {
-    let affine = norm.affine()?;
+    let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
     let statistics = Statistics::running(norm)?;
-    let y = read([x, kernel, &affine, residual.unwrap_or(x)], |[x, kernel, affine, other]| {
-        let (scale, shift) = statistics.scale_shift(affine);
+    let y = read([x, kernel, weight, bias, residual.unwrap_or(x)], |[x, kernel, weight, bias, other]| {
+        let (scale, shift) = statistics.scale_shift([weight, bias]);
         let epilogue = Epilogue {
             scale: Some(&scale),
             shift: Some(&shift),
@@ -121,53 +121,51 @@ struct ConvolveNormalise {
     relu: bool,
 }
 
-impl Backward<3> for ConvolveNormalise {
+impl Backward<4> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
     fn gradients(
         &self,
-        [x, kernel, affine]: [&Tensor; 3],
+        [x, kernel, weight, _]: [&Tensor; 4],
         y: &Tensor,
         gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 3]> {
+    ) -> candle::Result<[Option<Tensor>; 4]> {
         let wanted = [x.track_op(), kernel.track_op()];
         let (gradients, of_affine) =
-            read([x, kernel, affine, y, gradient], |[x, kernel, affine, y, gradient]| {
+            read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
                 let gate = self.relu.then_some(y);
-                let back = self.statistics.back(&self.statistics.sums(gradient, gate, &self.z), affine);
+                let back = self.statistics.back(&self.statistics.sums(gradient, gate, &self.z), weight);
                 let through = back.through(gradient, gate, &self.z);
                 (backward(simd(), &self.geometry, x, kernel, &through, wanted), back.of_affine)
             })?;
         let [of_x, of_kernel] = gradients.tensors(x, kernel);
-        Ok([of_x, of_kernel, Some(tensor(of_affine, affine.shape()))])
+        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
+        Ok([of_x, of_kernel, of_weight, of_bias])
     }
 }
 
-/// The same where a residual is the third tensor: scale and shift lie behind the kernel.
-struct WithResidual(ConvolveNormalise);
-
-impl Backward<3> for WithResidual {
+impl Backward<5> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
     fn gradients(
         &self,
-        [x, weights, residual]: [&Tensor; 3],
+        [x, kernel, weight, _, residual]: [&Tensor; 5],
         y: &Tensor,
         gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 3]> {
-        let ConvolveNormalise { geometry, z, statistics, relu } = &self.0;
-        let wanted = [x.track_op(), true];
-        let (gradients, of_affine, kept) = read([x, weights, y, gradient], |[x, weights, y, gradient]| {
-            let (kernel, affine) = weights.split_at(geometry.kernel_len());
-            let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);
-            let back = statistics.back(&sums, affine);
-            let through = back.through(kept.as_deref().unwrap_or(gradient), None, z);
-            (backward(simd(), geometry, x, kernel, &through, wanted), back.of_affine, kept)
-        })?;
+    ) -> candle::Result<[Option<Tensor>; 5]> {
+        let Self { geometry, z, statistics, relu } = self;
+        let wanted = [x.track_op(), kernel.track_op()];
+        let (gradients, of_affine, kept) =
+            read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
+                let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);
+                let back = statistics.back(&sums, weight);
+                let through = back.through(kept.as_deref().unwrap_or(gradient), None, z);
+                (backward(simd(), geometry, x, kernel, &through, wanted), back.of_affine, kept)
+            })?;
         let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, residual.shape()));
-        let of_weights = [gradients.kernel.unwrap_or_default(), of_affine].concat();
-        let of_x = gradients.input.map(|floats| tensor(floats, x.shape()));
-        Ok([of_x, Some(tensor(of_weights, weights.shape())), residual.track_op().then_some(of_residual)])
+        let [of_x, of_kernel] = gradients.tensors(x, kernel);
+        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
+        Ok([of_x, of_kernel, of_weight, of_bias, residual.track_op().then_some(of_residual)])
     }
 }
 

@@ -1,7 +1,8 @@
-use crate::backend::on_cpu;
+use crate::backend::has_kernels;
+use crate::gpu::{self, Gpu};
 use crate::kernels::forward::Moments;
 use crate::kernels::norm::{Through, apply, gated_gradient_sums, gradient_sums, moments};
-use crate::record::{Backward, read, record2, record3, tensor};
+use crate::record::{Backward, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{axpby_, composed};
@@ -29,11 +30,6 @@ impl<'a> Norm<'a> {
     /// Its tensors.
     pub(crate) fn tensors(&self) -> [&'a Tensor; 4] {
         [self.weight, self.bias, self.mean, self.var]
-    }
-
-    /// Scale and shift as one tensor `(2 · channels,)`, because an operation of candle's takes three at most.
-    pub(crate) fn affine(&self) -> Result<Tensor> {
-        join(self.weight, self.bias)
     }
 
     /// Refuses what cannot be normalised.
@@ -95,10 +91,14 @@ fn normalise(
 ) -> Result<Tensor> {
     norm.check(x.dims(), residual, mode)?;
     let [weight, bias, mean, var] = norm.tensors();
-    if !on_cpu(&[x, weight, bias, mean, var, residual.unwrap_or(x)]) {
+    if !has_kernels(&[x, weight, bias, mean, var, residual.unwrap_or(x)]) {
         return composed::batch_norm(x, norm, residual, relu, mode);
     }
     let x = &x.contiguous()?;
+    let residual = residual.map(Tensor::contiguous).transpose()?;
+    if let Some(gpu) = Gpu::of(&[x]) {
+        return Ok(gpu::batch_norm(&gpu, x, norm, residual.as_ref(), relu, mode)?);
+    }
     let statistics = match mode {
         Mode::Eval => Statistics::running(norm)?,
         Mode::Train | Mode::Probe => {
@@ -110,20 +110,17 @@ fn normalise(
     if mode == Mode::Train {
         statistics.learn(norm)?;
     }
-    let affine = &norm.affine()?;
-    let residual = residual.map(Tensor::contiguous).transpose()?;
-    let apply = |x: &[f32], affine: &[f32], residual: Option<&[f32]>| {
-        let (scale, shift) = statistics.scale_shift(affine);
-        apply(simd(), x, &scale, &shift, residual, relu)
-    };
+    let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
+    let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
+    let apply = |x: &[f32], residual: Option<&[f32]>| apply(simd(), x, &scale, &shift, residual, relu);
     Ok(match &residual {
         None => {
-            let y = read([x, affine], |[x, affine]| apply(x, affine, None))?;
-            record2([x, affine], y, x.shape(), Normalise { statistics, relu })?
+            let y = read([x], |[x]| apply(x, None))?;
+            record([x, weight, bias], y, x.shape(), Normalise { statistics, relu })?
         }
         Some(residual) => {
-            let y = read([x, affine, residual], |[x, affine, residual]| apply(x, affine, Some(residual)))?;
-            record3([x, affine, residual], y, x.shape(), Normalise { statistics, relu })?
+            let y = read([x, residual], |[x, residual]| apply(x, Some(residual)))?;
+            record([x, weight, bias, residual], y, x.shape(), Normalise { statistics, relu })?
         }
     })
 }
@@ -167,15 +164,14 @@ impl Statistics {
         let channels = self.mean.len();
         // What the statistics of unseen images will be is estimated without bias; the batch's own is not.
         let unbiased = self.count.map_or(1.0, |count| count as f64 / (count as f64 - 1.0));
-        let var = self.var.iter().map(|var| (var * unbiased) as f32).collect();
+        let var: Vec<f32> = self.var.iter().map(|var| (var * unbiased) as f32).collect();
         let keep = 1.0 - norm.momentum;
         axpby_(norm.mean, norm.momentum, &tensor(self.mean.clone(), channels), keep)?;
         axpby_(norm.var, norm.momentum, &tensor(var, channels), keep)
     }
 
     /// What a value is multiplied by, and what is added then.
-    pub(crate) fn scale_shift(&self, affine: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (weight, bias) = affine.split_at(self.mean.len());
+    pub(crate) fn scale_shift(&self, [weight, bias]: [&[f32]; 2]) -> (Vec<f32>, Vec<f32>) {
         let scale = |channel: usize| f64::from(weight[channel]) * self.inverse[channel];
         let shift =
             |channel: usize| f64::from(bias[channel]) - f64::from(self.mean[channel]) * scale(channel);
@@ -203,16 +199,16 @@ impl Statistics {
     ///
     /// # Source
     /// Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply.
-    pub(crate) fn back(&self, sums: &Moments, affine: &[f32]) -> Back<'_> {
+    pub(crate) fn back(&self, sums: &Moments, weight: &[f32]) -> Back<'_> {
         let channels = self.mean.len();
-        let mut of_affine = vec![0.0; 2 * channels];
+        let (mut of_weight, mut of_bias) = (vec![0.0; channels], vec![0.0; channels]);
         let (mut slope, mut lean, mut shift) =
             (vec![0.0; channels], vec![0.0; channels], vec![0.0; channels]);
         for channel in 0..channels {
             let ([sum, product], inverse) = (sums[channel], self.inverse[channel]);
-            of_affine[channel] = (product * inverse) as f32;
-            of_affine[channels + channel] = sum as f32;
-            let scale = f64::from(affine[channel]) * inverse;
+            of_weight[channel] = (product * inverse) as f32;
+            of_bias[channel] = sum as f32;
+            let scale = f64::from(weight[channel]) * inverse;
             slope[channel] = scale as f32;
             // Each value moved the batch's mean and variance a little; it did not move the running ones.
             if let Some(count) = self.count {
@@ -220,7 +216,7 @@ impl Statistics {
                 shift[channel] = (-scale * sum / count as f64) as f32;
             }
         }
-        Back { mean: &self.mean, slope, lean, shift, of_affine }
+        Back { mean: &self.mean, slope, lean, shift, of_affine: [of_weight, of_bias] }
     }
 }
 
@@ -230,8 +226,8 @@ pub(crate) struct Back<'a> {
     slope: Vec<f32>,
     lean: Vec<f32>,
     shift: Vec<f32>,
-    /// The gradient of scale and shift.
-    pub of_affine: Vec<f32>,
+    /// The gradients of weight and bias.
+    pub of_affine: [Vec<f32>; 2],
 }
 
 impl Back<'_> {
@@ -253,67 +249,41 @@ struct Normalise {
     relu: bool,
 }
 
-impl Backward<2> for Normalise {
-    const NAME: &'static str = "batch-norm";
-
-    fn gradients(
-        &self,
-        [x, affine]: [&Tensor; 2],
-        y: &Tensor,
-        gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 2]> {
-        let (of_x, of_affine) = read([x, affine, y, gradient], |[x, affine, y, gradient]| {
-            let gate = self.relu.then_some(y);
-            let back = self.statistics.back(&self.statistics.sums(gradient, gate, x), affine);
-            (back.through(gradient, gate, x).all(), back.of_affine)
-        })?;
-        Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape()))])
-    }
-}
-
 impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
     fn gradients(
         &self,
-        [x, affine, _]: [&Tensor; 3],
+        [x, weight, _]: [&Tensor; 3],
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 3]> {
-        let (of_x, of_affine, kept) = read([x, affine, y, gradient], |[x, affine, y, gradient]| {
-            let (kept, sums) = self.statistics.kept_sums(gradient, self.relu.then_some(y), x);
-            let back = self.statistics.back(&sums, affine);
-            (back.through(kept.as_deref().unwrap_or(gradient), None, x).all(), back.of_affine, kept)
+        let (of_x, of_affine) = read([x, weight, y, gradient], |[x, weight, y, gradient]| {
+            let gate = self.relu.then_some(y);
+            let back = self.statistics.back(&self.statistics.sums(gradient, gate, x), weight);
+            (back.through(gradient, gate, x).all(), back.of_affine)
         })?;
-        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, x.shape()));
-        Ok([Some(tensor(of_x, x.shape())), Some(tensor(of_affine, affine.shape())), Some(of_residual)])
+        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
+        Ok([Some(tensor(of_x, x.shape())), of_weight, of_bias])
     }
 }
 
-/// Two tensors, flat, one behind the other.
-pub(crate) fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (&a.contiguous()?, &b.contiguous()?);
-    let both = read([a, b], |both| both.concat())?;
-    let len = both.len();
-    Ok(record2([a, b], both, len, Joined)?)
-}
-
-/// The way back through [`join`].
-struct Joined;
-
-impl Backward<2> for Joined {
-    const NAME: &'static str = "join";
+impl Backward<4> for Normalise {
+    const NAME: &'static str = "batch-norm";
 
     fn gradients(
         &self,
-        parts: [&Tensor; 2],
-        _: &Tensor,
+        [x, weight, ..]: [&Tensor; 4],
+        y: &Tensor,
         gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 2]> {
-        let [a, b] = read([gradient], |[gradient]| {
-            let (a, b) = gradient.split_at(parts[0].elem_count());
-            [a.to_vec(), b.to_vec()]
+    ) -> candle::Result<[Option<Tensor>; 4]> {
+        let (of_x, of_affine, kept) = read([x, weight, y, gradient], |[x, weight, y, gradient]| {
+            let (kept, sums) = self.statistics.kept_sums(gradient, self.relu.then_some(y), x);
+            let back = self.statistics.back(&sums, weight);
+            (back.through(kept.as_deref().unwrap_or(gradient), None, x).all(), back.of_affine, kept)
         })?;
-        Ok([Some(tensor(a, parts[0].shape())), Some(tensor(b, parts[1].shape()))])
+        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, x.shape()));
+        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
+        Ok([Some(tensor(of_x, x.shape())), of_weight, of_bias, Some(of_residual)])
     }
 }

@@ -47,6 +47,13 @@ impl Axis {
         Self::new(self.len(), self.inputs, |input, taps| taps.extend(&lines[input]))
     }
 
+    /// Where each line's taps start, their inputs, their weights: as kernels of a GPU read it.
+    pub(crate) fn flat(&self) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+        let starts = self.starts.iter().map(|&start| start as u32).collect();
+        let (inputs, weights) = self.taps.iter().map(|&(input, weight)| (input as u32, weight as f32)).unzip();
+        (starts, inputs, weights)
+    }
+
     /// `(outputs, inputs)`, in double precision.
     pub(crate) fn matrix(&self, device: &Device) -> candle::Result<Tensor> {
         let mut dense = vec![0.0; self.len() * self.inputs];

@@ -1,4 +1,4 @@
-use crate::backend::on_cpu;
+use crate::backend::has_kernels;
 use crate::fast;
 use candle::Tensor;
 use sokd_core::Result;
@@ -8,7 +8,7 @@ use sokd_core::Result;
 /// # Errors
 /// When the shapes differ, or `y` is not contiguous.
 pub fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
-    if on_cpu(&[x, y]) {
+    if has_kernels(&[x, y]) {
         return Ok(fast::axpby_(y, a, x, b)?);
     }
     let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
@@ -38,7 +38,7 @@ pub struct SgdStep {
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
-    if on_cpu(&[weight, velocity, grad]) {
+    if has_kernels(&[weight, velocity, grad]) {
         return Ok(fast::sgd_(weight, velocity, grad, step)?);
     }
     let (old, grad) = (weight.detach(), grad.detach());
@@ -75,7 +75,7 @@ pub struct AdamStep {
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn adam_(weight: &Tensor, first: &Tensor, second: &Tensor, grad: &Tensor, step: &AdamStep) -> Result<()> {
-    if on_cpu(&[weight, first, second, grad]) {
+    if has_kernels(&[weight, first, second, grad]) {
         return Ok(fast::adam_(weight, first, second, grad, step)?);
     }
     let [beta1, beta2] = step.betas;

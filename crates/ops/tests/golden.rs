@@ -182,6 +182,12 @@ fn kernels_agree_with_pytorch() -> Result<()> {
     with_backend(Backend::Fast, || recorded().cases.iter().try_for_each(Case::check))
 }
 
+/// A GPU's kernels, as their mirror runs them here.
+#[test]
+fn kernels_of_a_gpu_agree_with_pytorch() -> Result<()> {
+    with_backend(Backend::Mirror, || recorded().cases.iter().try_for_each(Case::check))
+}
+
 #[test]
 fn composed_forms_agree_with_pytorch() -> Result<()> {
     with_backend(Backend::Composed, || recorded().cases.iter().try_for_each(Case::check))

@@ -35,12 +35,14 @@ fn compare(
     state: usize,
     step: impl Fn(&[Tensor], &Tensor, u64) -> Result<()> + Copy,
 ) -> Result<()> {
-    let fast = with_backend(Backend::Fast, || steps(DType::F32, state, step))?;
     let exact = with_backend(Backend::Composed, || steps(DType::F64, state, step))?;
-    for (index, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
-        let gap =
-            (fast.to_dtype(DType::F64)? - exact)?.sqr()?.flatten_all()?.max(0)?.sqrt()?.to_scalar::<f64>()?;
-        assert!(gap < 3e-7, "{what}: tensor {index} is off by {gap}");
+    for backend in [Backend::Fast, Backend::Mirror] {
+        let fast = with_backend(backend, || steps(DType::F32, state, step))?;
+        for (index, (fast, exact)) in fast.iter().zip(&exact).enumerate() {
+            let gap = (fast.to_dtype(DType::F64)? - exact)?;
+            let gap = gap.sqr()?.flatten_all()?.max(0)?.sqrt()?.to_scalar::<f64>()?;
+            assert!(gap < 3e-7, "{what}, {backend:?}: tensor {index} is off by {gap}");
+        }
     }
     Ok(())
 }
@@ -77,7 +79,7 @@ fn adam() -> Result<()> {
 /// Whoever holds the same storage sees the step, and a view is a place in it.
 #[test]
 fn storage_is_shared() -> Result<()> {
-    for backend in [Backend::Fast, Backend::Composed] {
+    for backend in [Backend::Fast, Backend::Mirror, Backend::Composed] {
         let var = Var::from_tensor(&Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle::Device::Cpu)?)?;
         let view = var.as_detached_tensor();
         let ones = Tensor::new(&[[1f32, 1.0]], &candle::Device::Cpu)?;
@@ -90,7 +92,7 @@ fn storage_is_shared() -> Result<()> {
 #[test]
 fn what_cannot_be_written_is_refused() -> Result<()> {
     let y = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &candle::Device::Cpu)?;
-    for backend in [Backend::Fast, Backend::Composed] {
+    for backend in [Backend::Fast, Backend::Mirror, Backend::Composed] {
         with_backend(backend, || {
             assert!(axpby_(&y.t()?, 1.0, &y.copy()?, 1.0).is_err(), "columns for rows");
             assert!(axpby_(&y, 1.0, &y.narrow(0, 0, 1)?.copy()?, 1.0).is_err(), "another shape");
@@ -98,7 +100,9 @@ fn what_cannot_be_written_is_refused() -> Result<()> {
         })?;
     }
     // The composed form makes its sum first, and may then write it over what it read.
-    assert!(with_backend(Backend::Fast, || axpby_(&y, 1.0, &y, 1.0)).is_err(), "itself");
+    for backend in [Backend::Fast, Backend::Mirror] {
+        assert!(with_backend(backend, || axpby_(&y, 1.0, &y, 1.0)).is_err(), "itself, {backend:?}");
+    }
     assert_eq!(y.to_vec2::<f32>()?, [[1.0, 2.0], [3.0, 4.0]]);
     Ok(())
 }

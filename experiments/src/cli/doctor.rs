@@ -1,19 +1,23 @@
 use super::{Session, print, print_json};
 use crate::environment::Environment;
-use crate::{Result, device, rundir, track};
+use crate::{Misfit, Result, device, rundir, track};
 use clap::Args;
 use serde::Serialize;
 use sokd_data::{Locations, Manifest};
 use sokd_hub::Hub;
+use sokd_ops::Parity;
 use std::path::{Path, PathBuf};
 
 /// Says what this program finds on this machine: devices, threads, folders, data, hub, trackers.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sokd doctor --json")]
+#[command(after_help = "Examples:\n  sokd doctor --json\n  sokd doctor --kernels --device cuda")]
 pub struct Doctor {
     /// As JSON.
     #[arg(long)]
     json: bool,
+    /// Tries every operation on the device, results and gradients, against plain operations in double precision on the CPU.
+    #[arg(long)]
+    kernels: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +73,7 @@ const VARIABLES: &[&str] = &[
     "SOKD_RUNS_DIR",
     "SOKD_BACKEND",
     "SOKD_SIMD",
+    "SOKD_TF32",
     "SOKD_LOG",
     "SOKD_TRACK",
     "RUST_LOG",
@@ -83,9 +88,50 @@ const VARIABLES: &[&str] = &[
 
 impl Doctor {
     pub fn run(&self, session: &Session) -> Result<()> {
+        if self.kernels {
+            return self.try_kernels(session);
+        }
         let findings = Findings::look(session)?;
         if self.json { print_json(&findings) } else { print(findings.to_string()) }
     }
+
+    fn try_kernels(&self, session: &Session) -> Result<()> {
+        let mut tried = Vec::new();
+        for kernel in sokd_ops::parity(&session.device) {
+            let Parity { operation, result, gradients } = kernel?;
+            if !self.json {
+                print(format!("{operation:<40}  {result:>8.1e}  {gradients:>8.1e}"))?;
+            }
+            tried.push(Tried { operation, result, gradients });
+        }
+        if self.json {
+            print_json(&tried)?;
+        }
+        let within = if sokd_ops::tf32() { TF32 } else { SINGLE };
+        let off = tried.iter().filter(|kernel| kernel.result.max(kernel.gradients) > within);
+        let off: Vec<_> = off.map(|kernel| kernel.operation).collect();
+        let (device, count) = (&session.device_name, tried.len());
+        if !off.is_empty() {
+            let off = off.join("; ");
+            return Err(Misfit::new(format!("{device} is off by more than {within:e} in: {off}"))
+                .help("SOKD_BACKEND=composed runs plain operations instead")
+                .into());
+        }
+        let all = format!("{device}: {count} operations, results and gradients, within {within:e} of their largest number");
+        if self.json { Ok(()) } else { print(all) }
+    }
+}
+
+/// What single precision is allowed to be off by, as a share of the largest number; and what factors rounded to ten bits are.
+const SINGLE: f64 = 1e-5;
+const TF32: f64 = 5e-3;
+
+/// An operation that was tried, and by which share of its largest number it was off.
+#[derive(Debug, Serialize)]
+struct Tried {
+    operation: &'static str,
+    result: f64,
+    gradients: f64,
 }
 
 impl Findings {

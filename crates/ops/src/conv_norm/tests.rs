@@ -32,9 +32,11 @@ fn all(
     let (weight, bias) = (var("weight", channels), var("bias", channels));
     let (mean, variance) = (noise("mean", channels), noise("var", channels).exp().unwrap());
     let norm = Norm { weight: &weight, bias: &bias, mean: &mean, var: &variance, eps: 1e-5, momentum: 0.1 };
-    let y = with_backend(backend, || run(&x, &kernel, &norm, &residual)).unwrap();
-    let loss = (&y * noise("gradient", shapes.2)).unwrap().sum_all().unwrap();
-    let gradients = loss.backward().unwrap();
+    let (y, gradients) = with_backend(backend, || {
+        let y = run(&x, &kernel, &norm, &residual).unwrap();
+        let loss = (&y * noise("gradient", shapes.2)).unwrap().sum_all().unwrap();
+        (y, loss.backward().unwrap())
+    });
     let mut out = vec![y];
     for var in [&x, &kernel, &residual, &weight, &bias] {
         out.push(gradients.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap()));
@@ -58,9 +60,11 @@ fn compare_within(
     run: impl Fn(&Tensor, &Tensor, &Norm<'_>, &Tensor) -> Result<Tensor>,
 ) {
     let names = ["y", "x", "kernel", "residual", "weight", "bias", "running mean", "running variance"];
-    let (fast, composed) = (all(Backend::Fast, shapes, &run), all(Backend::Composed, shapes, &run));
-    for ((name, fast), composed) in names.iter().zip(&fast).zip(&composed) {
-        close(&format!("{what}: {name}"), fast, composed, within);
+    let composed = all(Backend::Composed, shapes, &run);
+    for backend in [Backend::Fast, Backend::Mirror] {
+        for ((name, fast), composed) in names.iter().zip(all(backend, shapes, &run)).zip(&composed) {
+            close(&format!("{what}, {backend:?}: {name}"), &fast, composed, within);
+        }
     }
 }
 

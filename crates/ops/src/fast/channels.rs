@@ -1,5 +1,6 @@
 use super::numbers::filled;
-use crate::record::{Backward, read, record1, record2, tensor};
+use crate::gpu::{Arg, Gpu};
+use crate::record::{Backward, compute, record, tensor};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -8,7 +9,7 @@ pub(crate) fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (batch, height, width, left) = a.dims4()?;
     let (_, _, _, right) = b.dims4()?;
     let (pixels, both) = (height * width, left + right);
-    let y = read([a, b], |[a, b]| {
+    let here = |[a, b]: [&[f32]; 2]| {
         let work = |image: usize, out: &mut [MaybeUninit<f32>]| {
             let a = a[image * pixels * left..].chunks_exact(left);
             let b = b[image * pixels * right..].chunks_exact(right);
@@ -20,8 +21,10 @@ pub(crate) fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         };
         // SAFETY: an image is whole pixels of `both` channels, and both parts of each are written.
         unsafe { filled(batch * pixels * both, pixels * both, work) }
-    })?;
-    record2([a, b], y, (batch, height, width, both), Concat { left })
+    };
+    let sizes = [Arg::Int(left), Arg::Int(right)];
+    let there = |gpu: &Gpu| gpu.each("concat_channels", [a, b], batch * pixels * both, sizes);
+    record([a, b], compute([a, b], here, there)?, (batch, height, width, both), Concat { left })
 }
 
 struct Concat {
@@ -42,7 +45,7 @@ impl Backward<2> for Concat {
 pub(crate) fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let (pixels, count) = (height * width, range.len());
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |image: usize, out: &mut [MaybeUninit<f32>]| {
             let x = x[image * pixels * channels..].chunks_exact(channels);
             for (out, x) in out.chunks_exact_mut(count).zip(x) {
@@ -51,8 +54,11 @@ pub(crate) fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         };
         // SAFETY: an image is whole pixels of `count` channels, and all of each are written.
         unsafe { filled(batch * pixels * count, pixels * count, work) }
-    })?;
-    record1(x, y, (batch, height, width, count), Choose { range })
+    };
+    let sizes = [Arg::Int(channels), Arg::Int(count), Arg::Int(range.start)];
+    let there = |gpu: &Gpu| gpu.each("choose_channels", [x], batch * pixels * count, sizes);
+    let y = compute([x], here, there)?;
+    record([x], y, (batch, height, width, count), Choose { range })
 }
 
 /// The channels around those chosen have no part in the result.
@@ -66,7 +72,7 @@ impl Backward<1> for Choose {
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let (_, height, width, channels) = x.dims4()?;
         let (pixels, Range { start, end }) = (height * width, self.range.clone());
-        let of_x = read([gradient], |[gradient]| {
+        let here = |[gradient]: [&[f32]; 1]| {
             let work = |image: usize, out: &mut [MaybeUninit<f32>]| {
                 let gradient = gradient[image * pixels * (end - start)..].chunks_exact(end - start);
                 for (out, gradient) in out.chunks_exact_mut(channels).zip(gradient) {
@@ -77,7 +83,10 @@ impl Backward<1> for Choose {
             };
             // SAFETY: an image is whole pixels of `channels`, and all of each are written.
             unsafe { filled(x.elem_count(), pixels * channels, work) }
-        })?;
+        };
+        let sizes = [Arg::Int(channels), Arg::Int(end - start), Arg::Int(start)];
+        let there = |gpu: &Gpu| gpu.each("return_channels", [gradient], x.elem_count(), sizes);
+        let of_x = compute([gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])
     }
 }

@@ -1,11 +1,13 @@
 use super::numbers::{filled, map, zip};
-use crate::record::{Backward, read, record1, record2, tensor};
-use candle::{D, Result, Tensor};
+use crate::gpu::{Arg, Gpu};
+use crate::record::{Backward, compute, record, tensor};
+use candle::{D, Result, Storage, Tensor};
 use std::mem::MaybeUninit;
 
 pub(crate) fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    let y = read([x], |[x]| map(x, |x| (1.0 + exp(-x)).recip()))?;
-    record1(x, y, x.shape(), Sigmoid)
+    let there = |gpu: &Gpu| gpu.each("sigmoid", [x], x.elem_count(), []);
+    let y = compute([x], |[x]| map(x, |x| (1.0 + exp(-x)).recip()), there)?;
+    record([x], y, x.shape(), Sigmoid)
 }
 
 /// eˣ, to the last digit or two, in operations that the compiler makes vectors of; what would leave the numbers stays at
@@ -35,8 +37,9 @@ impl Backward<1> for Sigmoid {
     const NAME: &'static str = "sigmoid";
 
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        let of_x =
-            read([y, gradient], |[y, gradient]| zip(y, gradient, |y, gradient| gradient * y * (1.0 - y)))?;
+        let slope = |y: f32, gradient: f32| gradient * y * (1.0 - y);
+        let there = |gpu: &Gpu| gpu.each("sigmoid_back", [y, gradient], y.elem_count(), []);
+        let of_x = compute([y, gradient], |[y, gradient]| zip(y, gradient, slope), there)?;
         Ok([Some(tensor(of_x, y.shape()))])
     }
 }
@@ -48,7 +51,7 @@ const SUMS: usize = 16;
 
 pub(crate) fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let channels = a.dim(D::Minus1)?;
-    let y = read([a, b], |[a, b]| {
+    let here = |[a, b]: [&[f32]; 2]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let from = index * ROWS * channels;
             let rows = a[from..].chunks_exact(channels).zip(b[from..].chunks_exact(channels));
@@ -58,9 +61,23 @@ pub(crate) fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         };
         // SAFETY: a number a row.
         unsafe { filled(a.len() / channels, ROWS, work) }
-    })?;
+    };
+    let y = compute([a, b], here, |gpu| squares(gpu, a, Some(b), 1.0))?;
     let axes = a.rank() - 1;
-    record2([a, b], y, &a.dims()[..axes], SquaredDistance { channels })
+    record([a, b], y, &a.dims()[..axes], SquaredDistance { channels })
+}
+
+/// On a GPU: of each row, `scale` · Σ (a - b)².
+fn squares(gpu: &Gpu, a: &Tensor, b: Option<&Tensor>, scale: f64) -> Result<Storage> {
+    let width = a.dim(D::Minus1)?;
+    let rows = a.elem_count() / width;
+    gpu.rows("squares", [Some(a), b], (rows, width, rows), [Arg::Float(scale)])
+}
+
+/// And back: `slope` · gradient · (a - b).
+fn squares_back(gpu: &Gpu, a: &Tensor, b: Option<&Tensor>, gradient: &Tensor, slope: f64) -> Result<Storage> {
+    let sizes = [Arg::Int(a.dim(D::Minus1)?), Arg::Float(slope)];
+    gpu.each_of("squares_back", [Some(a), b, Some(gradient)], a.elem_count(), sizes)
 }
 
 /// Σ f(a, b), with as many sums side by side as vectors have lanes.
@@ -87,7 +104,7 @@ impl Backward<2> for SquaredDistance {
     fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let channels = self.channels;
         let toward = |slope: f32| {
-            read([a, b, gradient], |[a, b, gradient]| {
+            let here = |[a, b, gradient]: [&[f32]; 3]| {
                 let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
                     let (row, from) = (index * ROWS, index * ROWS * channels);
                     let rows = a[from..].chunks_exact(channels).zip(b[from..].chunks_exact(channels));
@@ -101,8 +118,9 @@ impl Backward<2> for SquaredDistance {
                 };
                 // SAFETY: chunks are whole rows.
                 unsafe { filled(a.len(), ROWS * channels, work) }
-            })
-            .map(|floats| tensor(floats, a.shape()))
+            };
+            let there = |gpu: &Gpu| squares_back(gpu, a, Some(b), gradient, f64::from(slope));
+            compute([a, b, gradient], here, there).map(|numbers| tensor(numbers, a.shape()))
         };
         Ok([a.track_op().then(|| toward(2.0)).transpose()?, b.track_op().then(|| toward(-2.0)).transpose()?])
     }
@@ -110,7 +128,7 @@ impl Backward<2> for SquaredDistance {
 
 pub(crate) fn energy(x: &Tensor) -> Result<Tensor> {
     let channels = x.dim(D::Minus1)?;
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let rows = x[index * ROWS * channels..].chunks_exact(channels);
             for (out, x) in out.iter_mut().zip(rows) {
@@ -119,8 +137,9 @@ pub(crate) fn energy(x: &Tensor) -> Result<Tensor> {
         };
         // SAFETY: a number a row.
         unsafe { filled(x.len() / channels, ROWS, work) }
-    })?;
-    record1(x, y, &x.dims()[..x.rank() - 1], Energy { channels })
+    };
+    let y = compute([x], here, |gpu| squares(gpu, x, None, 1.0 / channels as f64))?;
+    record([x], y, &x.dims()[..x.rank() - 1], Energy { channels })
 }
 
 struct Energy {
@@ -132,7 +151,7 @@ impl Backward<1> for Energy {
 
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let channels = self.channels;
-        let of_x = read([x, gradient], |[x, gradient]| {
+        let here = |[x, gradient]: [&[f32]; 2]| {
             let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
                 let rows = x[index * ROWS * channels..].chunks_exact(channels).zip(&gradient[index * ROWS..]);
                 for (out, (x, gradient)) in out.chunks_exact_mut(channels).zip(rows) {
@@ -144,8 +163,9 @@ impl Backward<1> for Energy {
             };
             // SAFETY: chunks are whole rows.
             unsafe { filled(x.len(), ROWS * channels, work) }
-        })?;
-        Ok([Some(tensor(of_x, x.shape()))])
+        };
+        let there = |gpu: &Gpu| squares_back(gpu, x, None, gradient, 2.0 / channels as f64);
+        Ok([Some(tensor(compute([x, gradient], here, there)?, x.shape()))])
     }
 }
 

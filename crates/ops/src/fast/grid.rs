@@ -1,5 +1,6 @@
 use super::numbers::{Channels, filled, row, summed, visit_channels};
-use crate::record::{Backward, read, record2, tensor};
+use crate::gpu::{Arg, Gpu};
+use crate::record::{Backward, compute, record, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use crate::{GridPadding, GridSample};
 use candle::{Result, Tensor};
@@ -9,8 +10,8 @@ pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<
     let (_, height, width, channels) = x.dims4()?;
     let (batch, to_height, to_width, _) = grid.dims4()?;
     let sampler = Sampler { how, map: [height, width], channels, pixels: to_height * to_width };
-    let y = read([x, grid], |[x, grid]| {
-        let to = sampler.pixels * channels;
+    let to = sampler.pixels * channels;
+    let here = |[x, grid]: [&[f32]; 2]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             simd().run(Forward {
                 sampler,
@@ -21,8 +22,10 @@ pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<
         };
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
         unsafe { filled(batch * to, to, work) }
-    })?;
-    record2([x, grid], y, (batch, to_height, to_width, channels), sampler)
+    };
+    let there = |gpu: &Gpu| gpu.each("grid_sample", [x, grid], batch * to, sampler.args());
+    let y = compute([x, grid], here, there)?;
+    record([x, grid], y, (batch, to_height, to_width, channels), sampler)
 }
 
 impl Backward<2> for Sampler {
@@ -35,12 +38,23 @@ impl Backward<2> for Sampler {
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 2]> {
         let of_x = x.track_op().then(|| {
-            read([grid, gradient], |[grid, gradient]| self.back_map(grid, gradient))
-                .map(|back| tensor(back, x.shape()))
+            let here = |[grid, gradient]: [&[f32]; 2]| self.back_map(grid, gradient);
+            let there = |gpu: &Gpu| {
+                let mut of_x = gpu.room(x.elem_count())?;
+                let planes = x.elem_count() / (self.map[0] * self.map[1]);
+                gpu.walk("grid_sample_map", [grid, gradient], &mut of_x, planes, self.args())?;
+                Ok(of_x)
+            };
+            compute([grid, gradient], here, there).map(|back| tensor(back, x.shape()))
         });
         let of_grid = grid.track_op().then(|| {
-            read([x, grid, gradient], |[x, grid, gradient]| self.back_grid(x, grid, gradient))
-                .map(|back| tensor(back, grid.shape()))
+            let here = |[x, grid, gradient]: [&[f32]; 3]| self.back_grid(x, grid, gradient);
+            let there = |gpu: &Gpu| {
+                let (mut of_grid, samples) = (gpu.room(grid.elem_count())?, grid.elem_count() / 2);
+                gpu.walk("grid_sample_grid", [x, grid, gradient], &mut of_grid, samples, self.args())?;
+                Ok(of_grid)
+            };
+            compute([x, grid, gradient], here, there).map(|back| tensor(back, grid.shape()))
         });
         Ok([of_x.transpose()?, of_grid.transpose()?])
     }
@@ -74,6 +88,19 @@ struct Corner {
 }
 
 impl Sampler {
+    /// What a kernel of a GPU is told.
+    fn args<'a>(&self) -> [Arg<'a>; 7] {
+        let padding = match self.how.padding {
+            GridPadding::Zeros => 0,
+            GridPadding::Border => 1,
+            GridPadding::Reflection => 2,
+        };
+        let [height, width] = self.map;
+        let how = [usize::from(self.how.nearest), padding, usize::from(self.how.align_corners)];
+        let [nearest, padding, align_corners] = how;
+        [height, width, self.pixels, self.channels, nearest, padding, align_corners].map(Arg::Int)
+    }
+
     fn map_of<'a>(&self, x: &'a [f32], image: usize) -> &'a [f32] {
         let length = self.map[0] * self.map[1] * self.channels;
         &x[image * length..][..length]

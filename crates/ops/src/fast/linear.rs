@@ -1,5 +1,5 @@
 use super::numbers::share_pieces;
-use crate::record::{Backward, read, record2, record3, tensor};
+use crate::record::{Backward, read, record, tensor};
 use candle::{Result, Tensor};
 use gemm::{Parallelism, gemm};
 
@@ -15,12 +15,12 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     match bias {
         None => {
             let y = read([x, weight], |[x, weight]| multiply(x, weight, vec![0.0; batch * to]))?;
-            record2([x, weight], y, (batch, to), Linear)
+            record([x, weight], y, (batch, to), Linear)
         }
         Some(bias) => {
             let bias = &bias.contiguous()?;
             let y = read([x, weight, bias], |[x, weight, bias]| multiply(x, weight, bias.repeat(batch)))?;
-            record3([x, weight, bias], y, (batch, to), Linear)
+            record([x, weight, bias], y, (batch, to), Linear)
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::numbers::{Channels, filled, row, summed, visit_channels};
 use crate::Pool;
-use crate::record::{Backward, read, record1, tensor};
+use crate::gpu::{Gpu, Window};
+use crate::record::{Backward, compute, record, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -11,14 +12,15 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     let size = [pool.positions(height, 0), pool.positions(width, 1)];
     let windows = Windows { pool, map: [height, width], size, channels };
     let [from, to] = windows.lengths();
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             simd().run(Forward { windows, x: &x[index * from..][..from], out });
         };
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
         unsafe { filled(batch * to, to, work) }
-    })?;
-    record1(x, y, (batch, size[0], size[1], channels), windows)
+    };
+    let there = |gpu: &Gpu| gpu.windows("max_pool", [x], windows.window(), batch * to, channels);
+    record([x], compute([x], here, there)?, (batch, size[0], size[1], channels), windows)
 }
 
 impl Backward<1> for Windows {
@@ -26,12 +28,16 @@ impl Backward<1> for Windows {
 
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let [from, to] = self.lengths();
-        let of_x = read([x, y, gradient], |[x, y, gradient]| {
+        let here = |[x, y, gradient]: [&[f32]; 3]| {
             summed(x.len(), from, |index, back| {
                 let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
                 simd().run(ToWinners { windows: *self, x: &x[index * from..][..from], y, gradient, back });
             })
-        })?;
+        };
+        let there = |gpu: &Gpu| {
+            gpu.windows("max_pool_back", [x, gradient], self.window(), x.elem_count(), self.channels)
+        };
+        let of_x = compute([x, y, gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])
     }
 }
@@ -49,6 +55,10 @@ impl Windows {
     /// Numbers of an image, and of what its windows give.
     fn lengths(&self) -> [usize; 2] {
         [self.map, self.size].map(|[height, width]| height * width * self.channels)
+    }
+
+    fn window(&self) -> Window {
+        Window::of_pool(self.pool, self.map, self.size)
     }
 
     /// What of the map lies under a window.

@@ -1,11 +1,13 @@
 use super::numbers::{filled, map, zip};
-use crate::record::{Backward, read, record1, tensor};
+use crate::gpu::{Arg, Gpu};
+use crate::record::{Backward, compute, record, tensor};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let y = read([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }))?;
-    record1(x, y, x.shape(), Relu)
+    let there = |gpu: &Gpu| gpu.each("relu", [x], x.elem_count(), []);
+    let y = compute([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }), there)?;
+    record([x], y, x.shape(), Relu)
 }
 
 struct Relu;
@@ -15,13 +17,15 @@ impl Backward<1> for Relu {
 
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let gate = |y: f32, gradient: f32| if y <= 0.0 { 0.0 } else { gradient };
-        let of_x = read([y, gradient], |[y, gradient]| zip(y, gradient, gate))?;
+        let there = |gpu: &Gpu| gpu.each("gate", [y, gradient], y.elem_count(), []);
+        let of_x = compute([y, gradient], |[y, gradient]| zip(y, gradient, gate), there)?;
         Ok([Some(tensor(of_x, y.shape()))])
     }
 }
 
 pub(crate) fn abs(x: &Tensor) -> Result<Tensor> {
-    record1(x, read([x], |[x]| map(x, f32::abs))?, x.shape(), Abs)
+    let there = |gpu: &Gpu| gpu.each("magnitude", [x], x.elem_count(), []);
+    record([x], compute([x], |[x]| map(x, f32::abs), there)?, x.shape(), Abs)
 }
 
 struct Abs;
@@ -31,14 +35,15 @@ impl Backward<1> for Abs {
 
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let turn = |x: f32, gradient: f32| if x == 0.0 { 0.0 } else { gradient * x.signum() };
-        let of_x = read([x, gradient], |[x, gradient]| zip(x, gradient, turn))?;
+        let there = |gpu: &Gpu| gpu.each("turn", [x, gradient], x.elem_count(), []);
+        let of_x = compute([x, gradient], |[x, gradient]| zip(x, gradient, turn), there)?;
         Ok([Some(tensor(of_x, x.shape()))])
     }
 }
 
 pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let image = height * width * channels;
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let pixels = x[index * image..].chunks_exact(channels);
@@ -48,8 +53,10 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
         };
         // SAFETY: an image is whole pixels, and `deal` writes all of each.
         unsafe { filled(x.len(), image, work) }
-    })?;
-    record1(x, y, x.shape(), Shuffle { back: channels / groups })
+    };
+    let sizes = [Arg::Int(channels), Arg::Int(groups)];
+    let y = compute([x], here, |gpu| gpu.each("shuffle_channels", [x], x.elem_count(), sizes))?;
+    record([x], y, x.shape(), Shuffle { back: channels / groups })
 }
 
 /// `x` as `(groups, x / groups)`, transposed. Two hands are what networks have, there and back.
@@ -93,7 +100,7 @@ impl Backward<1> for Shuffle {
 /// `back` undoes `order`; both name every channel once.
 pub(crate) fn permute_channels(x: &Tensor, order: &[u32], back: &[u32]) -> Result<Tensor> {
     let (_, height, width, channels) = x.dims4()?;
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let image = height * width * channels;
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let pixels = x[index * image..].chunks_exact(channels);
@@ -105,8 +112,13 @@ pub(crate) fn permute_channels(x: &Tensor, order: &[u32], back: &[u32]) -> Resul
         };
         // SAFETY: an image is whole pixels, and `order` is as long as one.
         unsafe { filled(x.len(), image, work) }
-    })?;
-    record1(x, y, x.shape(), Permute { order: back.to_vec(), back: order.to_vec() })
+    };
+    let there = |gpu: &Gpu| {
+        let order = Tensor::new(order, x.device())?;
+        gpu.each("permute_channels", [x, &order], x.elem_count(), [Arg::Int(channels)])
+    };
+    let y = compute([x], here, there)?;
+    record([x], y, x.shape(), Permute { order: back.to_vec(), back: order.to_vec() })
 }
 
 struct Permute {
@@ -125,7 +137,7 @@ impl Backward<1> for Permute {
 pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Result<Tensor> {
     /// Whole pixels.
     const CHUNK: usize = 3 << 12;
-    let y = read([images], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             for (out, x) in out.chunks_exact_mut(3).zip(x[index * CHUNK..].chunks_exact(3)) {
                 for colour in 0..3 {
@@ -135,8 +147,12 @@ pub(crate) fn normalize(images: &Tensor, mean: [f32; 3], std: [f32; 3]) -> Resul
         };
         // SAFETY: images are whole pixels of three colours.
         unsafe { filled(x.len(), CHUNK, work) }
-    })?;
-    record1(images, y, images.shape(), Normalize { std })
+    };
+    let [[red, green, blue], deviations] = [mean, std].map(|colours| colours.map(f64::from).map(Arg::Float));
+    let [red_std, green_std, blue_std] = deviations;
+    let colours = [red, green, blue, red_std, green_std, blue_std];
+    let y = compute([images], here, |gpu| gpu.each("normalize", [images], images.elem_count(), colours))?;
+    record([images], y, images.shape(), Normalize { std })
 }
 
 struct Normalize {

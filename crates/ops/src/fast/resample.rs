@@ -1,6 +1,7 @@
 use super::numbers::{Channels, filled, row, visit_channels};
 use crate::Axis;
-use crate::record::{Backward, read, record1};
+use crate::gpu::{Arg, Gpu, tables};
+use crate::record::{Backward, compute, record};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -8,16 +9,22 @@ use std::mem::MaybeUninit;
 pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let (from, to) = (height * width * channels, rows.len() * columns.len() * channels);
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let x = &x[index * from..][..from];
             simd().run(Image { x, out, rows, columns, width, channels });
         };
         // SAFETY: an image is `to` numbers, and `Image` writes each pixel.
         unsafe { filled(batch * to, to, work) }
-    })?;
+    };
+    let there = |gpu: &Gpu| {
+        let ([a, b, c], [d, e, f]) = (tables(rows, x.device())?, tables(columns, x.device())?);
+        let sizes = [height, width, rows.len(), columns.len(), channels].map(Arg::Int);
+        gpu.each("resample", [x, &a, &b, &c, &d, &e, &f], batch * to, sizes)
+    };
+    let y = compute([x], here, there)?;
     let back = Resample { rows: rows.transpose(), columns: columns.transpose() };
-    record1(x, y, (batch, rows.len(), columns.len(), channels), back)
+    record([x], y, (batch, rows.len(), columns.len(), channels), back)
 }
 
 /// Both matrices, transposed.

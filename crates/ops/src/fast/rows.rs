@@ -1,15 +1,22 @@
 use super::numbers::filled;
-use crate::record::{Backward, read, record1, tensor};
-use candle::{D, Result, Tensor};
+use crate::gpu::Gpu;
+use crate::record::{Backward, compute, record, tensor};
+use candle::{D, Result, Storage, Tensor};
 use std::mem::MaybeUninit;
 
 /// Rows a thread takes at once.
 const ROWS: usize = 16;
 
+/// On a GPU: rows to rows of the same width.
+fn rows<const N: usize>(gpu: &Gpu, kernel: &'static str, reads: [&Tensor; N]) -> Result<Storage> {
+    let (count, width) = (reads[0].elem_count(), reads[0].dim(D::Minus1)?);
+    gpu.rows(kernel, reads.map(Some), (count, width, count / width), [])
+}
+
 /// One row at a time: the shift, the sum and the result while the row is in the nearest cache.
 pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let classes = x.dim(D::Minus1)?;
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let rows = x[index * ROWS * classes..].chunks_exact(classes);
             for (out, x) in out.chunks_exact_mut(classes).zip(rows) {
@@ -23,8 +30,9 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
         };
         // SAFETY: chunks are whole rows.
         unsafe { filled(x.len(), ROWS * classes, work) }
-    })?;
-    record1(x, y, x.shape(), LogSoftmax { classes })
+    };
+    let y = compute([x], here, |gpu| rows(gpu, "log_softmax", [x]))?;
+    record([x], y, x.shape(), LogSoftmax { classes })
 }
 
 struct LogSoftmax {
@@ -36,7 +44,7 @@ impl Backward<1> for LogSoftmax {
 
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let classes = self.classes;
-        let of_x = read([y, gradient], |[y, gradient]| {
+        let here = |[y, gradient]: [&[f32]; 2]| {
             let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
                 let from = index * ROWS * classes;
                 let rows = y[from..].chunks_exact(classes).zip(gradient[from..].chunks_exact(classes));
@@ -49,7 +57,8 @@ impl Backward<1> for LogSoftmax {
             };
             // SAFETY: chunks are whole rows.
             unsafe { filled(y.len(), ROWS * classes, work) }
-        })?;
+        };
+        let of_x = compute([y, gradient], here, |gpu| rows(gpu, "log_softmax_back", [y, gradient]))?;
         Ok([Some(tensor(of_x, y.shape()))])
     }
 }
@@ -63,7 +72,7 @@ fn length(x: &[f32]) -> f32 {
 
 pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
-    let y = read([x], |[x]| {
+    let here = |[x]: [&[f32]; 1]| {
         let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
             let rows = x[index * ROWS * width..].chunks_exact(width);
             for (out, x) in out.chunks_exact_mut(width).zip(rows) {
@@ -75,8 +84,9 @@ pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
         };
         // SAFETY: chunks are whole rows.
         unsafe { filled(x.len(), ROWS * width, work) }
-    })?;
-    record1(x, y, x.shape(), Unit { width })
+    };
+    let y = compute([x], here, |gpu| rows(gpu, "unit", [x]))?;
+    record([x], y, x.shape(), Unit { width })
 }
 
 struct Unit {
@@ -88,7 +98,7 @@ impl Backward<1> for Unit {
 
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let width = self.width;
-        let of_x = read([x, y, gradient], |[x, y, gradient]| {
+        let here = |[x, y, gradient]: [&[f32]; 3]| {
             let work = |index: usize, out: &mut [MaybeUninit<f32>]| {
                 let from = index * ROWS * width;
                 let rows = x[from..].chunks_exact(width).zip(y[from..].chunks_exact(width));
@@ -107,7 +117,8 @@ impl Backward<1> for Unit {
             };
             // SAFETY: chunks are whole rows.
             unsafe { filled(y.len(), ROWS * width, work) }
-        })?;
+        };
+        let of_x = compute([x, y, gradient], here, |gpu| rows(gpu, "unit_back", [x, y, gradient]))?;
         Ok([Some(tensor(of_x, y.shape()))])
     }
 }

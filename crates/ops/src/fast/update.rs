@@ -1,12 +1,14 @@
 use super::numbers::{PAGES, WORTH_SHARING, share_pieces};
+use crate::gpu::{Arg, Gpu};
 use crate::record;
 use crate::{AdamStep, SgdStep};
 use candle::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use std::cell::RefCell;
 
 pub(crate) fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
+    let there = |gpu: &Gpu, x: &Tensor| gpu.change("axpby", [y], x, [a, b].map(Arg::Float));
     let (a, b) = (a as f32, b as f32);
-    write([y], x, |[y], x| {
+    write([y], x, there, |[y], x| {
         let pieces = y.chunks_mut(PAGES).zip(x.chunks(PAGES));
         share_pieces(pieces, x.len() >= WORTH_SHARING, |(y, x)| {
             for (y, x) in y.iter_mut().zip(x) {
@@ -19,7 +21,11 @@ pub(crate) fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
 pub(crate) fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
     let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
     let (take, nesterov) = ((1.0 - step.dampening) as f32, step.nesterov);
-    write([weight, velocity], grad, |[weight, velocity], grad| {
+    let there = |gpu: &Gpu, grad: &Tensor| {
+        let [lr, momentum, take, decay] = [lr, momentum, take, decay].map(f64::from).map(Arg::Float);
+        gpu.change("sgd", [weight, velocity], grad, [lr, momentum, take, decay, Arg::Int(nesterov.into())])
+    };
+    write([weight, velocity], grad, there, |[weight, velocity], grad| {
         let pieces = weight.chunks_mut(PAGES).zip(velocity.chunks_mut(PAGES)).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, velocity), grad)| {
             for ((weight, velocity), grad) in weight.iter_mut().zip(velocity).zip(grad) {
@@ -46,7 +52,11 @@ pub(crate) fn adam_(
     let (eps, decay) = (step.eps as f32, step.weight_decay);
     let (keep, decay) = if step.decoupled { (1.0 - step.lr * decay, 0.0) } else { (1.0, decay) };
     let (keep, decay) = (keep as f32, decay as f32);
-    write([weight, first, second], grad, |[weight, first, second], grad| {
+    let there = |gpu: &Gpu, grad: &Tensor| {
+        let rates = [beta1, beta2, take1, take2, keep, decay, rate, root, eps].map(f64::from).map(Arg::Float);
+        gpu.change("adam", [weight, first, second], grad, rates)
+    };
+    write([weight, first, second], grad, there, |[weight, first, second], grad| {
         let moments = first.chunks_mut(PAGES).zip(second.chunks_mut(PAGES));
         let pieces = weight.chunks_mut(PAGES).zip(moments).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, (first, second)), grad)| {
@@ -61,10 +71,12 @@ pub(crate) fn adam_(
     })
 }
 
-/// Runs `work` on the numbers of `written`, whose storages others share, and on those of `read`.
+/// Runs `work` on the numbers of `written`, whose storages others share, and on those of `read`; or `there`, where a GPU has
+/// them.
 fn write<const N: usize>(
     written: [&Tensor; N],
     read: &Tensor,
+    there: impl FnOnce(&Gpu, &Tensor) -> Result<()>,
     work: impl Fn([&mut [f32]; N], &[f32]),
 ) -> Result<()> {
     // Asking for a storage twice would wait forever.
@@ -84,7 +96,14 @@ fn write<const N: usize>(
         }
         .bt());
     }
-    record::read([&read.contiguous()?], |[read]| {
+    if !written.iter().all(|tensor| tensor.is_contiguous()) {
+        return Err(Error::RequiresContiguous { op: "an update in place" }.bt());
+    }
+    let read = &read.contiguous()?;
+    if let Some(gpu) = Gpu::of(&[read]) {
+        return there(&gpu, read);
+    }
+    record::read([read], |[read]| {
         let work = |all: Vec<&mut [f32]>| {
             if let Ok(all) = <[_; N]>::try_from(all) {
                 work(all, read);

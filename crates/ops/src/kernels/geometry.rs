@@ -2,7 +2,7 @@ use crate::Conv;
 use std::ops::Range;
 
 /// The sizes of a convolution; height first in each pair.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     /// Images.
     pub batch: usize,

@@ -1,0 +1,42 @@
+// Channels put elsewhere.
+
+// Channel order[i] in place i.
+kernel permute_channels(const float *x, const unsigned *order, float *y, int count, int channels)
+{
+    each(at, count) y[at] = x[at - at % channels + (int)order[at % channels]];
+}
+
+// Read as (groups, channels / groups), transposed.
+kernel shuffle_channels(const float *x, float *y, int count, int channels, int groups)
+{
+    each(at, count)
+    {
+        int place = at % channels;
+        y[at] = x[at - place + place % groups * (channels / groups) + place / groups];
+    }
+}
+
+kernel concat_channels(const float *a, const float *b, float *y, int count, int left, int right)
+{
+    each(at, count)
+    {
+        int pixel = at / (left + right), place = at % (left + right);
+        y[at] = place < left ? a[pixel * left + place] : b[pixel * right + place - left];
+    }
+}
+
+// `to` channels of `from`, from channel `start`.
+kernel choose_channels(const float *x, float *y, int count, int from, int to, int start)
+{
+    each(at, count) y[at] = x[at / to * from + start + at % to];
+}
+
+// The way back: zeros around them.
+kernel return_channels(const float *gradient, float *of_x, int count, int from, int to, int start)
+{
+    each(at, count)
+    {
+        int place = at % from - start;
+        of_x[at] = place >= 0 && place < to ? gradient[at / from * to + place] : 0.0f;
+    }
+}

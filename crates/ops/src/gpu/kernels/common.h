@@ -1,0 +1,11 @@
+// A block has LANES lanes, of which WARP always walk together.
+#define LANES 256
+#define WARP 32
+// Numbers 0 to count, shared among all lanes of all blocks.
+#define each(at, count) each_lane for (int at = block * LANES + lane; at < (count); at += blocks * LANES)
+#define NOTHING_YET (-1.0f / 0.0f)
+
+// How a window moves over a map: their sizes, the window's; input pixels per step, around the map, and between places.
+typedef struct {
+    int height, width, to_height, to_width, rows, columns, down, right, above, left, apart_down, apart_right;
+} Window;

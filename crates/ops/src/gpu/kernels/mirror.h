@@ -1,0 +1,8 @@
+// What the words of the kernels mean in this machine's memory: a block's lanes take turns, from one `together` to the next.
+#define kernel static void
+#define device_function static
+static _Thread_local int block, blocks;
+#define each_lane for (int lane = 0; lane < LANES; lane++)
+#define together
+#define shared static _Thread_local
+#include <math.h>

@@ -1,0 +1,162 @@
+// Batch normalisation. Sums over a batch are taken in two steps, in an order that depends on the shape alone: blocks take a
+// slice of the rows and a tile of the channels each, then a warp adds the slices of a channel.
+
+#define TILE 64
+
+// Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
+// both are x - pivot.
+kernel moments(const float *gradient, const float *gate, const float *x, const float *pivot, float *sums, float *products,
+               int rows, int channels, int slices)
+{
+    shared float sum[LANES], product[LANES];
+    int wide = channels < TILE ? channels : TILE, deep = LANES / wide;
+    int tiles = (channels + wide - 1) / wide;
+    int tile = block % tiles, slice = block / tiles;
+    each_lane
+    {
+        int channel = tile * wide + lane % wide;
+        sum[lane] = product[lane] = 0.0f;
+        if (lane < deep * wide && channel < channels)
+            for (int row = slice * deep + lane / wide; row < rows; row += slices * deep) {
+                int at = row * channels + channel;
+                float v = x ? x[at] - pivot[channel] : 0.0f;
+                float u = !gradient ? v : gate && gate[at] <= 0.0f ? 0.0f : gradient[at];
+                sum[lane] += u;
+                product[lane] += u * v;
+            }
+    }
+    together;
+    each_lane
+    {
+        int channel = tile * wide + lane;
+        if (lane < wide && channel < channels) {
+            float all = 0.0f, pairs = 0.0f;
+            for (int other = 0; other < deep; other++) {
+                all += sum[lane + other * wide];
+                pairs += product[lane + other * wide];
+            }
+            sums[slice * channels + channel] = all;
+            products[slice * channels + channel] = pairs;
+        }
+    }
+}
+
+// Adds the slices of each channel, in double precision: lanes of a warp, then the first of them.
+#define each_channels(first) for (int first = block * (LANES / WARP); first < channels; first += blocks * (LANES / WARP))
+#define gather(part, slices_of)                                                          \
+    each_lane                                                                            \
+    {                                                                                    \
+        int channel = first + lane / WARP;                                               \
+        part[lane] = 0.0;                                                                \
+        if (channel < channels)                                                          \
+            for (int slice = lane % WARP; slice < slices; slice += WARP)                 \
+                part[lane] += slices_of[slice * channels + channel];                     \
+    }                                                                                    \
+    together;                                                                            \
+    for (int half = WARP / 2; half > 0; half /= 2) {                                     \
+        each_lane if (lane % WARP < half) part[lane] += part[lane + half];               \
+        together;                                                                        \
+    }
+#define each_first(channel) each_lane for (int channel = first + lane / WARP; lane % WARP == 0 && channel < channels; channel = channels)
+
+kernel add_slices(const float *sums, float *totals, int channels, int slices)
+{
+    shared double sum[LANES];
+    each_channels(first)
+    {
+        gather(sum, sums);
+        each_first(channel) totals[channel] = (float)sum[lane];
+        together;
+    }
+}
+
+// From the moments about `pivot`: what the batch is normalised by. The running statistics, if there are any to be taught, move
+// towards the batch's; `pivot` may be the running mean itself.
+kernel batch_statistics(const float *sums, const float *squares, const float *pivot, const float *weight, const float *bias,
+                        float *running_mean, float *running_var, float *mean, float *inverse, float *scale, float *shift,
+                        int rows, int channels, int slices, float eps, float momentum)
+{
+    shared double sum[LANES], square[LANES];
+    each_channels(first)
+    {
+        gather(sum, sums);
+        gather(square, squares);
+        each_first(channel)
+        {
+            double apart = sum[lane] / rows, middle = pivot[channel] + apart;
+            double var = square[lane] / rows - apart * apart;
+            var = var > 0.0 ? var : 0.0;
+            double one_over = 1.0 / sqrt(var + eps), slope = weight[channel] * one_over;
+            if (running_mean) {
+                // What the statistics of unseen images will be is estimated without bias; the batch's own is not.
+                float unbiased = (float)(var * rows / (rows - 1.0));
+                running_mean[channel] = momentum * (float)middle + (1.0f - momentum) * running_mean[channel];
+                running_var[channel] = momentum * unbiased + (1.0f - momentum) * running_var[channel];
+            }
+            mean[channel] = (float)middle;
+            inverse[channel] = (float)one_over;
+            scale[channel] = (float)slope;
+            shift[channel] = (float)(bias[channel] - (float)middle * slope);
+        }
+        together;
+    }
+}
+
+kernel running_statistics(const float *mean, const float *var, const float *weight, const float *bias, float *inverse,
+                          float *scale, float *shift, int count, float eps)
+{
+    each(channel, count)
+    {
+        double one_over = 1.0 / sqrt((double)var[channel] + eps), slope = weight[channel] * one_over;
+        inverse[channel] = (float)one_over;
+        scale[channel] = (float)slope;
+        shift[channel] = (float)(bias[channel] - mean[channel] * slope);
+    }
+}
+
+kernel scale_shift(const float *x, const float *scale, const float *shift, const float *residual, float *y, int count,
+                   int channels, int relu)
+{
+    each(at, count)
+    {
+        float value = x[at] * (scale ? scale[at % channels] : 1.0f) + shift[at % channels];
+        if (residual) value += residual[at];
+        y[at] = relu && value <= 0.0f ? 0.0f : value;
+    }
+}
+
+// Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`
+// tells whether the statistics were the batch's, which each value moved a little.
+kernel norm_gradients(const float *sums, const float *products, const float *weight, const float *inverse, float *of_weight,
+                      float *of_bias, float *slope, float *lean, float *offset, int rows, int channels, int slices, int learned)
+{
+    shared double sum[LANES], product[LANES];
+    each_channels(first)
+    {
+        gather(sum, sums);
+        gather(product, products);
+        each_first(channel)
+        {
+            double one_over = inverse[channel], scale = weight[channel] * one_over;
+            of_weight[channel] = (float)(product[lane] * one_over);
+            of_bias[channel] = (float)sum[lane];
+            slope[channel] = (float)scale;
+            lean[channel] = learned ? (float)(-scale * one_over * one_over * product[lane] / rows) : 0.0f;
+            offset[channel] = learned ? (float)(-scale * sum[lane] / rows) : 0.0f;
+        }
+        together;
+    }
+}
+
+// The gradient of x; and, where a residual wants it, what of the gradient the gate let pass.
+kernel norm_back(const float *gradient, const float *gate, const float *x, const float *mean, const float *slope,
+                 const float *lean, const float *offset, float *of_x, float *passed, int count, int channels)
+{
+    each(at, count)
+    {
+        int channel = at % channels;
+        float pass = gate && gate[at] <= 0.0f ? 0.0f : gradient[at];
+        if (passed) passed[at] = pass;
+        of_x[at] = slope[channel] * pass + lean[channel] * (x[at] - mean[channel]) + offset[channel];
+    }
+}

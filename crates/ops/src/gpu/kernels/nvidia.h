@@ -1,0 +1,8 @@
+// What the words of the kernels mean on a GPU.
+#define kernel extern "C" __global__ void
+#define device_function static __device__ __forceinline__
+#define block ((int)blockIdx.x)
+#define blocks ((int)gridDim.x)
+#define each_lane for (int lane = (int)threadIdx.x, once = 1; once; once = 0)
+#define together __syncthreads()
+#define shared __shared__

@@ -1,0 +1,143 @@
+// Vectors along the last axis, `WARP` lanes for each.
+
+#define each_rows(first) for (int first = block * (LANES / WARP); first < rows; first += blocks * (LANES / WARP))
+#define each_of_row(row, at)                             \
+    for (int row = first + lane / WARP; row < rows; row = rows) \
+        for (int at = row * width + lane % WARP; at < (row + 1) * width; at += WARP)
+
+// Where the first lane of this lane's row left its sum.
+#define own(part) part[lane / WARP * WARP]
+
+#define add_up(part)                                            \
+    for (int half = WARP / 2; half > 0; half /= 2) {            \
+        each_lane if (lane % WARP < half) part[lane] += part[lane + half]; \
+        together;                                               \
+    }
+
+kernel log_softmax(const float *x, float *y, int width, int rows)
+{
+    shared float most[LANES];
+    shared double sum[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            most[lane] = NOTHING_YET;
+            each_of_row(row, at) most[lane] = x[at] > most[lane] ? x[at] : most[lane];
+        }
+        together;
+        for (int half = WARP / 2; half > 0; half /= 2) {
+            each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half];
+            together;
+        }
+        each_lane
+        {
+            sum[lane] = 0.0;
+            each_of_row(row, at) sum[lane] += expf(x[at] - own(most));
+        }
+        together;
+        add_up(sum);
+        each_lane each_of_row(row, at) y[at] = x[at] - own(most) - (float)log(own(sum));
+        together;
+    }
+}
+
+kernel log_softmax_back(const float *y, const float *gradient, float *of_x, int width, int rows)
+{
+    shared double sum[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            sum[lane] = 0.0;
+            each_of_row(row, at) sum[lane] += gradient[at];
+        }
+        together;
+        add_up(sum);
+        each_lane each_of_row(row, at) of_x[at] = gradient[at] - expf(y[at]) * (float)own(sum);
+        together;
+    }
+}
+
+// Scaled to length 1; what is shorter than `SHORT` is only divided by it.
+#define SHORT 1e-12f
+
+kernel unit(const float *x, float *y, int width, int rows)
+{
+    shared double square[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            square[lane] = 0.0;
+            each_of_row(row, at) square[lane] += (double)x[at] * x[at];
+        }
+        together;
+        add_up(square);
+        each_lane
+        {
+            float length = (float)sqrt(own(square));
+            each_of_row(row, at) y[at] = x[at] * (1.0f / (length > SHORT ? length : SHORT));
+        }
+        together;
+    }
+}
+
+kernel unit_back(const float *x, const float *y, const float *gradient, float *of_x, int width, int rows)
+{
+    shared double square[LANES], product[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            square[lane] = product[lane] = 0.0;
+            each_of_row(row, at)
+            {
+                square[lane] += (double)x[at] * x[at];
+                product[lane] += (double)y[at] * gradient[at];
+            }
+        }
+        together;
+        add_up(square);
+        add_up(product);
+        each_lane
+        {
+            float length = (float)sqrt(own(square));
+            // A vector that is only divided grows as it likes.
+            float along = length > SHORT ? (float)own(product) : 0.0f;
+            each_of_row(row, at) of_x[at] = (gradient[at] - y[at] * along) / (length > SHORT ? length : SHORT);
+        }
+        together;
+    }
+}
+
+// The sum over a row of (a - b)², times `scale`; without `b`, of a².
+kernel squares(const float *a, const float *b, float *y, int width, int rows, float scale)
+{
+    shared float sum[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            sum[lane] = 0.0f;
+            each_of_row(row, at)
+            {
+                float apart = b ? a[at] - b[at] : a[at];
+                sum[lane] += apart * apart;
+            }
+        }
+        together;
+        add_up(sum);
+        each_lane
+        {
+            int row = first + lane / WARP;
+            if (lane % WARP == 0 && row < rows) y[row] = sum[lane] * scale;
+        }
+        together;
+    }
+}
+
+kernel squares_back(const float *a, const float *b, const float *gradient, float *of_a, int count, int width, float slope)
+{
+    each(at, count) of_a[at] = slope * gradient[at / width] * (b ? a[at] - b[at] : a[at]);
+}

@@ -1,0 +1,123 @@
+// Windows that move over a map, channel by channel: depthwise convolution, and maxima.
+
+// Of element `at` of a map of `height` by `width`: where it lies.
+#define locate(at, height, width)                                                       \
+    int channel = at % channels, column = at / channels % width, row = at / channels / width % height, \
+        image = at / channels / width / height
+
+kernel depthwise(const float *x, const float *weights, float *y, Window w, int count, int channels)
+{
+    each(at, count)
+    {
+        locate(at, w.to_height, w.to_width);
+        float sum = 0.0f;
+        for (int i = 0; i < w.rows; i++)
+            for (int j = 0; j < w.columns; j++) {
+                int down = row * w.down + i * w.apart_down - w.above, right = column * w.right + j * w.apart_right - w.left;
+                if (down >= 0 && down < w.height && right >= 0 && right < w.width)
+                    sum += x[((image * w.height + down) * w.width + right) * channels + channel] *
+                           weights[(i * w.columns + j) * channels + channel];
+            }
+        y[at] = sum;
+    }
+}
+
+// Which output, if any, reads input line `line` at place `i` of its window; -1 for none.
+device_function int reader(int line, int before, int i, int apart, int stride, int outputs)
+{
+    int start = line + before - i * apart;
+    return start >= 0 && start % stride == 0 && start / stride < outputs ? start / stride : -1;
+}
+
+kernel depthwise_back(const float *weights, const float *gradient, float *of_x, Window w, int count, int channels)
+{
+    each(at, count)
+    {
+        locate(at, w.height, w.width);
+        float sum = 0.0f;
+        for (int i = 0; i < w.rows; i++)
+            for (int j = 0; j < w.columns; j++) {
+                int down = reader(row, w.above, i, w.apart_down, w.down, w.to_height);
+                int right = reader(column, w.left, j, w.apart_right, w.right, w.to_width);
+                if (down >= 0 && right >= 0)
+                    sum += gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel] *
+                           weights[(i * w.columns + j) * channels + channel];
+            }
+        of_x[at] = sum;
+    }
+}
+
+// A block takes one place of the window, a slice of the output's pixels and a tile of the channels.
+kernel depthwise_weights(const float *x, const float *gradient, float *sums, Window w, int pixels, int channels, int slices)
+{
+    shared float sum[LANES];
+    int wide = channels < TILE ? channels : TILE, deep = LANES / wide;
+    int tiles = (channels + wide - 1) / wide, places = w.rows * w.columns;
+    int tile = block % tiles, place = block / tiles % places, slice = block / tiles / places;
+    int i = place / w.columns, j = place % w.columns;
+    each_lane
+    {
+        int channel = tile * wide + lane % wide;
+        sum[lane] = 0.0f;
+        if (lane < deep * wide && channel < channels)
+            for (int pixel = slice * deep + lane / wide; pixel < pixels; pixel += slices * deep) {
+                int column = pixel % w.to_width, row = pixel / w.to_width % w.to_height, image = pixel / w.to_width / w.to_height;
+                int down = row * w.down + i * w.apart_down - w.above, right = column * w.right + j * w.apart_right - w.left;
+                if (down >= 0 && down < w.height && right >= 0 && right < w.width)
+                    sum[lane] += gradient[pixel * channels + channel] *
+                                 x[((image * w.height + down) * w.width + right) * channels + channel];
+            }
+    }
+    together;
+    each_lane
+    {
+        int channel = tile * wide + lane;
+        if (lane < wide && channel < channels) {
+            float all = 0.0f;
+            for (int other = 0; other < deep; other++) all += sum[lane + other * wide];
+            sums[(slice * places + place) * channels + channel] = all;
+        }
+    }
+}
+
+// The first of the largest under the window at (row, column) of the output: where it lies in x.
+device_function int largest(const float *x, Window w, int image, int row, int column, int channel, int channels)
+{
+    int best = -1;
+    for (int i = 0; i < w.rows; i++)
+        for (int j = 0; j < w.columns; j++) {
+            int down = row * w.down + i - w.above, right = column * w.right + j - w.left;
+            if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
+            int at = ((image * w.height + down) * w.width + right) * channels + channel;
+            // Not a number wins, and stays: divergence must be seen.
+            if (best < 0 || x[at] > x[best] || x[at] != x[at]) best = at;
+        }
+    return best;
+}
+
+kernel max_pool(const float *x, float *y, Window w, int count, int channels)
+{
+    each(at, count)
+    {
+        locate(at, w.to_height, w.to_width);
+        y[at] = x[largest(x, w, image, row, column, channel, channels)];
+    }
+}
+
+// Each input asks the windows that see it whom they chose: nothing is added to by two at once.
+kernel max_pool_back(const float *x, const float *gradient, float *of_x, Window w, int count, int channels)
+{
+    each(at, count)
+    {
+        locate(at, w.height, w.width);
+        float sum = 0.0f;
+        for (int i = w.rows - 1; i >= 0; i--)
+            for (int j = w.columns - 1; j >= 0; j--) {
+                int down = reader(row, w.above, i, 1, w.down, w.to_height);
+                int right = reader(column, w.left, j, 1, w.right, w.to_width);
+                if (down >= 0 && right >= 0 && largest(x, w, image, down, right, channel, channels) == at)
+                    sum += gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel];
+            }
+        of_x[at] = sum;
+    }
+}

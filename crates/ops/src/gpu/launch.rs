@@ -1,0 +1,206 @@
+use super::work::Window;
+#[cfg(feature = "mirror")]
+use crate::backend::{Backend, backend};
+#[cfg(feature = "cuda")]
+use candle::CudaDevice;
+use candle::{Result, Storage, Tensor};
+
+/// Lanes of a block.
+pub(super) const LANES: usize = 256;
+/// Lanes that walk together: those that take a row.
+const WARP: usize = 32;
+/// Blocks at most, of kernels whose lanes go round: some for each processor of the largest GPU.
+const BLOCKS: usize = 4096;
+/// Numbers of a tensor: lanes count them, and their step, in 32 bits.
+const NUMBERS: usize = 1 << 30;
+
+/// Whose kernels run. A build that has none has no such value.
+pub(crate) enum Gpu {
+    #[cfg(feature = "cuda")]
+    Nvidia(CudaDevice),
+    /// This machine, which does as if.
+    #[cfg(feature = "mirror")]
+    Mirror,
+}
+
+/// What a kernel is given, in the order of its parameters.
+pub(crate) enum Arg<'a> {
+    /// Numbers to read; none, where the kernel can do without.
+    Read(Option<&'a Tensor>),
+    /// Numbers to write, all of them.
+    Write(&'a mut Storage),
+    /// Numbers to change, whoever else holds them.
+    Change(Option<&'a Tensor>),
+    Int(usize),
+    Float(f64),
+    Window(Window),
+}
+
+impl<'a> From<&'a Tensor> for Arg<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::Read(Some(tensor))
+    }
+}
+
+impl<'a> From<&'a mut Storage> for Arg<'a> {
+    fn from(storage: &'a mut Storage) -> Self {
+        Self::Write(storage)
+    }
+}
+
+/// A parameter as the machine takes it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "no machine takes it"))]
+pub(super) enum Word {
+    Address(u64),
+    Int(i32),
+    Float(f32),
+    Window(Window),
+}
+
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "mirror")),
+    expect(unused_variables, clippy::unused_self, reason = "there is no value to call these on")
+)]
+impl Gpu {
+    /// The one that has these tensors.
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "none has"))]
+    pub(crate) fn of(tensors: &[&Tensor]) -> Option<Self> {
+        #[cfg(feature = "mirror")]
+        if backend() == Backend::Mirror {
+            return Some(Self::Mirror);
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(candle::Device::Cuda(device)) = tensors.first().map(|tensor| tensor.device()) {
+            return Some(Self::Nvidia(device.clone()));
+        }
+        None
+    }
+
+    /// Room for numbers that a kernel will write.
+    pub(crate) fn room(&self, count: usize) -> Result<Storage> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(ref device) => super::nvidia::room(device, count),
+            #[cfg(feature = "mirror")]
+            Self::Mirror => Ok(super::mirror::room(count)),
+        }
+    }
+
+    /// Runs a kernel that makes `count` numbers, each on its own: `kernel(reads .., y, count, rest ..)`.
+    pub(crate) fn each<const N: usize, const M: usize>(
+        &self,
+        kernel: &'static str,
+        reads: [&Tensor; N],
+        count: usize,
+        rest: [Arg<'_>; M],
+    ) -> Result<Storage> {
+        self.each_of(kernel, reads.map(Some), count, rest)
+    }
+
+    /// The same, where some of what is read may be missing.
+    pub(crate) fn each_of<const N: usize, const M: usize>(
+        &self,
+        kernel: &'static str,
+        reads: [Option<&Tensor>; N],
+        count: usize,
+        rest: [Arg<'_>; M],
+    ) -> Result<Storage> {
+        let mut y = self.room(count)?;
+        let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::Read).collect();
+        args.extend([Arg::Write(&mut y), Arg::Int(count)]);
+        args.extend(rest);
+        self.launch(kernel, Self::blocks(count, LANES), args)?;
+        Ok(y)
+    }
+
+    /// The same, where a lane of `count` writes more than one number of `room`.
+    pub(crate) fn walk<const N: usize, const M: usize>(
+        &self,
+        kernel: &'static str,
+        reads: [&Tensor; N],
+        room: &mut Storage,
+        count: usize,
+        rest: [Arg<'_>; M],
+    ) -> Result<()> {
+        let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
+        args.extend([Arg::Write(room), Arg::Int(count)]);
+        args.extend(rest);
+        self.launch(kernel, Self::blocks(count, LANES), args)
+    }
+
+    /// Runs a kernel whose lanes look through a window, channel by channel: `kernel(reads .., y, window, count, channels)`.
+    pub(crate) fn windows<const N: usize>(
+        &self,
+        kernel: &'static str,
+        reads: [&Tensor; N],
+        window: Window,
+        count: usize,
+        channels: usize,
+    ) -> Result<Storage> {
+        let mut y = self.room(count)?;
+        let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
+        args.extend([Arg::Write(&mut y), Arg::Window(window), Arg::Int(count), Arg::Int(channels)]);
+        self.launch(kernel, Self::blocks(count, LANES), args)?;
+        Ok(y)
+    }
+
+    /// Runs a kernel that changes `count` numbers where they are: `kernel(changes .., read, count, rest ..)`.
+    pub(crate) fn change<const N: usize, const M: usize>(
+        &self,
+        kernel: &'static str,
+        changes: [&Tensor; N],
+        read: &Tensor,
+        rest: [Arg<'_>; M],
+    ) -> Result<()> {
+        let count = read.elem_count();
+        let mut args: Vec<Arg<'_>> = changes.into_iter().map(|tensor| Arg::Change(Some(tensor))).collect();
+        args.extend([Arg::from(read), Arg::Int(count)]);
+        args.extend(rest);
+        self.launch(kernel, Self::blocks(count, LANES), args)
+    }
+
+    /// Runs a kernel whose rows have a warp each: `kernel(reads .., y, width, rows, rest ..)`.
+    pub(crate) fn rows<const N: usize, const M: usize>(
+        &self,
+        kernel: &'static str,
+        reads: [Option<&Tensor>; N],
+        (count, width, rows): (usize, usize, usize),
+        rest: [Arg<'_>; M],
+    ) -> Result<Storage> {
+        let mut y = self.room(count)?;
+        let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::Read).collect();
+        args.extend([Arg::Write(&mut y), Arg::Int(width), Arg::Int(rows)]);
+        args.extend(rest);
+        self.launch(kernel, Self::warps(rows), args)?;
+        Ok(y)
+    }
+
+    /// Blocks of kernels that take a warp for each of `rows`.
+    pub(crate) fn warps(rows: usize) -> usize {
+        Self::blocks(rows, LANES / WARP)
+    }
+
+    pub(super) fn blocks(count: usize, a_block: usize) -> usize {
+        count.div_ceil(a_block).clamp(1, BLOCKS)
+    }
+
+    /// Runs a kernel on so many blocks.
+    pub(crate) fn launch(&self, kernel: &'static str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(ref device) => super::nvidia::launch(device, kernel, blocks, &mut args),
+            #[cfg(feature = "mirror")]
+            Self::Mirror => super::mirror::launch(kernel, blocks, &mut args),
+        }
+    }
+}
+
+/// A number as kernels count.
+#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "nothing is launched"))]
+pub(super) fn int(number: usize) -> Result<i32> {
+    match i32::try_from(number) {
+        Ok(int) if number <= NUMBERS => Ok(int),
+        _ => candle::bail!("{number} numbers are more than a kernel counts: a smaller batch has fewer"),
+    }
+}

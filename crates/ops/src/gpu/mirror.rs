@@ -1,0 +1,213 @@
+//! The kernels for GPUs on this machine, for the tests: between guards, and with every launch held against the kernel's
+//! parameters.
+
+use super::KERNELS;
+use super::launch::{Arg, Word, int};
+use super::work::Window;
+use crate::kernels::backward::{Given, backward as gradients};
+use crate::kernels::forward::{Epilogue, forward as convolved};
+use crate::kernels::geometry::Geometry;
+use crate::record::{Numbers, read};
+use crate::simd::simd;
+use candle::{CpuStorage, DType, Result, Storage, Tensor};
+use libloading::{Library, Symbol};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt::Write;
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// Numbers on either side of what a kernel may touch: what it reads there it cannot use, what it writes there is seen.
+const GUARD: usize = 64;
+const GUARDED: f32 = f32::NAN;
+
+/// Room that says so wherever it was not written.
+pub(super) fn room(count: usize) -> Storage {
+    vec![f32::NAN; count].storage()
+}
+
+/// A kernel that was compiled for this machine.
+struct Kernel {
+    /// The types of its parameters.
+    parameters: Vec<String>,
+    run: extern "C" fn(*const *const c_void, i32),
+}
+
+/// All of them. The library stays loaded.
+static COMPILED: LazyLock<HashMap<String, Kernel>> = LazyLock::new(|| compile().expect("a C compiler, `cc`"));
+
+/// The name of each kernel and the types of its parameters.
+fn signatures() -> impl Iterator<Item = (String, Vec<String>)> {
+    KERNELS.match_indices("\nkernel ").map(|(at, found)| {
+        let text = &KERNELS[at + found.len()..];
+        let (head, _) = text.split_once(')').expect("a kernel's parameters end");
+        let (name, parameters) = head.split_once('(').expect("a kernel has parameters");
+        let parameters = parameters.split(',').map(|parameter| {
+            let parameter = parameter.trim();
+            let name = parameter.rfind([' ', '*']).expect("a type and a name");
+            parameter[..=name].trim().to_owned()
+        });
+        (name.to_owned(), parameters.collect())
+    })
+}
+
+fn compile() -> std::result::Result<HashMap<String, Kernel>, Box<dyn std::error::Error>> {
+    let mut source = [include_str!("kernels/mirror.h"), KERNELS].concat();
+    for (name, parameters) in signatures() {
+        let args: Vec<String> = (0..).zip(&parameters).map(|(at, kind)| format!("*({kind} *)args[{at}]")).collect();
+        let (args, loops) = (args.join(", "), "for (block = 0; block < count; block++)");
+        writeln!(source, "void run_{name}(void **args, int count) {{ blocks = count; {loops} {name}({args}); }}")?;
+    }
+    let folder = std::env::temp_dir().join(format!("sokd-mirror-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let (text, library) = (folder.join("kernels.c"), folder.join("kernels.so"));
+    std::fs::write(&text, source)?;
+    let flags = ["-std=c11", "-O1", "-Wall", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"];
+    let made = Command::new("cc").args(flags).arg(&text).arg("-o").arg(&library).arg("-lm").output()?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into());
+    }
+    // SAFETY: the library is what was compiled just now, and does nothing when it is loaded.
+    let loaded = unsafe { Library::new(&library)? };
+    std::fs::remove_dir_all(&folder)?;
+    let mut kernels = HashMap::new();
+    for (name, parameters) in signatures() {
+        // SAFETY: the function was written above, with this signature.
+        let run: Symbol<'_, extern "C" fn(*const *const c_void, i32)> =
+            unsafe { loaded.get(format!("run_{name}").as_bytes())? };
+        let run = *run;
+        kernels.insert(name, Kernel { parameters, run });
+    }
+    // What is loaded is called until the end.
+    std::mem::forget(loaded);
+    Ok(kernels)
+}
+
+/// Numbers between guards.
+struct Lent {
+    numbers: Vec<f32>,
+    len: usize,
+}
+
+impl Lent {
+    fn new(numbers: &[f32]) -> Self {
+        let guard = [GUARDED; GUARD];
+        Self { numbers: [&guard, numbers, &guard].concat(), len: numbers.len() }
+    }
+
+    fn address(&mut self) -> Word {
+        Word::Address(self.numbers[GUARD..].as_mut_ptr() as u64)
+    }
+
+    /// What the kernel left; its guards must stand.
+    fn back(self, kernel: &str) -> Vec<f32> {
+        let Self { mut numbers, len } = self;
+        let behind = numbers.split_off(GUARD + len);
+        let inside = numbers.split_off(GUARD);
+        let touched = |guard: &f32| guard.to_bits() != GUARDED.to_bits();
+        assert!(!numbers.iter().chain(&behind).any(touched), "{kernel} wrote beside what it was given");
+        inside
+    }
+}
+
+pub(super) fn launch(name: &str, blocks: usize, args: &mut [Arg<'_>]) -> Result<()> {
+    let kernel = COMPILED.get(name).unwrap_or_else(|| panic!("a kernel that is none: {name}"));
+    assert_eq!(args.len(), kernel.parameters.len(), "arguments of {name}");
+    let mut lent = Vec::new();
+    let mut words = Vec::new();
+    for (arg, kind) in args.iter_mut().zip(&kernel.parameters) {
+        let (word, given) = match arg {
+            Arg::Read(None) | Arg::Change(None) => {
+                assert!(kind.ends_with('*'), "{name}: no numbers for {kind}");
+                (Word::Address(0), None)
+            }
+            Arg::Read(Some(tensor)) => {
+                let expected = if tensor.dtype() == DType::U32 { "const unsigned *" } else { "const float *" };
+                assert_eq!(kind, expected, "{name}");
+                let mut given = Lent::new(&bits(tensor)?);
+                (given.address(), Some(given))
+            }
+            Arg::Change(Some(tensor)) => {
+                assert_eq!(kind, "float *", "{name}");
+                let mut given = Lent::new(&bits(tensor)?);
+                (given.address(), Some(given))
+            }
+            Arg::Write(storage) => {
+                assert_eq!(kind, "float *", "{name}");
+                let mut given = Lent::new(floats(storage)?);
+                (given.address(), Some(given))
+            }
+            Arg::Int(number) => {
+                assert_eq!(kind, "int", "{name}");
+                (Word::Int(int(*number)?), None)
+            }
+            Arg::Float(number) => {
+                assert_eq!(kind, "float", "{name}");
+                (Word::Float(*number as f32), None)
+            }
+            Arg::Window(window) => {
+                assert_eq!(kind, "Window", "{name}");
+                (Word::Window(*window), None)
+            }
+        };
+        words.push(word);
+        lent.push(given);
+    }
+    let addresses: Vec<*const c_void> = words
+        .iter()
+        .map(|word| match word {
+            Word::Address(address) => std::ptr::from_ref(address).cast(),
+            Word::Int(number) => std::ptr::from_ref(number).cast(),
+            Word::Float(number) => std::ptr::from_ref(number).cast(),
+            Word::Window(window) => std::ptr::from_ref::<Window>(window).cast(),
+        })
+        .collect();
+    (kernel.run)(addresses.as_ptr(), int(blocks)?);
+    for (arg, lent) in args.iter_mut().zip(lent) {
+        let Some(lent) = lent else { continue };
+        let numbers = lent.back(name);
+        match arg {
+            Arg::Write(storage) => **storage = numbers.storage(),
+            Arg::Change(Some(tensor)) => {
+                let numbers = Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?;
+                tensor.flatten_all()?.slice_set(&numbers, 0, 0)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The numbers of a tensor, whole ones by their bits.
+fn bits(tensor: &Tensor) -> Result<Vec<f32>> {
+    assert!(tensor.is_contiguous(), "kernels read numbers in a row");
+    let flat = tensor.flatten_all()?;
+    if tensor.dtype() == DType::U32 {
+        return Ok(flat.to_vec1::<u32>()?.into_iter().map(f32::from_bits).collect());
+    }
+    flat.to_vec1()
+}
+
+fn floats(storage: &Storage) -> Result<&[f32]> {
+    match storage {
+        Storage::Cpu(CpuStorage::F32(numbers)) => Ok(numbers),
+        _ => candle::bail!("the mirror's room is elsewhere"),
+    }
+}
+
+/// In place of cuDNN.
+pub(super) fn forward(geometry: &Geometry, x: &Tensor, kernel: &Tensor) -> Result<Storage> {
+    let work = |[x, kernel]: [&[f32]; 2]| convolved(simd(), geometry, x, kernel, &Epilogue::default()).0;
+    read([x, kernel], work).map(Numbers::storage)
+}
+
+pub(super) fn backward(
+    geometry: &Geometry,
+    arguments: [&Tensor; 3],
+    wanted: [bool; 2],
+) -> Result<[Option<Storage>; 2]> {
+    let found = read(arguments, |[x, kernel, gradient]| {
+        gradients(simd(), geometry, x, kernel, &Given(gradient), wanted)
+    })?;
+    Ok([found.input.map(Numbers::storage), found.kernel.map(Numbers::storage)])
+}

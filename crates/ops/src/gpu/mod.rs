@@ -1,0 +1,37 @@
+//! Kernels for GPUs: one C text, compiled by NVIDIA's compiler when a GPU is first used, and by this machine's for the tests.
+//!
+//! A kernel is a loop over the lanes of its block, cut where they wait for each other (`kernels/common.h`), and holds nothing
+//! in a lane across a cut. So a lane's part can run on a lane, or all parts of a piece one after another on a CPU: the
+//! *mirror* (feature `mirror`, `SOKD_BACKEND=mirror`), in which the tests run every kernel, between guards, against this
+//! machine's own loops. Nothing is added to
+//! by two lanes, so results are the same to the bit from run to run.
+
+mod conv;
+#[cfg(feature = "cuda")]
+mod cudnn;
+mod launch;
+#[cfg(feature = "mirror")]
+mod mirror;
+mod norm;
+#[cfg(feature = "cuda")]
+mod nvidia;
+mod tables;
+mod work;
+
+pub(crate) use launch::{Arg, Gpu};
+pub(crate) use norm::{batch_norm, column_sums, scale_shift};
+pub(crate) use tables::tables;
+pub(crate) use work::Window;
+
+/// The text of all kernels, but for the words that differ from machine to machine.
+#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "no compiler asks for it"))]
+const KERNELS: &str = concat!(
+    include_str!("kernels/common.h"),
+    include_str!("kernels/pixel.cu"),
+    include_str!("kernels/channels.cu"),
+    include_str!("kernels/rows.cu"),
+    include_str!("kernels/norm.cu"),
+    include_str!("kernels/window.cu"),
+    include_str!("kernels/sample.cu"),
+    include_str!("kernels/update.cu"),
+);

@@ -1,0 +1,203 @@
+use super::launch::{Arg, Gpu, LANES};
+use crate::Norm;
+use crate::record::{Backward, Numbers, record, tensor};
+use candle::{Result, Storage, Tensor};
+use sokd_core::Mode;
+
+/// Channels that a block takes (`kernels/norm.cu`).
+const TILE: usize = 64;
+/// Rows that a lane adds before another slice is worth a block, and blocks that fill a GPU.
+const ROWS: usize = 16;
+const BLOCKS: usize = 512;
+
+/// Sums over the rows of a map, in slices still.
+pub(super) struct Slices {
+    sums: Tensor,
+    products: Tensor,
+    rows: usize,
+    channels: usize,
+    count: usize,
+}
+
+impl Slices {
+    /// In how many slices the sums over `rows` are taken, and how many blocks take one. A function of the shape alone, and so
+    /// is the order of the sums.
+    pub(super) fn of(rows: usize, channels: usize) -> (usize, usize) {
+        let wide = channels.min(TILE);
+        let tiles = channels.div_ceil(wide);
+        ((rows / (LANES / wide * ROWS)).clamp(1, (BLOCKS / tiles).max(1)), tiles)
+    }
+
+    /// Of u and u · v (`moments` in `kernels/norm.cu`).
+    fn take(
+        gpu: &Gpu,
+        gradient: Option<&Tensor>,
+        gate: Option<&Tensor>,
+        about: Option<[&Tensor; 2]>,
+        [rows, channels]: [usize; 2],
+    ) -> Result<Self> {
+        let (count, tiles) = Self::of(rows, channels);
+        let (mut sums, mut products) = (gpu.room(count * channels)?, gpu.room(count * channels)?);
+        let [x, pivot] = about.map_or([None; 2], |about| about.map(Some));
+        let args = vec![
+            Arg::Read(gradient),
+            Arg::Read(gate),
+            Arg::Read(x),
+            Arg::Read(pivot),
+            Arg::Write(&mut sums),
+            Arg::Write(&mut products),
+            Arg::Int(rows),
+            Arg::Int(channels),
+            Arg::Int(count),
+        ];
+        gpu.launch("moments", count * tiles, args)?;
+        let [sums, products] = [sums, products].map(|sums| tensor(sums, count * channels));
+        Ok(Self { sums, products, rows, channels, count })
+    }
+
+    fn sizes<'a>(&self) -> [Arg<'a>; 3] {
+        [self.rows, self.channels, self.count].map(Arg::Int)
+    }
+}
+
+/// The sums over all but the last axis.
+pub(crate) fn column_sums(gpu: &Gpu, x: &Tensor, channels: usize) -> Result<Storage> {
+    let slices = Slices::take(gpu, Some(x), None, None, [x.elem_count() / channels, channels])?;
+    add_slices(gpu, &slices.sums, channels, slices.count)
+}
+
+/// The sums over slices that lie one behind the other.
+pub(super) fn add_slices(gpu: &Gpu, sums: &Tensor, channels: usize, slices: usize) -> Result<Storage> {
+    let mut totals = gpu.room(channels)?;
+    let sizes = [Arg::Int(channels), Arg::Int(slices)];
+    let args = [Arg::from(sums), Arg::Write(&mut totals)].into_iter().chain(sizes).collect();
+    gpu.launch("add_slices", Gpu::warps(channels), args)?;
+    Ok(totals)
+}
+
+/// `relu?(x · scale? + shift + residual?)`, channel by channel.
+pub(crate) fn scale_shift(
+    gpu: &Gpu,
+    x: &Tensor,
+    scale: Option<&Tensor>,
+    shift: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Storage> {
+    let sizes = [Arg::Int(shift.elem_count()), Arg::Int(relu.into())];
+    gpu.each_of("scale_shift", [Some(x), scale, Some(shift), residual], x.elem_count(), sizes)
+}
+
+pub(crate) fn batch_norm(
+    gpu: &Gpu,
+    x: &Tensor,
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    mode: Mode,
+) -> Result<Tensor> {
+    let channels = norm.weight.elem_count();
+    let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
+    let room = || gpu.room(channels);
+    let (mut inverse, mut scale, mut shift) = (room()?, room()?, room()?);
+    let (affine, eps) = ([Arg::from(weight), Arg::from(bias)], Arg::Float(norm.eps));
+    let made = [Arg::Write(&mut inverse), Arg::Write(&mut scale), Arg::Write(&mut shift)];
+    let mean = if mode == Mode::Eval {
+        let (mean, var) = (norm.mean.contiguous()?, norm.var.contiguous()?);
+        let args = [Arg::from(&mean), Arg::from(&var)].into_iter().chain(affine).chain(made);
+        gpu.launch("running_statistics", Gpu::warps(channels), args.chain([Arg::Int(channels), eps]).collect())?;
+        mean.copy()?
+    } else {
+        let pivot = norm.mean.contiguous()?;
+        let slices = Slices::take(gpu, None, None, Some([x, &pivot]), [x.elem_count() / channels, channels])?;
+        let running = [norm.mean, norm.var].map(|taught| Arg::Change((mode == Mode::Train).then_some(taught)));
+        let mut mean = room()?;
+        let args = [&slices.sums, &slices.products, &pivot].map(Arg::from).into_iter().chain(affine).chain(running);
+        let args = args.chain([Arg::Write(&mut mean)]).chain(made).chain(slices.sizes());
+        let args = args.chain([eps, Arg::Float(norm.momentum)]).collect();
+        gpu.launch("batch_statistics", Gpu::warps(channels), args)?;
+        tensor(mean, channels)
+    };
+    let [inverse, scale, shift] = [inverse, scale, shift].map(|made| tensor(made, channels));
+    let y = scale_shift(gpu, x, Some(&scale), &shift, residual, relu)?;
+    let back = Normalise { mean, inverse, learned: mode != Mode::Eval, relu };
+    match residual {
+        None => record([x, weight, bias], y, x.shape(), back),
+        Some(residual) => record([x, weight, bias, residual], y, x.shape(), back),
+    }
+}
+
+/// The way back.
+struct Normalise {
+    mean: Tensor,
+    /// One over the deviation.
+    inverse: Tensor,
+    /// Whether both are the batch's, and not the running ones.
+    learned: bool,
+    relu: bool,
+}
+
+impl Normalise {
+    /// The gradients of `x`, of the weight and of the bias; and what passes to a residual, where one asks for it.
+    fn back(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        y: &Tensor,
+        gradient: &Tensor,
+        passed: bool,
+    ) -> Result<([Tensor; 3], Option<Tensor>)> {
+        let Some(gpu) = Gpu::of(&[x]) else { candle::bail!("a batch norm of a GPU goes back elsewhere") };
+        let channels = weight.elem_count();
+        let gate = self.relu.then_some(y);
+        let sizes = [x.elem_count() / channels, channels];
+        let slices = Slices::take(&gpu, Some(gradient), gate, Some([x, &self.mean]), sizes)?;
+        let room = || gpu.room(channels);
+        let [mut of_weight, mut of_bias, mut slope, mut lean, mut offset] =
+            [room()?, room()?, room()?, room()?, room()?];
+        let args = [&slices.sums, &slices.products, weight, &self.inverse].map(Arg::from).into_iter();
+        let made = [&mut of_weight, &mut of_bias, &mut slope, &mut lean, &mut offset].map(Arg::Write);
+        let args = args.chain(made).chain(slices.sizes()).chain([Arg::Int(self.learned.into())]).collect();
+        gpu.launch("norm_gradients", Gpu::warps(channels), args)?;
+
+        let [slope, lean, offset] = [slope, lean, offset].map(|made| tensor(made, channels));
+        // Where nothing is gated, what passes is the gradient itself.
+        let mut kept = (passed && gate.is_some()).then(|| gpu.room(x.elem_count())).transpose()?;
+        let mut of_x = gpu.room(x.elem_count())?;
+        let reads = [Some(gradient), gate, Some(x), Some(&self.mean), Some(&slope), Some(&lean), Some(&offset)];
+        let keep = kept.as_mut().map_or(Arg::Read(None), Arg::Write);
+        let sizes = [Arg::Int(x.elem_count()), Arg::Int(channels)];
+        let args = reads.map(Arg::Read).into_iter().chain([Arg::Write(&mut of_x), keep]).chain(sizes);
+        gpu.launch("norm_back", Gpu::blocks(x.elem_count(), LANES), args.collect())?;
+
+        let passed = passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));
+        Ok(([tensor(of_x, x.shape()), tensor(of_weight, channels), tensor(of_bias, channels)], passed))
+    }
+}
+
+impl Backward<3> for Normalise {
+    const NAME: &'static str = "batch-norm";
+
+    fn gradients(
+        &self,
+        [x, weight, _]: [&Tensor; 3],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        Ok(self.back(x, weight, y, gradient, false)?.0.map(Some))
+    }
+}
+
+impl Backward<4> for Normalise {
+    const NAME: &'static str = "batch-norm";
+
+    fn gradients(
+        &self,
+        [x, weight, _, residual]: [&Tensor; 4],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 4]> {
+        let ([of_x, of_weight, of_bias], passed) = self.back(x, weight, y, gradient, residual.track_op())?;
+        Ok([Some(of_x), Some(of_weight), Some(of_bias), passed])
+    }
+}

@@ -1,0 +1,103 @@
+//! Launching on NVIDIA's GPUs.
+
+use super::KERNELS;
+use super::launch::{Arg, LANES, Word, int};
+use candle::backend::BackendStorage;
+use candle::cuda_backend::cudarc::driver::{
+    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle::cuda_backend::cudarc::nvrtc::compile_ptx;
+use candle::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor};
+use std::sync::OnceLock;
+
+// SAFETY: `repr(C)`, of numbers alone.
+unsafe impl DeviceRepr for super::Window {}
+
+pub(super) fn room(device: &CudaDevice, count: usize) -> Result<Storage> {
+    // SAFETY: whoever asks for room has a kernel write all of it.
+    let slice = unsafe { device.alloc::<f32>(count)? };
+    Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone())))
+}
+
+pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, args: &mut [Arg<'_>]) -> Result<()> {
+    let words = args.iter_mut().map(|arg| word(device, arg)).collect::<Result<Vec<_>>>()?;
+    let function = device.get_or_load_custom_func(kernel, "sokd", compiled()?)?;
+    let mut builder = function.builder();
+    for word in &words {
+        match word {
+            Word::Address(address) => builder.arg(address),
+            Word::Int(int) => builder.arg(int),
+            Word::Float(float) => builder.arg(float),
+            Word::Window(window) => builder.arg(window),
+        };
+    }
+    let grid = LaunchConfig {
+        grid_dim: (int(blocks)? as u32, 1, 1),
+        block_dim: (LANES as u32, 1, 1),
+        shared_mem_bytes: 0,
+    };
+    // SAFETY: the mirror runs the same launches in the tests, and compares the kinds of the words with the kernel's
+    // parameters, and what is written with what there is room for. Memory lives until its turn on this stream, where it is
+    // freed too.
+    unsafe { builder.launch(grid) }.map_err(Error::wrap)?;
+    Ok(())
+}
+
+/// The kernels in NVIDIA's assembler, for any of its GPUs: its driver makes of it what the one that is here wants, and keeps
+/// that on disk.
+fn compiled() -> Result<&'static str> {
+    static PTX: OnceLock<String> = OnceLock::new();
+    if let Some(text) = PTX.get() {
+        return Ok(text);
+    }
+    let source = [include_str!("kernels/nvidia.h"), KERNELS].concat();
+    let text = compile_ptx(source).map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?;
+    Ok(PTX.get_or_init(|| text.to_src()))
+}
+
+fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
+    Ok(match arg {
+        Arg::Read(None) | Arg::Change(None) => Word::Address(0),
+        Arg::Read(Some(tensor)) | Arg::Change(Some(tensor)) => Word::Address(address(device, tensor)?),
+        Arg::Write(storage) => {
+            let Storage::Cuda(storage) = &mut **storage else { candle::bail!("a kernel's room is elsewhere") };
+            Word::Address(storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&device.cuda_stream()).0)
+        }
+        Arg::Int(number) => Word::Int(int(*number)?),
+        Arg::Float(number) => Word::Float(*number as f32),
+        Arg::Window(window) => Word::Window(*window),
+    })
+}
+
+/// Where a tensor's numbers are.
+pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cuda(storage), Some((start, _))) = (&*storage, layout.contiguous_offsets()) else {
+        candle::bail!("a kernel of a GPU got a tensor that is elsewhere or not contiguous");
+    };
+    let stream = device.cuda_stream();
+    let (address, width) = match storage.dtype() {
+        DType::F32 => (storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0, size_of::<f32>()),
+        DType::U32 => (storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0, size_of::<u32>()),
+        other => candle::bail!("a kernel of a GPU got numbers of type {other:?}"),
+    };
+    Ok(address + (start * width) as u64)
+}
+
+/// Lends tensors to a library: those to read, and the room that it writes.
+pub(super) fn with<const N: usize, R>(
+    reads: [&Tensor; N],
+    write: &mut Storage,
+    work: impl FnOnce([&CudaView<'_, f32>; N], &mut CudaSlice<f32>) -> Result<R>,
+) -> Result<R> {
+    let opened = reads.map(Tensor::storage_and_layout);
+    let mut views = Vec::with_capacity(N);
+    for (storage, layout) in &opened {
+        let (Storage::Cuda(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets()) else {
+            candle::bail!("a library of a GPU got a tensor that is elsewhere or not contiguous");
+        };
+        views.push(storage.as_cuda_slice::<f32>()?.slice(start..end));
+    }
+    let Storage::Cuda(write) = write else { candle::bail!("a library's room is elsewhere") };
+    work(std::array::from_fn(|index| &views[index]), write.as_cuda_slice_mut::<f32>()?)
+}

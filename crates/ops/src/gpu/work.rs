@@ -1,0 +1,41 @@
+use crate::Pool;
+use crate::kernels::geometry::Geometry;
+
+/// How a window moves over a map, as kernels have it (`kernels/common.h`): height first in each pair.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Window {
+    map: [i32; 2],
+    to: [i32; 2],
+    size: [i32; 2],
+    stride: [i32; 2],
+    padding: [i32; 2],
+    dilation: [i32; 2],
+}
+
+/// Sides of maps, whose pixels `launch` counts once more.
+fn pair(sides: [usize; 2]) -> [i32; 2] {
+    sides.map(|side| i32::try_from(side).unwrap_or(i32::MAX))
+}
+
+impl From<&Geometry> for Window {
+    fn from(geometry: &Geometry) -> Self {
+        let conv = geometry.conv;
+        Self {
+            map: pair(geometry.input),
+            to: pair(geometry.output),
+            size: pair(geometry.kernel),
+            stride: pair(conv.stride),
+            padding: pair(conv.padding),
+            dilation: pair(conv.dilation),
+        }
+    }
+}
+
+impl Window {
+    /// That of a pool over maps of this size.
+    pub(crate) fn of_pool(pool: Pool, map: [usize; 2], to: [usize; 2]) -> Self {
+        let (size, stride, padding) = (pair(pool.kernel), pair(pool.stride), pair(pool.padding));
+        Self { map: pair(map), to: pair(to), size, stride, padding, dilation: [1; 2] }
+    }
+}
