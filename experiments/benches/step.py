@@ -1,7 +1,8 @@
-"""PyTorch's side of `cargo xtask bench`: the same network, the same step, eager mode with channels_last.
+"""PyTorch's side of `cargo xtask bench`: the same networks, the same work, with channels_last.
 
-Usage: step.py MODEL THREADS. Reads a number of steps a line from standard input, runs them and answers with a line of
-JSON; 0 asks for the peak memory and ends.
+Usage: step.py WORK MODEL THREADS DEVICE MODE, where WORK is `train`, `train-winograd` (for PyTorch as `train`), `inference` or `kd`, MODEL
+of `kd` is TEACHER+STUDENT, and MODE is `eager`, `bf16` (autocast) or `compile` (max-autotune). Reads from standard input, a line each,
+how often to do it, does it and answers with a line of JSON; 0 asks what it needed, and ends.
 """
 
 import json
@@ -11,11 +12,12 @@ import time
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "golden"))
 import zoo  # noqa: E402  the networks as the recordings know them
 
-BATCH, CLASSES = 64, 100
+BATCH, CLASSES, TEMPERATURE = 64, 100, 4.0
 
 # The fastest these networks can be in eager mode: ReLU in place, as the peers write it, and nothing done for
 # pre-activation maps that nobody reads.
@@ -25,35 +27,78 @@ zoo.Wide.quiet = lambda self, norm, x: x
 zoo.mobile.together = lambda kept, y: y
 
 
-def main(model, threads):
-    torch.set_num_threads(threads)
+def build(model, device, mode):
+    net = zoo.ZOO[model](CLASSES).to(device, memory_format=torch.channels_last)
+    # Our networks normalise their images; so do these.
+    run = lambda images: net(zoo.normal(images))[0]  # noqa: E731
+    return net, torch.compile(run, mode="max-autotune") if mode == "compile" else run
+
+
+def work(what, model, device, mode):
     torch.manual_seed(0)
-    net = zoo.ZOO[model](CLASSES).to(memory_format=torch.channels_last).train()
-    images = torch.rand(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, CLASSES, (BATCH,))
-    loss = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    images = torch.rand(BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (BATCH,), device=device)
+    half = lambda: torch.autocast(device, torch.bfloat16, enabled=mode == "bf16")  # noqa: E731
+
+    if what == "inference":
+        net, run = build(model, device, mode)
+        net.eval()
+
+        def infer():
+            with torch.inference_mode(), half():
+                run(images)
+
+        return infer
+
+    names = model.split("+")
+    student, run = build(names[-1], device, mode)
+    student.train()
+    teacher, ask = build(names[0], device, mode) if what == "kd" else (None, None)
+    if teacher:
+        teacher.eval()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        # Our networks normalise their images; so does this step.
-        value = loss(net(zoo.normal(images))[0], labels)
+        with half():
+            logits = run(images)
+            value = cross_entropy(logits, labels)
+            if teacher:
+                with torch.no_grad():
+                    said = softmax(ask(images) / TEMPERATURE, 1)
+                apart = kl_div(log_softmax(logits / TEMPERATURE, 1), said, reduction="none")
+                value = value + TEMPERATURE**2 * apart.sum(1).mean()
         value.backward()
         optimizer.step()
 
+    return step
+
+
+def main(what, model, threads, device, mode="eager"):
+    torch.set_num_threads(int(threads))
+    do = work(what, model, device, mode)
+    pages, done = None, 0
     for line in sys.stdin:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
         if int(line) == 0:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"peak_mb": peak}), flush=True)
+            new_pages = (usage.ru_minflt - (pages or 0)) / max(done, 1)
+            print(json.dumps({"peak_mb": usage.ru_maxrss / 1024, "new_pages": new_pages}), flush=True)
             return
         cpu, wall = [], []
         for _ in range(int(line)):
             before = time.process_time(), time.perf_counter()
-            step()
+            do()
+            if device == "cuda":
+                torch.cuda.synchronize()
             cpu.append(1e3 * (time.process_time() - before[0]))
             wall.append(1e3 * (time.perf_counter() - before[1]))
+        # The first answer warms up.
+        if pages is None:
+            pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        else:
+            done += int(line)
         print(json.dumps({"cpu_ms": cpu, "wall_ms": wall}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod assemble;
+pub mod bench;
 mod card;
 pub mod cli;
 mod coming;

@@ -97,3 +97,10 @@ fn twenty_steps_in_double_precision() -> Result<()> {
 fn twenty_steps_of_the_kernels() -> Result<()> {
     golden::<Recorded>("trajectory").gentle.iter().try_for_each(|run| compare(run, DType::F32, 1e-4, 1e-3))
 }
+
+/// A GPU's, as their mirror runs them here.
+#[test]
+fn twenty_steps_of_a_gpus_kernels() -> Result<()> {
+    let runs = golden::<Recorded>("trajectory").gentle;
+    runs.iter().try_for_each(|run| with_backend(Backend::Mirror, || compare(run, DType::F32, 1e-4, 1e-3)))
+}

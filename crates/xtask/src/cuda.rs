@@ -13,11 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const HELP: &str = "\
-Usage: cargo xtask cuda [CARGO OPTIONS]
+Usage: cargo xtask cuda [--pack] [CARGO OPTIONS]
 
 Builds target/cuda/release/sokd with the feature `cuda`: with the nvcc of this machine, or with one from PyPI (which wants python3 \
 and pip). CUDA_COMPUTE_CAP says for which GPUs: 90 (H100, H200) where nothing is said and none is here. It runs where the driver,
-CUDA 13's cuBLAS and cuRAND and cuDNN 9 are installed.";
+CUDA 13's cuBLAS, cuRAND and NVRTC, and cuDNN 9 are installed.
+
+--pack writes target/cuda/sokd-cuda.tar.gz, for a machine that has a GPU and neither Rust nor a network: in the folder that it unpacks \
+to, experiments/benches/gpu.sh tries every operation, times networks beside PyTorch and trains one.";
 
 /// The compiler with its parts, the runtime that is linked statically, and a header without which nvcc fails.
 const WHEELS: [&str; 5] = [
@@ -55,7 +58,9 @@ pub fn run(args: &[String]) -> Outcome {
         return Ok(());
     }
     let mut build = command("cargo", &["build", "--release", "--package", "sokd-experiments"]);
-    build.args(["--features", "cuda", "--target-dir", "target/cuda"]).args(args);
+    build
+        .args(["--features", "cuda", "--target-dir", "target/cuda"])
+        .args(args.iter().filter(|arg| *arg != PACK));
     if std::env::var_os("CUDA_COMPUTE_CAP").is_none() && output(command("nvidia-smi", &[])).is_err() {
         build.env("CUDA_COMPUTE_CAP", "90");
     }
@@ -64,6 +69,37 @@ pub fn run(args: &[String]) -> Outcome {
     }
     finish(build)?;
     println!("{}", root().join("target/cuda/release/sokd").display());
+    if args.iter().any(|arg| arg == PACK) { pack() } else { Ok(()) }
+}
+
+const PACK: &str = "--pack";
+
+/// What the script needs, besides the programs.
+const PACKED: [&str; 4] = [
+    "experiments/benches/gpu.sh",
+    "experiments/benches/step.py",
+    "experiments/results/bench",
+    "tests/golden",
+];
+
+/// The program, this one, and the script with what it reads, in one file.
+fn pack() -> Outcome {
+    let (folder, archive) =
+        (root().join("target/cuda/sokd-cuda"), root().join("target/cuda/sokd-cuda.tar.gz"));
+    fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let this = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    for (from, name) in [(root().join("target/cuda/release/sokd"), "sokd"), (this, "xtask")] {
+        let to = folder.join(name);
+        fs::copy(&from, &to).map_err(at(&from))?;
+        finish(command("strip", &[&to.to_string_lossy()]))?;
+    }
+    let mut tar = command("tar", &["--create", "--gzip", "--exclude", "*.json*", "--file"]);
+    tar.arg(&archive).arg("--directory").arg(&folder).args(["sokd", "xtask"]);
+    finish({
+        tar.arg("--directory").arg(root()).args(PACKED);
+        tar
+    })?;
+    println!("{}", archive.display());
     Ok(())
 }
 

@@ -49,10 +49,11 @@ fn main() -> ExitCode {
 /// What a task did not manage, in words.
 type Outcome<T = ()> = Result<T, String>;
 
-/// The workspace's root, wherever the task was called from.
+/// The workspace's root, wherever the task was called from; on a machine that has it not, the folder that it was called in.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
+    let root = here.ancestors().nth(2).unwrap_or(here);
+    if root.is_dir() { root.to_owned() } else { PathBuf::from(".") }
 }
 
 /// A command in the workspace's root.

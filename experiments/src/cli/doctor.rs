@@ -117,7 +117,9 @@ impl Doctor {
                 .help("SOKD_BACKEND=composed runs plain operations instead")
                 .into());
         }
-        let all = format!("{device}: {count} operations, results and gradients, within {within:e} of their largest number");
+        let all = format!(
+            "{device}: {count} operations, results and gradients, within {within:e} of their largest number"
+        );
         if self.json { Ok(()) } else { print(all) }
     }
 }

@@ -6,6 +6,7 @@ mod out;
 mod session;
 mod which;
 
+mod bench;
 mod config;
 mod data;
 mod demo;
@@ -63,6 +64,7 @@ enum Verb {
     Pull(pull::Pull),
     Push(push::Push),
     Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Tst(tst::Tst),
     Completions(Completions),
 }
@@ -104,6 +106,7 @@ impl Cli {
             Verb::Pull(verb) => verb.run(&session),
             Verb::Push(verb) => verb.run(&session),
             Verb::Doctor(verb) => verb.run(&session),
+            Verb::Bench(verb) => verb.run(&session),
             Verb::Tst(verb) => verb.run(&session),
             Verb::Completions(Completions { shell }) => print(complete::script(&shell)?),
         }

@@ -24,6 +24,10 @@ pub(crate) enum Gpu {
 }
 
 /// What a kernel is given, in the order of its parameters.
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "mirror")),
+    expect(dead_code, reason = "nothing is launched")
+)]
 pub(crate) enum Arg<'a> {
     /// Numbers to read; none, where the kernel can do without.
     Read(Option<&'a Tensor>),
@@ -186,12 +190,12 @@ impl Gpu {
     }
 
     /// Runs a kernel on so many blocks.
-    pub(crate) fn launch(&self, kernel: &'static str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
+    pub(crate) fn launch(&self, kernel: &'static str, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => super::nvidia::launch(device, kernel, blocks, &mut args),
+            Self::Nvidia(ref device) => super::nvidia::launch(device, kernel, blocks, args),
             #[cfg(feature = "mirror")]
-            Self::Mirror => super::mirror::launch(kernel, blocks, &mut args),
+            Self::Mirror => super::mirror::launch(kernel, blocks, args),
         }
     }
 }

@@ -110,7 +110,7 @@ impl Lent {
     }
 }
 
-pub(super) fn launch(name: &str, blocks: usize, args: &mut [Arg<'_>]) -> Result<()> {
+pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
     let kernel = COMPILED.get(name).unwrap_or_else(|| panic!("a kernel that is none: {name}"));
     assert_eq!(args.len(), kernel.parameters.len(), "arguments of {name}");
     let mut lent = Vec::new();

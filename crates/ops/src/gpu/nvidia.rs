@@ -19,7 +19,7 @@ pub(super) fn room(device: &CudaDevice, count: usize) -> Result<Storage> {
     Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone())))
 }
 
-pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, args: &mut [Arg<'_>]) -> Result<()> {
+pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
     let words = args.iter_mut().map(|arg| word(device, arg)).collect::<Result<Vec<_>>>()?;
     let function = device.get_or_load_custom_func(kernel, "sokd", compiled()?)?;
     let mut builder = function.builder();

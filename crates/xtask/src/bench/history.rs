@@ -1,0 +1,50 @@
+use super::Settings;
+use crate::{Outcome, command, output, root};
+use serde_json::{Value, json};
+
+/// Writes what was measured, with the machine and the commit.
+pub fn write(settings: &Settings, ours: &str, ratios: &[Value]) -> Outcome {
+    // The program knows of what it was built, also where the repository is not.
+    let doctor = output(command(ours, &["doctor", "--json"]))?;
+    let doctor: Value = serde_json::from_str(&doctor).map_err(|error| format!("{ours} doctor: {error}"))?;
+    let commit = doctor["environment"]["commit"].as_str().unwrap_or("unknown").to_owned();
+    let date = output(command("date", &["-u", "+%Y-%m-%d"]))?;
+    let beside = match &settings.against {
+        Some(commit) => format!("commit {commit}"),
+        None => {
+            let python = "import torch; print(torch.__version__)";
+            format!("PyTorch {}", output(command("python3", &["-c", python]))?)
+        }
+    };
+    let history = json!({
+        "machine": machine(),
+        "date": date,
+        "commit": commit,
+        "beside": beside,
+        "device": settings.device,
+        "protocol": format!(
+            "batch 64, 3 x 32 x 32, 100 classes, f32; {} rounds of {} steps in turns; fastest step of each side; \
+             CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last",
+            settings.rounds, settings.steps
+        ),
+        "ratios": ratios,
+    });
+    let folder = root().join("experiments/results/bench");
+    let device = if settings.device == "cpu" { "" } else { "-gpu" };
+    let path = folder.join(format!("{date}-{commit}{device}.json"));
+    let text = serde_json::to_string_pretty(&history).map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&path, text + "\n"))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("written: {}", path.strip_prefix(root()).unwrap_or(&path).display());
+    Ok(())
+}
+
+/// The processor, by the name it gives itself, and how many of it.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let simd = ["avx512f", "avx2"].into_iter().find(|flag| info.contains(flag)).unwrap_or("no AVX");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{}, {cores} cores, {simd}", name.trim_start_matches([' ', '\t', ':']))
+}

@@ -1,0 +1,43 @@
+#!/bin/sh
+# What only a machine with an NVIDIA GPU can show, in some ten minutes and one call: that every operation computes right, what networks
+# cost beside PyTorch, that a network learns. In the repository after `cargo xtask cuda`, or in the folder that `cargo xtask cuda --pack`
+# packed. Needs no Rust and no network; the times beside PyTorch need Python with a PyTorch for CUDA.
+#
+# Usage: experiments/benches/gpu.sh [FOLDER FOR RESULTS]
+set -u
+out=${1:-gpu-results}
+mkdir -p "$out"
+sokd=./sokd xtask=./xtask
+[ -x "$sokd" ] || sokd=target/cuda/release/sokd
+[ -x "$xtask" ] || xtask="cargo xtask"
+
+# PyTorch's wheels bring the libraries that the program asks for.
+wheels=$(python3 -c 'import nvidia, pathlib; print(":".join(sorted({str(lib.parent) for place in nvidia.__path__ for lib in pathlib.Path(place).rglob("lib*.so*")})))' 2>/dev/null)
+export LD_LIBRARY_PATH="$wheels:${LD_LIBRARY_PATH:-}"
+
+failed=0
+try() { # NAME COMMAND...: what it says goes to a file of that name, and whether it worked to the terminal
+    name=$1
+    shift
+    started=$(date +%s)
+    if "$@" >"$out/$name" 2>&1; then said=done; else said="FAILED ($?)" failed=1; fi
+    echo "$name: $said, $(($(date +%s) - started)) s"
+}
+
+try doctor.txt "$sokd" doctor
+try parity.txt "$sokd" doctor --kernels --device cuda
+try parity-tf32.txt env SOKD_TF32=1 "$sokd" doctor --kernels --device cuda
+try parity-composed.txt env SOKD_BACKEND=composed "$sokd" doctor --kernels --device cuda
+if command -v compute-sanitizer >/dev/null; then
+    try sanitizer.txt compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
+fi
+try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
+try bench-ours.txt "$sokd" bench resnet20 --device cuda
+if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    try bench.txt timeout 420 $xtask bench --ours "$sokd" --device cuda --threads 1 --rounds 5 --steps 20 \
+        --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile
+    cp experiments/results/bench/*-gpu.json "$out" 2>/dev/null
+else
+    echo "bench.txt: skipped, because python3 has no PyTorch for CUDA"
+fi
+exit $failed

@@ -1,0 +1,148 @@
+use super::complete::names;
+use super::entries::Kind;
+use super::{Session, print, print_json};
+use crate::Result;
+use crate::bench::{Task, What, Work};
+use crate::stopwatch::Stopwatch;
+use candle::Device;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use std::io::BufRead;
+
+/// Times a network on this machine: a training step, a teacher's inference, a step of distillation.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sokd bench resnet20
+  sokd bench resnet56+resnet20 --what kd --threads 1")]
+pub struct Bench {
+    /// A network of the zoo; TEACHER+STUDENT for kd.
+    #[arg(add = names(&[Kind::Models]))]
+    model: String,
+    /// What is timed.
+    #[arg(long, value_enum, default_value = "train")]
+    what: What,
+    /// Images of 32 x 32 in a batch.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// How often, after three times to warm up.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    times: u16,
+    /// Convolutions of a student by Winograd (`student.winograd`); a teacher's always are.
+    #[arg(long)]
+    winograd: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    /// Reads from standard input, a line each, how often; 0 ends. Two programs can take turns so.
+    #[arg(long, hide = true)]
+    turns: bool,
+}
+
+impl Bench {
+    pub fn run(&self, session: &Session) -> Result<()> {
+        let (what, model, batch) = (self.what, self.model.as_str(), usize::from(self.batch));
+        let task = Task { what, model, batch, winograd: self.winograd, device: &session.device };
+        let mut bench = Timed { work: task.work()?, device: session.device.clone() };
+        if self.turns {
+            return bench.turns();
+        }
+        bench.times(3)?;
+        let mut times = bench.times(self.times.into())?;
+        times.wall_ms.sort_by(f64::total_cmp);
+        times.cpu_ms.sort_by(f64::total_cmp);
+        let (fastest, median) = (times.wall_ms[0], times.wall_ms[times.wall_ms.len() / 2]);
+        let (rate, peak) = (batch as f64 * 1e3 / fastest, peak_mb());
+        if self.json {
+            return print_json(&json!({
+                "model": model, "what": self.name(), "batch": batch, "winograd": self.winograd,
+                "device": session.device_name, "threads": sokd_ops::threads(), "times": self.times,
+                "fastest_ms": fastest, "median_ms": median, "fastest_cpu_ms": times.cpu_ms.first(),
+                "images_per_second": rate, "peak_mb": peak,
+            }));
+        }
+        let peak = peak.map_or(String::new(), |peak| format!(", {peak:.0} MB at most"));
+        print(format!(
+            "{model}, {}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}",
+            self.name()
+        ))
+    }
+
+    fn name(&self) -> &'static str {
+        match self.what {
+            What::Train => "training step",
+            What::Inference => "inference",
+            What::Kd => "step of distillation",
+        }
+    }
+}
+
+struct Timed {
+    work: Work,
+    device: Device,
+}
+
+/// Milliseconds of each time.
+#[derive(Default, Serialize)]
+struct Times {
+    /// Processor time of all threads, where the system tells.
+    cpu_ms: Vec<f64>,
+    wall_ms: Vec<f64>,
+}
+
+impl Timed {
+    fn times(&mut self, count: usize) -> Result<Times> {
+        let mut times = Times::default();
+        for _ in 0..count {
+            let (before, clock) = (cpu_ms(), Stopwatch::start());
+            (self.work)()?;
+            self.device.synchronize().map_err(sokd_core::Error::from)?;
+            times.wall_ms.push(clock.seconds() * 1e3);
+            times.cpu_ms.extend(cpu_ms().zip(before).map(|(after, before)| after - before));
+        }
+        Ok(times)
+    }
+
+    /// Answers with a line of JSON each time; at the end, with what was needed since the first, which warms up.
+    fn turns(&mut self) -> Result<()> {
+        let mut since: Option<(f64, usize)> = None;
+        for line in std::io::stdin().lock().lines() {
+            let count: usize = line.ok().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+            if count == 0 {
+                break;
+            }
+            print(serde_json::to_string(&self.times(count)?).unwrap_or_default())?;
+            since = Some(since.map_or((new_pages(), 0), |(pages, done)| (pages, done + count)));
+        }
+        let (pages, done) = since.unwrap_or_default();
+        let new_pages = (new_pages() - pages) / done.max(1) as f64;
+        print(json!({ "peak_mb": peak_mb(), "new_pages": new_pages }).to_string())
+    }
+}
+
+#[cfg(unix)]
+fn cpu_ms() -> Option<f64> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6)
+}
+
+#[cfg(not(unix))]
+fn cpu_ms() -> Option<f64> {
+    None
+}
+
+/// The most memory that was ever resident, in MiB, where the system tells.
+fn peak_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+/// Pages that this process came to for the first time, as far as the system tells.
+fn new_pages() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the program's name, which may hold anything: state, parent, group, session, terminal, its group, flags.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().nth(7).and_then(|faults| faults.parse().ok()).unwrap_or(0.0)
+}
