@@ -1,32 +1,22 @@
 //! Work to be timed, through the same engine as any run: a training step, a teacher's inference, a step of distillation.
 
+use crate::Model;
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
-use clap::ValueEnum;
 use sokd_core::{Backbone, Batch, Build, BuildCx, DatasetInfo, Error, Key, Mode, PixelNorm, Result, Step};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
 use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, step};
 
-/// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum What {
-    /// Forward, backward, and SGD with momentum and weight decay.
-    Train,
-    /// What a teacher says of a batch, by Winograd where that is faster.
-    Inference,
-    /// A teacher's inference and the step of a student that learns from it: TEACHER+STUDENT.
-    Kd,
-}
-
-/// What a network is timed on: noise, in the sizes of CIFAR-100.
+/// What is timed, on noise in the sizes of CIFAR-100.
 #[derive(Clone, Debug)]
 pub struct Task<'a> {
-    /// What is timed.
-    pub what: What,
-    /// The name of a network; of two, for [`What::Kd`].
-    pub model: &'a str,
+    /// A network; or a teacher, and a student that learns from it.
+    pub networks: &'a [Model],
+    /// What a teacher says of a batch, by Winograd where that is faster, instead of a training step: forward, backward, and SGD with
+    /// momentum and weight decay.
+    pub inference: bool,
     /// Images.
     pub batch: usize,
     /// Whether a student goes by Winograd.
@@ -41,27 +31,37 @@ pub type Work = Box<dyn FnMut() -> Result<()>>;
 const CLASSES: usize = 100;
 
 impl Task<'_> {
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match (self.networks, self.inference) {
+            ([_], false) => "training step",
+            ([_], true) => "inference",
+            _ => "step of distillation",
+        }
+    }
+
     /// Makes it ready.
     ///
     /// # Errors
-    /// For a name that no network has.
+    /// For networks that are not one or two, and for inference of two.
     pub fn work(&self) -> Result<Work> {
         let batch = self.images()?;
-        match self.what {
-            What::Train => train(self.student(self.model)?, None, batch),
-            What::Kd => {
-                let Some((teacher, student)) = self.model.split_once('+') else {
-                    let problem = format!("`{}` is one network; kd wants TEACHER+STUDENT", self.model);
-                    return Err(Error::setting("MODEL", problem));
-                };
-                train(self.student(student)?, Some(self.teacher(teacher)?), batch)
-            }
-            What::Inference => {
-                let net = self.teacher(self.model)?;
+        match (self.networks, self.inference) {
+            ([student], false) => train(self.student(student)?, None, batch),
+            ([teacher, student], false) => train(self.student(student)?, Some(self.teacher(teacher)?), batch),
+            ([network], true) => {
+                let net = self.teacher(network)?;
                 Ok(Box::new(move || {
                     net.forward(&batch.images, Mode::Eval)?;
                     Ok(())
                 }))
+            }
+            _ => {
+                let count = self.networks.len();
+                let problem = format!(
+                    "{count} networks: one is timed alone, two as teacher and student in a training step"
+                );
+                Err(Error::setting("NETWORK", problem))
             }
         }
     }
@@ -78,18 +78,18 @@ impl Task<'_> {
         batch.to_device(self.device)
     }
 
-    fn student(&self, model: &str) -> Result<(Box<dyn Backbone>, Params)> {
+    fn student(&self, model: &Model) -> Result<(Box<dyn Backbone>, Params)> {
         with_winograd(self.winograd, || build(model, |params| params.builder(self.device).pp("student")))
     }
 
-    fn teacher(&self, model: &str) -> Result<Box<dyn Backbone>> {
+    fn teacher(&self, model: &Model) -> Result<Box<dyn Backbone>> {
         Ok(with_winograd(true, || build(model, |params| params.frozen(self.device)))?.0)
     }
 }
 
-/// A network of the zoo and its weights, drawn.
+/// A network and its weights, drawn.
 fn build(
-    model: &str,
+    model: &Model,
     vars: impl FnOnce(&Params) -> VarBuilder<'static>,
 ) -> Result<(Box<dyn Backbone>, Params)> {
     let data = DatasetInfo {
@@ -101,12 +101,8 @@ fn build(
         search: 0,
         test: 0,
     };
-    let Some(spec) = sokd_models::named(model) else {
-        let known = "`sokd list models` names them";
-        return Err(Error::setting("MODEL", format!("no network has the name `{model}`: {known}")));
-    };
     let params = Params::new(Key::new(0));
-    let net = spec.build(&BuildCx::alone(vars(&params), &data))?;
+    let net = model.build(&BuildCx::alone(vars(&params), &data))?;
     Ok((net, params))
 }
 

@@ -126,10 +126,10 @@ fn measure(
 
 /// What `sokd` is asked.
 fn asked<'a>(what: &'a str, model: &'a str, threads: &'a str, device: &'a str) -> Vec<&'a str> {
-    let (what, winograd) =
-        what.strip_suffix("-winograd").map_or((what, None), |what| (what, Some("--winograd")));
-    let asked = ["bench", model, "--what", what, "--threads", threads, "--device", device, "--turns"];
-    asked.into_iter().chain(winograd).collect()
+    let how = [("inference", "--inference"), ("train-winograd", "--winograd")];
+    let how = how.into_iter().find_map(|(work, flag)| (work == what).then_some(flag));
+    let asked = ["bench", "--turns", "--threads", threads, "--device", device];
+    asked.into_iter().chain(how).chain(model.split('+')).collect()
 }
 
 fn parse(args: &[String]) -> Outcome<Settings> {

@@ -1,9 +1,9 @@
 use super::complete::names;
 use super::entries::Kind;
 use super::{Session, print, print_json};
-use crate::Result;
-use crate::bench::{Task, What, Work};
+use crate::bench::{Task, Work};
 use crate::stopwatch::Stopwatch;
+use crate::{Model, Result};
 use candle::Device;
 use clap::Args;
 use serde::Serialize;
@@ -14,14 +14,14 @@ use std::io::BufRead;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd bench resnet20
-  sokd bench resnet56+resnet20 --what kd --threads 1")]
+  sokd bench resnet56 resnet20 --threads 1")]
 pub struct Bench {
-    /// A network of the zoo; TEACHER+STUDENT for kd.
-    #[arg(add = names(&[Kind::Models]))]
-    model: String,
-    /// What is timed.
-    #[arg(long, value_enum, default_value = "train")]
-    what: What,
+    /// A network; two are a teacher and the student that learns from it.
+    #[arg(required = true, num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
+    networks: Vec<Model>,
+    /// A network's inference, as teachers do it, instead of a training step.
+    #[arg(long)]
+    inference: bool,
     /// Images of 32 x 32 in a batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -41,8 +41,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn run(&self, session: &Session) -> Result<()> {
-        let (what, model, batch) = (self.what, self.model.as_str(), usize::from(self.batch));
-        let task = Task { what, model, batch, winograd: self.winograd, device: &session.device };
+        let batch = usize::from(self.batch);
+        let task = Task {
+            networks: &self.networks,
+            inference: self.inference,
+            batch,
+            winograd: self.winograd,
+            device: &session.device,
+        };
         let mut bench = Timed { work: task.work()?, device: session.device.clone() };
         if self.turns {
             return bench.turns();
@@ -52,10 +58,11 @@ impl Bench {
         times.wall_ms.sort_by(f64::total_cmp);
         times.cpu_ms.sort_by(f64::total_cmp);
         let (fastest, median) = (times.wall_ms[0], times.wall_ms[times.wall_ms.len() / 2]);
+        let names: Vec<_> = self.networks.iter().map(Model::label).collect();
         let (rate, peak) = (batch as f64 * 1e3 / fastest, peak_mb());
         if self.json {
             return print_json(&json!({
-                "model": model, "what": self.name(), "batch": batch, "winograd": self.winograd,
+                "networks": names, "what": task.name(), "batch": batch, "winograd": self.winograd,
                 "device": session.device_name, "threads": sokd_ops::threads(), "times": self.times,
                 "fastest_ms": fastest, "median_ms": median, "fastest_cpu_ms": times.cpu_ms.first(),
                 "images_per_second": rate, "peak_mb": peak,
@@ -63,17 +70,10 @@ impl Bench {
         }
         let peak = peak.map_or(String::new(), |peak| format!(", {peak:.0} MB at most"));
         print(format!(
-            "{model}, {}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}",
-            self.name()
+            "{}, {}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}",
+            names.join(" → "),
+            task.name()
         ))
-    }
-
-    fn name(&self) -> &'static str {
-        match self.what {
-            What::Train => "training step",
-            What::Inference => "inference",
-            What::Kd => "step of distillation",
-        }
     }
 }
 

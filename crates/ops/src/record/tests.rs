@@ -1,0 +1,101 @@
+//! Graphs of our operations and candle's, whose gradients are known.
+
+use super::graph::{Known, table};
+use super::{Backward, record};
+use crate::{abs, relu};
+use candle::{Device, Tensor, Var};
+
+fn var(values: &[f32]) -> Var {
+    Var::new(values, &Device::Cpu).unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_vec1().unwrap()
+}
+
+/// Through our operations and candle's, more than once each.
+fn tangle(x: &Var) -> Tensor {
+    let y = relu(x).unwrap();
+    let ours = (abs(&y).unwrap() + relu(&y).unwrap()).unwrap();
+    let candles = (y.sqr().unwrap() + y.reshape((1, ())).unwrap().flatten_all().unwrap()).unwrap();
+    (ours + candles).unwrap().sum_all().unwrap()
+}
+
+#[test]
+fn every_user_of_a_result_adds_to_its_gradient() {
+    let x = var(&[-1.0, 2.0, 3.0]);
+    let loss = tangle(&x);
+    // abs + relu + square + itself
+    let right = [0.0, 3.0 + 4.0, 3.0 + 6.0];
+    for pass in 0..3 {
+        assert_eq!(values(loss.backward().unwrap().get(&x).unwrap()), right, "pass {pass}");
+    }
+}
+
+#[test]
+fn a_result_that_candle_alone_uses_has_its_gradient() {
+    let x = var(&[-1.0, 2.0]);
+    let loss = relu(&x).unwrap().affine(3.0, 0.0).unwrap().sum_all().unwrap();
+    assert_eq!(values(loss.backward().unwrap().get(&x).unwrap()), [0.0, 3.0]);
+}
+
+#[test]
+fn a_result_that_is_cut_off_has_none() {
+    let x = var(&[-1.0, 2.0]);
+    let y = relu(&x).unwrap();
+    assert!(!abs(&y.detach()).unwrap().track_op());
+    let loss = (abs(&y.detach()).unwrap() + &y).unwrap().sum_all().unwrap();
+    assert_eq!(values(loss.backward().unwrap().get(&x).unwrap()), [0.0, 1.0]);
+}
+
+/// Its gradients are 1, 2, 3, .. times that of the result.
+struct Weighed;
+
+impl<const N: usize> Backward<N> for Weighed {
+    const NAME: &'static str = "weighed";
+
+    fn gradients(
+        &self,
+        _: [&Tensor; N],
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; N]> {
+        let mut gradients = [const { None }; N];
+        for (index, place) in gradients.iter_mut().enumerate() {
+            *place = Some((gradient * (index + 1) as f64)?);
+        }
+        Ok(gradients)
+    }
+}
+
+#[test]
+fn an_operation_may_have_any_number_of_arguments() {
+    let vars: [Var; 7] = std::array::from_fn(|index| var(&[index as f32, 1.0]));
+    // Some of them results of ours, some on no graph.
+    let results = vars.each_ref().map(|var| relu(var).unwrap());
+    let fixed = vars[5].detach();
+    let arguments = [&vars[0], &results[1], &results[2], &vars[3], &results[4], &fixed, &results[6]];
+    let y = record(arguments, vec![1.0, 2.0], 2, Weighed).unwrap();
+    let loss = (y + &results[4]).unwrap().sum_all().unwrap();
+    for pass in 0..2 {
+        let gradients = loss.backward().unwrap();
+        let right = [1.0, 2.0, 3.0, 4.0, 5.0 + 1.0, 0.0, 7.0];
+        for (index, (var, right)) in vars.iter().zip(right).enumerate() {
+            let of_var = gradients.get(var).map_or(vec![0.0; 2], values);
+            assert_eq!(of_var[1], right, "argument {index}, pass {pass}");
+        }
+    }
+}
+
+#[test]
+fn nothing_stays_behind() {
+    let x = var(&[-1.0, 2.0]);
+    let y = relu(&x).unwrap();
+    let id = y.id();
+    assert!(Known::of(&y).is_some());
+    let z = abs(&y).unwrap();
+    drop(y);
+    assert!(table().contains_key(&id), "z needs it");
+    drop(z);
+    assert!(!table().contains_key(&id));
+}
