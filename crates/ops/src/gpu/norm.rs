@@ -106,7 +106,8 @@ pub(crate) fn batch_norm(
         let (mean, var) = (norm.mean.contiguous()?, norm.var.contiguous()?);
         let args = [Arg::from(&mean), Arg::from(&var)].into_iter().chain(affine).chain(made);
         gpu.launch("running_statistics", Gpu::warps(channels), args.chain([Arg::Int(channels), eps]).collect())?;
-        mean.copy()?
+        // What is remembered for the way back must not be taught meanwhile.
+        if [x, weight, bias].iter().any(|tensor| tensor.track_op()) { mean.copy()? } else { mean }
     } else {
         let pivot = norm.mean.contiguous()?;
         let slices = Slices::take(gpu, None, None, Some([x, &pivot]), [x.elem_count() / channels, channels])?;
