@@ -15,7 +15,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   check             everything CI checks, cheapest first (--fast: without the tests)
-  bench [OPTIONS]   training steps beside PyTorch's; `cargo xtask bench --help`
+  bench [OPTIONS]   our work beside PyTorch's or another commit's; `cargo xtask bench --help`
   cuda              builds for NVIDIA's GPUs, with a compiler from PyPI where there is none
   golden [SCRIPT]   records the golden values again (needs Python with PyTorch)
   schema            writes docs/recipe.schema.json and docs/table.schema.json
