@@ -3,7 +3,9 @@
 use crate::Model;
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
-use sokd_core::{Backbone, Batch, Build, BuildCx, DatasetInfo, Error, Key, Mode, PixelNorm, Result, Step};
+use sokd_core::{
+    Backbone, Batch, Build, BuildCx, DatasetInfo, DistillLoss, Error, Key, Mode, PixelNorm, Result, Step,
+};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
@@ -112,10 +114,14 @@ fn train(
     teacher: Option<Box<dyn Backbone>>,
     batch: Batch,
 ) -> Result<Work> {
-    let term = |name: &str, loss| TermOf { name: name.into(), weight: Schedule::default(), loss };
-    let mut terms = vec![term("task", Box::new(CrossEntropy::default()))];
+    let term = |name: &str, loss: Box<dyn DistillLoss>| TermOf {
+        name: name.into(),
+        weight: Schedule::default(),
+        loss,
+    };
+    let mut terms = vec![term("task", Box::<CrossEntropy>::default())];
     if teacher.is_some() {
-        terms.push(term("distill", Box::new(Kd::default())));
+        terms.push(term("distill", Box::<Kd>::default()));
     }
     let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4, ..Sgd::default() };
     let phase = Phase {

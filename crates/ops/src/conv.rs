@@ -157,7 +157,10 @@ impl Backward<2> for Convolve {
         let wanted = [x.track_op(), kernel.track_op()];
         if let Some(gpu) = Gpu::of(&[x]) {
             let [of_x, of_kernel] = gpu.convolve_back(&self.0, [x, kernel, gradient], wanted)?;
-            return Ok([of_x.map(|of_x| tensor(of_x, x.shape())), of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape()))]);
+            return Ok([
+                of_x.map(|of_x| tensor(of_x, x.shape())),
+                of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape())),
+            ]);
         }
         let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {
             backward(simd(), &self.0, x, kernel, &Given(gradient), wanted)

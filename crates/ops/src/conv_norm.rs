@@ -69,9 +69,8 @@ fn together(
     }
     let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
     let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
-    let apply = |residual: Option<&[f32]>| {
-        crate::kernels::norm::apply(simd(), &z, &scale, &shift, residual, relu)
-    };
+    let apply =
+        |residual: Option<&[f32]>| crate::kernels::norm::apply(simd(), &z, &scale, &shift, residual, relu);
     let shape = geometry.shape();
     Ok(match &residual {
         None => {

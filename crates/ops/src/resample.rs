@@ -50,7 +50,8 @@ impl Axis {
     /// Where each line's taps start, their inputs, their weights: as kernels of a GPU read it.
     pub(crate) fn flat(&self) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
         let starts = self.starts.iter().map(|&start| start as u32).collect();
-        let (inputs, weights) = self.taps.iter().map(|&(input, weight)| (input as u32, weight as f32)).unzip();
+        let (inputs, weights) =
+            self.taps.iter().map(|&(input, weight)| (input as u32, weight as f32)).unzip();
         (starts, inputs, weights)
     }
 

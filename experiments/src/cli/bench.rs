@@ -15,6 +15,7 @@ use std::io::BufRead;
 #[command(after_help = "Examples:
   sokd bench resnet20
   sokd bench resnet56 resnet20 --threads 1")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Bench {
     /// A network; two are a teacher and the student that learns from it.
     #[arg(required = true, num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
@@ -85,7 +86,7 @@ struct Timed {
 /// Milliseconds of each time.
 #[derive(Default, Serialize)]
 struct Times {
-    /// Processor time of all threads, where the system tells.
+    /// Of the processor, all threads together.
     cpu_ms: Vec<f64>,
     wall_ms: Vec<f64>,
 }
@@ -98,7 +99,7 @@ impl Timed {
             (self.work)()?;
             self.device.synchronize().map_err(sokd_core::Error::from)?;
             times.wall_ms.push(clock.seconds() * 1e3);
-            times.cpu_ms.extend(cpu_ms().zip(before).map(|(after, before)| after - before));
+            times.cpu_ms.push(cpu_ms() - before);
         }
         Ok(times)
     }
@@ -120,15 +121,15 @@ impl Timed {
     }
 }
 
-#[cfg(unix)]
-fn cpu_ms() -> Option<f64> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Some(time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6)
-}
-
-#[cfg(not(unix))]
-fn cpu_ms() -> Option<f64> {
-    None
+/// Processor time of all threads; not a number, where the system does not tell.
+fn cpu_ms() -> f64 {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    }
+    #[cfg(not(unix))]
+    f64::NAN
 }
 
 /// The most memory that was ever resident, in MiB, where the system tells.

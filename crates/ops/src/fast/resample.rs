@@ -18,9 +18,10 @@ pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor
         unsafe { filled(batch * to, to, work) }
     };
     let there = |gpu: &Gpu| {
-        let ([a, b, c], [d, e, f]) = (tables(rows, x.device())?, tables(columns, x.device())?);
+        let (down, right) = (tables(rows, x.device())?, tables(columns, x.device())?);
         let sizes = [height, width, rows.len(), columns.len(), channels].map(Arg::Int);
-        gpu.each("resample", [x, &a, &b, &c, &d, &e, &f], batch * to, sizes)
+        let reads = [x, &down[0], &down[1], &down[2], &right[0], &right[1], &right[2]];
+        gpu.each("resample", reads, batch * to, sizes)
     };
     let y = compute([x], here, there)?;
     let back = Resample { rows: rows.transpose(), columns: columns.transpose() };

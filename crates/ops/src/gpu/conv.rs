@@ -40,7 +40,8 @@ impl Gpu {
             #[cfg(feature = "cuda")]
             Self::Nvidia(ref device) => {
                 let of_x = of_x.then(|| super::cudnn::backward_map(device, geometry, kernel, gradient));
-                let of_kernel = of_kernel.then(|| super::cudnn::backward_kernel(device, geometry, x, gradient));
+                let of_kernel =
+                    of_kernel.then(|| super::cudnn::backward_kernel(device, geometry, x, gradient));
                 Ok([of_x.transpose()?, of_kernel.transpose()?])
             }
             #[cfg(feature = "mirror")]

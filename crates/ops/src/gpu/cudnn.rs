@@ -7,8 +7,7 @@ use crate::tf32;
 use candle::cuda_backend::DeviceId;
 use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm, cudnnConvolutionBwdFilterAlgo_t as KernelAlgorithm,
-    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math,
-    cudnnTensorFormat_t as Format,
+    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnTensorFormat_t as Format,
 };
 use candle::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, FilterDescriptor,
@@ -137,7 +136,8 @@ pub(super) fn backward_map(
     let mut of_x = gpu.room(geometry.batch * geometry.input_len())?;
     nvidia::with([&kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
         // SAFETY: the maps have the sizes that the descriptors tell.
-        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), of_x, kernel, gradient) }.map_err(Error::from)
+        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), of_x, kernel, gradient) }
+            .map_err(Error::from)
     })?;
     Ok(of_x)
 }
@@ -166,7 +166,8 @@ pub(super) fn backward_kernel(
     let mut of_kernel = gpu.room(geometry.kernel_len())?;
     nvidia::with([x, gradient], &mut of_kernel, |[x, gradient], of_kernel| {
         // SAFETY: the maps have the sizes that the descriptors tell.
-        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), x, of_kernel, gradient) }.map_err(Error::from)
+        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), x, of_kernel, gradient) }
+            .map_err(Error::from)
     })?;
     let [rows, columns] = rows_columns(geometry);
     let of_kernel = crate::record::tensor(of_kernel, rows * columns);

@@ -24,10 +24,7 @@ pub(crate) enum Gpu {
 }
 
 /// What a kernel is given, in the order of its parameters.
-#[cfg_attr(
-    not(any(feature = "cuda", feature = "mirror")),
-    expect(dead_code, reason = "nothing is launched")
-)]
+#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "nothing is launched"))]
 pub(crate) enum Arg<'a> {
     /// Numbers to read; none, where the kernel can do without.
     Read(Option<&'a Tensor>),
@@ -82,6 +79,7 @@ impl Gpu {
     }
 
     /// Room for numbers that a kernel will write.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, reason = "a GPU may have none"))]
     pub(crate) fn room(&self, count: usize) -> Result<Storage> {
         match *self {
             #[cfg(feature = "cuda")]

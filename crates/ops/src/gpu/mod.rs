@@ -24,7 +24,10 @@ pub(crate) use tables::tables;
 pub(crate) use work::Window;
 
 /// The text of all kernels, but for the words that differ from machine to machine.
-#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "no compiler asks for it"))]
+#[cfg_attr(
+    not(any(feature = "cuda", feature = "mirror")),
+    expect(dead_code, reason = "no compiler asks for it")
+)]
 const KERNELS: &str = concat!(
     include_str!("kernels/common.h"),
     include_str!("kernels/pixel.cu"),

@@ -105,15 +105,21 @@ pub(crate) fn batch_norm(
     let mean = if mode == Mode::Eval {
         let (mean, var) = (norm.mean.contiguous()?, norm.var.contiguous()?);
         let args = [Arg::from(&mean), Arg::from(&var)].into_iter().chain(affine).chain(made);
-        gpu.launch("running_statistics", Gpu::warps(channels), args.chain([Arg::Int(channels), eps]).collect())?;
+        gpu.launch(
+            "running_statistics",
+            Gpu::warps(channels),
+            args.chain([Arg::Int(channels), eps]).collect(),
+        )?;
         // What is remembered for the way back must not be taught meanwhile.
         if [x, weight, bias].iter().any(|tensor| tensor.track_op()) { mean.copy()? } else { mean }
     } else {
         let pivot = norm.mean.contiguous()?;
         let slices = Slices::take(gpu, None, None, Some([x, &pivot]), [x.elem_count() / channels, channels])?;
-        let running = [norm.mean, norm.var].map(|taught| Arg::Change((mode == Mode::Train).then_some(taught)));
+        let running =
+            [norm.mean, norm.var].map(|taught| Arg::Change((mode == Mode::Train).then_some(taught)));
         let mut mean = room()?;
-        let args = [&slices.sums, &slices.products, &pivot].map(Arg::from).into_iter().chain(affine).chain(running);
+        let args =
+            [&slices.sums, &slices.products, &pivot].map(Arg::from).into_iter().chain(affine).chain(running);
         let args = args.chain([Arg::Write(&mut mean)]).chain(made).chain(slices.sizes());
         let args = args.chain([eps, Arg::Float(norm.momentum)]).collect();
         gpu.launch("batch_statistics", Gpu::warps(channels), args)?;
@@ -165,13 +171,15 @@ impl Normalise {
         // Where nothing is gated, what passes is the gradient itself.
         let mut kept = (passed && gate.is_some()).then(|| gpu.room(x.elem_count())).transpose()?;
         let mut of_x = gpu.room(x.elem_count())?;
-        let reads = [Some(gradient), gate, Some(x), Some(&self.mean), Some(&slope), Some(&lean), Some(&offset)];
+        let reads =
+            [Some(gradient), gate, Some(x), Some(&self.mean), Some(&slope), Some(&lean), Some(&offset)];
         let keep = kept.as_mut().map_or(Arg::Read(None), Arg::Write);
         let sizes = [Arg::Int(x.elem_count()), Arg::Int(channels)];
         let args = reads.map(Arg::Read).into_iter().chain([Arg::Write(&mut of_x), keep]).chain(sizes);
         gpu.launch("norm_back", Gpu::blocks(x.elem_count(), LANES), args.collect())?;
 
-        let passed = passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));
+        let passed =
+            passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));
         Ok(([tensor(of_x, x.shape()), tensor(of_weight, channels), tensor(of_bias, channels)], passed))
     }
 }

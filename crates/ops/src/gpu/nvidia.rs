@@ -60,7 +60,9 @@ fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
         Arg::Read(None) | Arg::Change(None) => Word::Address(0),
         Arg::Read(Some(tensor)) | Arg::Change(Some(tensor)) => Word::Address(address(device, tensor)?),
         Arg::Write(storage) => {
-            let Storage::Cuda(storage) = &mut **storage else { candle::bail!("a kernel's room is elsewhere") };
+            let Storage::Cuda(storage) = &mut **storage else {
+                candle::bail!("a kernel's room is elsewhere")
+            };
             Word::Address(storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&device.cuda_stream()).0)
         }
         Arg::Int(number) => Word::Int(int(*number)?),

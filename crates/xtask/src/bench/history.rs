@@ -9,12 +9,11 @@ pub fn write(settings: &Settings, ours: &str, ratios: &[Value]) -> Outcome {
     let doctor: Value = serde_json::from_str(&doctor).map_err(|error| format!("{ours} doctor: {error}"))?;
     let commit = doctor["environment"]["commit"].as_str().unwrap_or("unknown").to_owned();
     let date = output(command("date", &["-u", "+%Y-%m-%d"]))?;
-    let beside = match &settings.against {
-        Some(commit) => format!("commit {commit}"),
-        None => {
-            let python = "import torch; print(torch.__version__)";
-            format!("PyTorch {}", output(command("python3", &["-c", python]))?)
-        }
+    let beside = if let Some(commit) = &settings.against {
+        format!("commit {commit}")
+    } else {
+        let python = "import torch; print(torch.__version__)";
+        format!("PyTorch {}", output(command("python3", &["-c", python]))?)
     };
     let history = json!({
         "machine": machine(),
