@@ -3,8 +3,7 @@
 //! A kernel is a loop over the lanes of its block, cut where they wait for each other (`kernels/common.h`), and holds nothing
 //! in a lane across a cut. So a lane's part can run on a lane, or all parts of a piece one after another on a CPU: the
 //! *mirror* (feature `mirror`, `SOKD_BACKEND=mirror`), in which the tests run every kernel, between guards, against this
-//! machine's own loops. Nothing is added to
-//! by two lanes, so results are the same to the bit from run to run.
+//! machine's own loops. Nothing is added to by two lanes, so results are the same to the bit from run to run.
 
 mod conv;
 #[cfg(feature = "cuda")]
