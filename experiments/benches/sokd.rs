@@ -10,6 +10,7 @@ use sokd_core::{Key, Step};
 use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
 use sokd_experiments::cli::{Common, Session};
+use sokd_experiments::stopwatch::processor_ms;
 use sokd_nn::Moment;
 use sokd_train::{Hand, Shown, Tally, step};
 
@@ -81,13 +82,7 @@ fn once(parts: &mut Parts, at: Step) -> Outcome<f64> {
     let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
     let hand = Hand { train: Shown::new(batch), search: None };
     let now = Moment { epoch: at.epoch, step: 0, steps: 1, epochs: 240 };
-    let before = cpu_ms();
+    let before = processor_ms();
     step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
-    Ok(cpu_ms() - before)
-}
-
-/// Processor time of all threads, in milliseconds.
-fn cpu_ms() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    Ok(processor_ms() - before)
 }

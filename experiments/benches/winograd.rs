@@ -13,6 +13,7 @@ use sokd_core::{Backbone, Build as _, BuildCx, Key, Mode, Step};
 use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
 use sokd_experiments::cli::{Common, Session};
+use sokd_experiments::stopwatch::processor_ms;
 use sokd_nn::{Moment, Params, with_winograd};
 use sokd_ops::{Conv, conv2d};
 use sokd_train::{Hand, Shown, Tally, step};
@@ -93,9 +94,9 @@ fn layer([side, from, to]: [usize; 3]) -> Outcome<()> {
         );
     };
     let forward = fastest(|winograd| {
-        let before = cpu_ms();
+        let before = processor_ms();
         conv2d(&frozen_map, &frozen_kernel, None, conv(winograd))?;
-        Ok(cpu_ms() - before)
+        Ok(processor_ms() - before)
     })?;
     say("forward", forward);
     for (what, map, kernel) in
@@ -103,9 +104,9 @@ fn layer([side, from, to]: [usize; 3]) -> Outcome<()> {
     {
         let gradient = fastest(|winograd| {
             let y = conv2d(map, kernel, None, conv(winograd))?;
-            let before = cpu_ms();
+            let before = processor_ms();
             y.backward()?;
-            Ok(cpu_ms() - before)
+            Ok(processor_ms() - before)
         })?;
         say(what, gradient);
     }
@@ -130,9 +131,9 @@ fn teacher(name: &str, session: &Session) -> Outcome<()> {
     };
     let nets = [build()?, with_winograd(true, build)?];
     let best = fastest(|winograd| {
-        let before = cpu_ms();
+        let before = processor_ms();
         nets[usize::from(winograd)].forward(&images, Mode::Eval)?;
-        Ok(cpu_ms() - before)
+        Ok(processor_ms() - before)
     })?;
     say(name, "inference", best);
     Ok(())
@@ -172,14 +173,8 @@ fn once(parts: &mut Parts) -> Outcome<f64> {
     let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
     let hand = Hand { train: Shown::new(batch), search: None };
     let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 240 };
-    let before = cpu_ms();
+    let before = processor_ms();
     let at = Step::first(Key::new(0));
     step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
-    Ok(cpu_ms() - before)
-}
-
-/// Processor time of all threads, in milliseconds.
-fn cpu_ms() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
+    Ok(processor_ms() - before)
 }

@@ -26,7 +26,7 @@ Options:
   --steps N           in a round [3]
   --device NAME       cpu or cuda [cpu]
   --mode NAME,..      PyTorch's: eager, bf16 (autocast), compile (max-autotune) [eager]
-  --against COMMIT    beside that commit instead of PyTorch
+  --against COMMIT    beside that commit, which has to have `sokd bench`, instead of PyTorch
   --ours FILE         the program `sokd` of this commit, where there is no cargo to build it";
 
 const MODELS: &str =

@@ -2,7 +2,7 @@ use super::complete::names;
 use super::entries::Kind;
 use super::{Session, print, print_json};
 use crate::bench::{Task, Work};
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, processor_ms};
 use crate::{Model, Result};
 use candle::Device;
 use clap::Args;
@@ -95,11 +95,11 @@ impl Timed {
     fn times(&mut self, count: usize) -> Result<Times> {
         let mut times = Times::default();
         for _ in 0..count {
-            let (before, clock) = (cpu_ms(), Stopwatch::start());
+            let (before, clock) = (processor_ms(), Stopwatch::start());
             (self.work)()?;
             self.device.synchronize().map_err(sokd_core::Error::from)?;
             times.wall_ms.push(clock.seconds() * 1e3);
-            times.cpu_ms.push(cpu_ms() - before);
+            times.cpu_ms.push(processor_ms() - before);
         }
         Ok(times)
     }
@@ -119,17 +119,6 @@ impl Timed {
         let new_pages = (new_pages() - pages) / done.max(1) as f64;
         print(json!({ "peak_mb": peak_mb(), "new_pages": new_pages }).to_string())
     }
-}
-
-/// Processor time of all threads; not a number, where the system does not tell.
-fn cpu_ms() -> f64 {
-    #[cfg(unix)]
-    {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-    }
-    #[cfg(not(unix))]
-    f64::NAN
 }
 
 /// The most memory that was ever resident, in MiB, where the system tells.

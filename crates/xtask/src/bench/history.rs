@@ -19,6 +19,7 @@ pub fn write(settings: &Settings, ours: &str, ratios: &[Value]) -> Outcome {
         "machine": machine(),
         "date": date,
         "commit": commit,
+        "uncommitted_changes": doctor["environment"]["dirty"],
         "beside": beside,
         "device": settings.device,
         "protocol": format!(
