@@ -18,9 +18,6 @@ use sokd_nn::{Moment, Params, with_winograd};
 use sokd_ops::{Conv, conv2d};
 use sokd_train::{Hand, Shown, Tally, step};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Side of the map, channels read, channels written.

@@ -1,11 +1,12 @@
 use crate::backend::either;
+use crate::spent::named;
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
 /// `1 / (1 + exp(-x))`.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::sigmoid(x), |[x]| composed::sigmoid(x))
+    named("sigmoid", || either([x], |[x]| fast::sigmoid(x), |[x]| composed::sigmoid(x)))
 }
 
 /// `Σ (a - b)²` over the last axis.
@@ -20,7 +21,9 @@ pub fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let expected = format!("{:?}, as what it is compared with", a.dims());
         return Err(Error::Shape { what: "a map", expected, got: b.dims().to_vec() });
     }
-    either([a, b], |[a, b]| fast::squared_distance(a, b), |[a, b]| composed::squared_distance(a, b))
+    named("squared-distance", || {
+        either([a, b], |[a, b]| fast::squared_distance(a, b), |[a, b]| composed::squared_distance(a, b))
+    })
 }
 
 /// The mean of the squares over the last axis.
@@ -28,5 +31,5 @@ pub fn squared_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Shapes
 /// `(.., channels)` → `(..)`.
 pub fn energy(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::energy(x), |[x]| composed::energy(x))
+    named("energy", || either([x], |[x]| fast::energy(x), |[x]| composed::energy(x)))
 }

@@ -1,4 +1,5 @@
 use crate::backend::either;
+use crate::spent::named;
 use crate::{composed, fast};
 use candle::Tensor;
 use sokd_core::{Error, Result};
@@ -65,9 +66,11 @@ pub fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<Tensor>
             got: grid.dims().to_vec(),
         });
     }
-    either(
-        [x, grid],
-        |[x, grid]| fast::grid_sample(x, grid, how),
-        |[x, grid]| composed::grid_sample(x, grid, how),
-    )
+    named("grid-sample", || {
+        either(
+            [x, grid],
+            |[x, grid]| fast::grid_sample(x, grid, how),
+            |[x, grid]| composed::grid_sample(x, grid, how),
+        )
+    })
 }

@@ -27,6 +27,7 @@ mod pool;
 mod record;
 mod resample;
 mod simd;
+mod spent;
 mod threads;
 mod trace;
 mod update;
@@ -49,6 +50,7 @@ pub use pool::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2
 pub(crate) use resample::Axis;
 pub use resample::{upsample_bilinear2d, upsample_nearest2d};
 pub use simd::{Simd, simd};
+pub use spent::{Spent, peak_gflops, spent};
 pub use threads::{set_threads, threads};
 pub use trace::{Normed, Operation, Step, trace};
 pub use update::{AdamStep, SgdStep, adam_, axpby_, sgd_};

@@ -1,4 +1,5 @@
 use crate::backend::either;
+use crate::spent::named;
 use crate::trace::{Operation, noted};
 use crate::{composed, fast};
 use candle::Tensor;
@@ -11,7 +12,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// `|x|`; its gradient is 0 at 0.
 pub fn abs(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::abs(x), |[x]| composed::abs(x))
+    named("abs", || either([x], |[x]| fast::abs(x), |[x]| composed::abs(x)))
 }
 
 /// Channels dealt out anew: read as `(groups, channels / groups)`, transposed.
@@ -64,7 +65,7 @@ pub fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
 
 /// The logarithm of the softmax over the last axis.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x))
+    named("log-softmax", || either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x)))
 }
 
 /// Vectors along the last axis, scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no

@@ -6,6 +6,9 @@
 //! candle comes to the token, whatever uses the result has been dealt with, and the inbox holds the whole.
 //! Operations of candle's know nothing of it: their gradients arrive through [`Shown`].
 //!
+//! The graph holds what an operation goes back by (its arguments, its result, a map in between) until the backward pass has gone
+//! through it, and no longer: memory falls as the pass goes, and a second pass over the same graph is an error.
+//!
 //! An operation of candle's has three arguments at most. Those beyond stand behind a token of their own, for which their
 //! gradients wait as well: a [`graph::Rest`].
 
@@ -14,10 +17,11 @@ mod graph;
 use crate::gpu::Gpu;
 use crate::kernels::sum;
 use crate::simd::simd;
+use crate::spent::spend;
 use candle::op::BackpropOp;
 use candle::{CpuStorage, Result, Shape, Storage, Tensor};
 use graph::{Inbox, Known, Shown, enter, table};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How gradients pass back through an operation on `N` tensors.
 pub(crate) trait Backward<const N: usize>: Send + Sync + 'static {
@@ -113,7 +117,19 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
         result: Arc::clone(&own),
         back,
     };
-    let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || work.gradients().map(Vec::from)))?;
+    // What the way back reads is free as soon as it has been gone.
+    let work = Mutex::new(Some(work));
+    let gradients = move || {
+        let Some(work) = work.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            candle::bail!(
+                "a backward pass went through this {} before, and took the graph apart: another needs the result \
+                 computed anew",
+                B::NAME
+            )
+        };
+        work.gradients().map(Vec::from)
+    };
+    let token = enter(B::NAME, &nodes, &inboxes, Box::new(gradients))?;
     let known = Arc::new(Known { token, inbox, result: OnceLock::new() });
     let shown = Shown { result: Mutex::new(Some((result.storage(), shape))), known: Arc::clone(&known) };
     let y = known.token.apply_op1(shown)?;
@@ -135,7 +151,9 @@ struct Work<const N: usize, B> {
 impl<const N: usize, B: Backward<N>> Work<N, B> {
     fn gradients(&self) -> Result<[Option<Tensor>; N]> {
         let Some(result) = self.result.get() else { candle::bail!("{} has no result yet", B::NAME) };
-        self.back.gradients(self.arguments.each_ref(), result, &self.inbox.take()?)
+        let gradient = self.inbox.take()?;
+        let back = || self.back.gradients(self.arguments.each_ref(), result, &gradient);
+        spend(|| (format!("gradient of {}", B::NAME), 0), back)
     }
 }
 

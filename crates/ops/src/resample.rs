@@ -1,4 +1,5 @@
 use crate::backend::either;
+use crate::spent::named;
 use crate::{composed, fast};
 use candle::{Device, Tensor};
 use sokd_core::{Error, Result};
@@ -84,7 +85,9 @@ pub(crate) fn sides(x: &Tensor, size: [usize; 2]) -> Result<[usize; 2]> {
 
 /// A map times a matrix along each of its axes.
 pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
-    either([x], |[x]| fast::resample(x, rows, columns), |[x]| composed::resample(x, rows, columns))
+    named("resample", || {
+        either([x], |[x]| fast::resample(x, rows, columns), |[x]| composed::resample(x, rows, columns))
+    })
 }
 
 /// Each output pixel takes the input pixel that it lies in.

@@ -3,6 +3,7 @@
 //! A network is described once, by the code that runs it. Whoever wants the description in another form (a file of ONNX)
 //! lets it run and listens, as [`count_macs`](crate::count_macs) does for multiplications.
 
+use crate::spent::spend;
 use crate::{Conv, Norm, Pool};
 use candle::{Tensor, TensorId};
 use sokd_core::Result;
@@ -60,6 +61,29 @@ pub enum Operation {
     Linear { weight: Tensor, bias: Option<Tensor> },
 }
 
+impl Operation {
+    /// What people call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Conv { .. } => "conv2d",
+            Self::ConvNorm { .. } => "conv-norm",
+            Self::Norm { .. } => "batch-norm",
+            Self::Normalize { .. } => "normalize",
+            Self::Relu => "relu",
+            Self::Add => "add",
+            Self::Unit => "unit",
+            Self::Concat => "concat",
+            Self::Range(_) => "range",
+            Self::Pad(_) => "pad",
+            Self::Order(_) => "order",
+            Self::MaxPool(_) => "max-pool",
+            Self::AvgPool { .. } => "avg-pool",
+            Self::GlobalAvgPool => "global-avg-pool",
+            Self::Linear { .. } => "linear",
+        }
+    }
+}
+
 /// What a batch normalisation in evaluation goes by: a [`Norm`] that is kept.
 #[derive(Clone, Debug)]
 pub struct Normed {
@@ -112,7 +136,9 @@ pub(crate) fn noted(
     operation: impl FnOnce() -> Operation,
     work: impl FnOnce() -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let Some(mut steps) = STEPS.take() else { return work() };
+    let Some(mut steps) = STEPS.take() else {
+        return spend(|| (operation().name().to_owned(), 0), work);
+    };
     let result = work();
     if let Ok(y) = &result {
         let reads = reads.iter().map(|map| map.id()).collect();

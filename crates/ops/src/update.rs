@@ -1,5 +1,6 @@
 use crate::backend::has_kernels;
 use crate::fast;
+use crate::spent::named;
 use candle::Tensor;
 use sokd_core::Result;
 
@@ -9,7 +10,7 @@ use sokd_core::Result;
 /// When the shapes differ, or `y` is not contiguous.
 pub fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
     if has_kernels(&[x, y]) {
-        return Ok(fast::axpby_(y, a, x, b)?);
+        return Ok(named("axpby", || fast::axpby_(y, a, x, b))?);
     }
     let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
     store(y, &sum)
@@ -39,7 +40,7 @@ pub struct SgdStep {
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
     if has_kernels(&[weight, velocity, grad]) {
-        return Ok(fast::sgd_(weight, velocity, grad, step)?);
+        return Ok(named("sgd", || fast::sgd_(weight, velocity, grad, step))?);
     }
     let (old, grad) = (weight.detach(), grad.detach());
     let grad = (&grad + (&old * step.weight_decay)?)?;
@@ -76,7 +77,7 @@ pub struct AdamStep {
 /// When the shapes differ, or a tensor to be written is not contiguous.
 pub fn adam_(weight: &Tensor, first: &Tensor, second: &Tensor, grad: &Tensor, step: &AdamStep) -> Result<()> {
     if has_kernels(&[weight, first, second, grad]) {
-        return Ok(fast::adam_(weight, first, second, grad, step)?);
+        return Ok(named("adam", || fast::adam_(weight, first, second, grad, step))?);
     }
     let [beta1, beta2] = step.betas;
     let (mut old, mut grad) = (weight.detach(), grad.detach());

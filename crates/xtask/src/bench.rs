@@ -2,6 +2,7 @@
 //! whatever else the machine does hits both. Only the ratio is a claim.
 
 mod history;
+mod kernels;
 mod side;
 
 use crate::{Outcome, command, finish, output, root};
@@ -18,8 +19,9 @@ memory, and our page faults a step; writes experiments/results/bench/<date>-<com
 
 Options:
   --what WORK,..      train: forward, backward, SGD with momentum and weight decay; train-winograd: the same by Winograd;
-                      inference: as a teacher does it; kd: a teacher's inference and a student's step [train,inference,kd]
-  --models NAME,..    of train and inference [the eleven of the zoo]
+                      inference: as a teacher does it; kd: a teacher's inference and a student's step; kernels: where our
+                      training step spends its time, beside the processor's peak [train,inference,kd,kernels]
+  --models NAME,..    of all but kd [the eleven of the zoo]
   --pairs A+B,..      teachers and students of kd [resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2]
   --threads N,..      [1,2]
   --rounds N          [10]
@@ -71,7 +73,7 @@ pub fn run(args: &[String]) -> Outcome {
         "new pages"
     );
     let mut ratios = Vec::new();
-    for what in &settings.what {
+    for what in settings.what.iter().filter(|what| *what != "kernels") {
         for model in if what == "kd" { &settings.pairs } else { &settings.models } {
             for &threads in &settings.threads {
                 for mode in &settings.modes {
@@ -80,7 +82,15 @@ pub fn run(args: &[String]) -> Outcome {
             }
         }
     }
-    history::write(&settings, &ours, &ratios)
+    let mut kernels = Vec::new();
+    if settings.what.iter().any(|what| what == "kernels") {
+        for (model, &threads) in
+            settings.models.iter().flat_map(|model| std::iter::repeat(model).zip(&settings.threads))
+        {
+            kernels.push(kernels::kernels(&ours, model, threads)?);
+        }
+    }
+    history::write(&settings, &ours, &ratios, &kernels)
 }
 
 fn measure(
@@ -135,7 +145,7 @@ fn asked<'a>(what: &'a str, model: &'a str, threads: &'a str, device: &'a str) -
 fn parse(args: &[String]) -> Outcome<Settings> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut settings = Settings {
-        what: list("train,inference,kd"),
+        what: list("train,inference,kd,kernels"),
         models: list(MODELS),
         pairs: list(PAIRS),
         threads: vec![1, 2],

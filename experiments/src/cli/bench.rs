@@ -2,6 +2,7 @@ use super::complete::names;
 use super::entries::Kind;
 use super::{Session, print, print_json};
 use crate::bench::{Task, Work};
+use crate::profile::profile;
 use crate::stopwatch::{Stopwatch, processor_ms};
 use crate::{Model, Result};
 use candle::Device;
@@ -14,7 +15,8 @@ use std::io::BufRead;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd bench resnet20
-  sokd bench resnet56 resnet20 --threads 1")]
+  sokd bench resnet56 resnet20 --threads 1
+  sokd bench vgg8 --winograd --profile")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Bench {
     /// A network; two are a teacher and the student that learns from it.
@@ -32,16 +34,23 @@ pub struct Bench {
     /// Convolutions of a student by Winograd (`student.winograd`); a teacher's always are.
     #[arg(long)]
     winograd: bool,
+    /// Where the time goes: kernel by kernel, and how near to the processor's peak.
+    #[arg(long)]
+    profile: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
     /// Reads from standard input, a line each, how often; 0 ends. Two programs can take turns so.
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, conflicts_with = "profile")]
     turns: bool,
 }
 
 impl Bench {
     pub fn run(&self, session: &Session) -> Result<()> {
+        if self.profile && !session.device.is_cpu() {
+            let problem = "it tells of the CPU's kernels; those of a GPU run on while it looks at the clock";
+            return Err(sokd_core::Error::setting("--profile", problem).into());
+        }
         let batch = usize::from(self.batch);
         let task = Task {
             networks: &self.networks,
@@ -58,6 +67,7 @@ impl Bench {
         let mut times = bench.times(self.times.into())?;
         times.wall_ms.sort_by(f64::total_cmp);
         times.cpu_ms.sort_by(f64::total_cmp);
+        let profile = self.profile.then(|| profile(self.times.into(), &mut bench.work)).transpose()?;
         let (fastest, median) = (times.wall_ms[0], times.wall_ms[times.wall_ms.len() / 2]);
         let names: Vec<_> = self.networks.iter().map(Model::label).collect();
         let (rate, peak) = (batch as f64 * 1e3 / fastest, peak_mb());
@@ -66,7 +76,7 @@ impl Bench {
                 "networks": names, "what": task.name(), "batch": batch, "winograd": self.winograd,
                 "device": session.device_name, "threads": sokd_ops::threads(), "times": self.times,
                 "fastest_ms": fastest, "median_ms": median, "fastest_cpu_ms": times.cpu_ms.first(),
-                "images_per_second": rate, "peak_mb": peak,
+                "images_per_second": rate, "peak_mb": peak, "profile": profile,
             }));
         }
         let peak = peak.map_or(String::new(), |peak| format!(", {peak:.0} MB at most"));
@@ -74,7 +84,8 @@ impl Bench {
             "{}, {}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}",
             names.join(" → "),
             task.name()
-        ))
+        ))?;
+        profile.map_or(Ok(()), |profile| print(format!("\n{profile}")))
     }
 }
 

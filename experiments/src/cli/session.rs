@@ -47,6 +47,7 @@ impl Session {
     /// # Errors
     /// A device that this build or this machine has not.
     pub fn new(common: &Common) -> Result<Self> {
+        crate::memory::keep();
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         sokd_ops::set_threads(common.threads.map_or_else(cores, usize::from))?;
         let level = match (common.quiet, common.verbose) {

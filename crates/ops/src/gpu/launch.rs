@@ -61,7 +61,7 @@ pub(super) enum Word {
 
 #[cfg_attr(
     not(any(feature = "cuda", feature = "mirror")),
-    expect(unused_variables, clippy::unused_self, reason = "there is no value to call these on")
+    expect(unused_variables, clippy::needless_pass_by_value, reason = "there is no value to call these on")
 )]
 impl Gpu {
     /// The one that has these tensors.

@@ -9,6 +9,7 @@ use super::tile::Finish;
 use super::together::{Output, Together, convolve, correlate, worth_it};
 use super::winograd::{self, Tiling};
 use crate::simd::Simd;
+use crate::spent::spend;
 use crate::threads::{par, stretch};
 
 /// Gradients of the kernel are summed over so many stretches of the batch first, however many threads there are.
@@ -48,6 +49,22 @@ pub(crate) struct Gradients {
 
 /// Gradients of what [`forward`](super::forward::forward) computes.
 pub(crate) fn backward(
+    simd: Simd,
+    geometry: &Geometry,
+    x: &[f32],
+    kernel: &[f32],
+    incoming: &impl Incoming,
+    wanted: [bool; 2],
+) -> Gradients {
+    let what = || match wanted {
+        [true, true] => (format!("gradients of {geometry}"), 2 * geometry.macs()),
+        [true, false] => (format!("map's gradient of {geometry}"), geometry.macs()),
+        _ => (format!("kernel's gradient of {geometry}"), geometry.macs()),
+    };
+    spend(what, || gradients(simd, geometry, x, kernel, incoming, wanted))
+}
+
+fn gradients(
     simd: Simd,
     geometry: &Geometry,
     x: &[f32],

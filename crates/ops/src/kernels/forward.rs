@@ -10,6 +10,7 @@ use super::tile::Finish;
 use super::together::{Output, Together, convolve, worth_it};
 use super::winograd::{self, Tiling};
 use crate::simd::Simd;
+use crate::spent::spend;
 use crate::threads::par_map;
 
 /// What becomes of the sums on the way out; each per channel, but for the residual.
@@ -32,6 +33,17 @@ pub(crate) type Moments = Vec<[f64; 2]>;
 
 /// Convolves `x` with `kernel`; the moments are there when the epilogue has a pivot.
 pub(crate) fn forward(
+    simd: Simd,
+    geometry: &Geometry,
+    x: &[f32],
+    kernel: &[f32],
+    epilogue: &Epilogue<'_>,
+) -> (Vec<f32>, Moments) {
+    let work = || sums(simd, geometry, x, kernel, epilogue);
+    spend(|| (geometry.to_string(), geometry.macs()), work)
+}
+
+fn sums(
     simd: Simd,
     geometry: &Geometry,
     x: &[f32],

@@ -1,4 +1,6 @@
+use super::winograd::Tiling;
 use crate::Conv;
+use std::fmt;
 use std::ops::Range;
 
 /// The sizes of a convolution; height first in each pair.
@@ -18,6 +20,23 @@ pub(crate) struct Geometry {
     pub to: usize,
     /// How the window moves.
     pub conv: Conv,
+}
+
+impl fmt::Display for Geometry {
+    /// As people compare convolutions: `convolution 3 x 3 / 2, 32 x 32, 16 to 32, by Winograd`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([height, width], [rows, columns]) = (self.kernel, self.input);
+        let Conv { stride, groups, .. } = self.conv;
+        write!(out, "convolution {height} x {width}")?;
+        if stride != [1; 2] {
+            write!(out, " / {}", stride[0].max(stride[1]))?;
+        }
+        write!(out, ", {rows} x {columns}, {} to {}", self.from, self.to)?;
+        if groups > 1 {
+            write!(out, ", {groups} groups")?;
+        }
+        if Tiling::of(self).is_some() { write!(out, ", by Winograd") } else { Ok(()) }
+    }
 }
 
 impl Geometry {

@@ -3,7 +3,7 @@ use crate::{Outcome, command, output, root};
 use serde_json::{Value, json};
 
 /// Writes what was measured, with the machine and the commit.
-pub fn write(settings: &Settings, ours: &str, ratios: &[Value]) -> Outcome {
+pub fn write(settings: &Settings, ours: &str, ratios: &[Value], kernels: &[Value]) -> Outcome {
     // The program knows of what it was built, also where the repository is not.
     let doctor = output(command(ours, &["doctor", "--json"]))?;
     let doctor: Value = serde_json::from_str(&doctor).map_err(|error| format!("{ours} doctor: {error}"))?;
@@ -28,6 +28,7 @@ pub fn write(settings: &Settings, ours: &str, ratios: &[Value]) -> Outcome {
             settings.rounds, settings.steps
         ),
         "ratios": ratios,
+        "kernels": kernels,
     });
     let folder = root().join("experiments/results/bench");
     let device = if settings.device == "cpu" { "" } else { "-gpu" };

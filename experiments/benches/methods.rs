@@ -1,7 +1,10 @@
-//! What SoKD costs beside its host: a plain step of FitNet, a step with SoKD in its search, and one after it, in turns.
+//! What student-oriented methods cost beside their hosts: a plain step of the host, a step with the method in its search, and one
+//! after it, in turns. Where a method searches in passes of its own (TST), a step in its search is the student's and a batch of the
+//! search.
 //!
-//! `cargo bench --package sokd-experiments --bench sokd [-- THREADS]` prints a line of JSON for each pair: processor
-//! time of the fastest step, and the ratios to the plain step. Images are procedural, 32 × 32; weights are drawn.
+//! `cargo bench --package sokd-experiments --bench methods [-- THREADS [PART OF A PRESET'S NAME]]` prints a line of JSON for each
+//! pair and method: processor time of the fastest step, and the ratios to the plain step. Images are procedural, 32 × 32; weights
+//! are drawn.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
@@ -14,12 +17,12 @@ use sokd_experiments::stopwatch::processor_ms;
 use sokd_nn::Moment;
 use sokd_train::{Hand, Shown, Tally, step};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const PAIRS: [(&str, &str); 2] = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")];
+/// Presets of hosts, and of what is planted around them.
+const METHODS: [[&str; 2]; 4] =
+    [["fitnet", "sokd-paper"], ["fitnet", "sokd-robust"], ["kd", "tst"], ["kd", "skd"]];
 const ROUNDS: usize = 12;
 
 #[derive(Parser)]
@@ -30,20 +33,26 @@ struct Bare {
 
 fn main() -> Outcome<()> {
     // Cargo adds a flag of its own to every bench.
-    let threads = std::env::args().skip(1).find(|arg| arg != "--bench").unwrap_or_else(|| "1".into());
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let (threads, part) = (args.next().unwrap_or_else(|| "1".into()), args.next().unwrap_or_default());
     let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
-    for (teacher, student) in PAIRS {
-        for preset in ["sokd-paper", "sokd-robust"] {
-            measure(teacher, student, preset, &threads, &session)?;
+    for pair in PAIRS {
+        for method in METHODS.into_iter().filter(|[_, preset]| preset.contains(&part)) {
+            measure(pair, method, &threads, &session)?;
         }
     }
     Ok(())
 }
 
-fn measure(teacher: &str, student: &str, preset: &str, threads: &str, session: &Session) -> Outcome<()> {
+fn measure(
+    (teacher, student): (&str, &str),
+    [host, preset]: [&str; 2],
+    threads: &str,
+    session: &Session,
+) -> Outcome<()> {
     let parts = |presets: &str| -> Outcome<Parts> {
         let said = [
-            format!("extends = [\"sokd:cifar100-240\", \"sokd:fitnet\"{presets}]"),
+            format!("extends = [\"sokd:cifar100-240\", \"sokd:{host}\"{presets}]"),
             format!("student.model = {student}"),
             format!("teacher = {{ model = \"{teacher}\", weights = \"drawn\" }}"),
             "data = { type = \"shapes\", train = 256, test = 10 }".into(),
@@ -51,7 +60,13 @@ fn measure(teacher: &str, student: &str, preset: &str, threads: &str, session: &
             "phase.student.lr.base = 0.0".into(),
         ];
         let said = said.map(|setting| setting.replacen(" = ", "=", 1));
-        Ok(assemble(&Resolved::new("cifar100-alone", None, &said)?.recipe, session)?)
+        let mut parts = assemble(&Resolved::new("cifar100-alone", None, &said)?.recipe, session)?;
+        for phase in &mut parts.phases {
+            if phase.interlude.take().is_some() {
+                phase.epochs = 0..1;
+            }
+        }
+        Ok(parts)
     };
     let mut both = [parts("")?, parts(&format!(", \"sokd:{preset}\""))?];
     // Epoch 0 searches, epoch 100 does not any more.
@@ -70,7 +85,7 @@ fn measure(teacher: &str, student: &str, preset: &str, threads: &str, session: &
     println!(
         "{}",
         serde_json::json!({
-            "pair": format!("{teacher} → {student}"), "preset": preset, "threads": threads, "plain_ms": plain,
+            "pair": format!("{teacher} → {student}"), "host": host, "preset": preset, "threads": threads, "plain_ms": plain,
             "search_ms": search, "after_ms": after, "search": search / plain, "after": after / plain,
         })
     );
