@@ -222,6 +222,7 @@ fn without_alpha_the_network_is_as_it_was_and_is_taught_all_the_same() -> Result
             assert_eq!(bits(before.expect("learned"))?, bits(after.expect("learned"))?, "{name}");
         }
         // The loss of letKD reaches the templates and the network below.
+        let out = net.forward(&images, Mode::Train)?;
         let pulled = out.said(place)?.get(0)?.max_all()?.backward()?;
         let templates = format!("student.graft.{place}.match.weight");
         for name in [templates.as_str(), "student.conv1.weight"] {

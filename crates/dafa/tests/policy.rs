@@ -186,7 +186,7 @@ fn the_gradient_is_that_of_a_graph_of_all_sub_policies() -> Result<()> {
         let value = space.apply(&map, draw.pair, draw.bits[draw.pair], draw.levels[draw.pair], draw.key)?;
         assert!(same(&chosen, &value)?, "the value is the drawn sub-policy's");
         let found = loss(&chosen)?.backward()?;
-        let dense = loss(&dense(&map, &space, &draw, &relaxed)?)?.backward()?;
+        let dense = loss(&dense(&map, &space, &draw, &policy.relaxed(&draw)?)?)?.backward()?;
         for (name, var) in params.group("policy") {
             // candle leaves out what is multiplied by 0.
             let expected = dense.get(&var).map_or_else(|| var.zeros_like(), |grad| Ok(grad.clone()))?;
