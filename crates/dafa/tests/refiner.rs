@@ -168,8 +168,8 @@ fn only_what_steers_is_on_the_policys_graph() -> Result<()> {
         [("gumbel", &["alpha", "beta", "magnitude"][..]), ("score", &["magnitude"]), ("none", &[])]
     {
         let dafa = set.dafa(&format!(r#"{{ "estimator": "{estimator}" }}"#))?;
-        let bare = set.pair(Mode::Probe)?;
         for at in steps().take(4) {
+            let bare = set.pair(Mode::Probe)?;
             let (plain, _) = dafa.refine(bare.clone(), &at)?;
             assert!(!plain.teacher("the test")?.out.stages[1].map.track_op());
             let (steered, terms) = dafa.refine(bare.clone(), &steering(at))?;
