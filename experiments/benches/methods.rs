@@ -8,34 +8,21 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
-use clap::Parser;
+mod shared;
+
+use shared::{Outcome, ROUNDS, once, start};
 use sokd_core::{Key, Step};
 use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
-use sokd_experiments::cli::{Common, Session};
-use sokd_experiments::stopwatch::processor_ms;
-use sokd_nn::Moment;
-use sokd_train::{Hand, Shown, Tally, step};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+use sokd_experiments::cli::Session;
 
 const PAIRS: [(&str, &str); 2] = [("resnet56", "resnet20"), ("resnet32x4", "resnet8x4")];
 /// Presets of hosts, and of what is planted around them.
 const METHODS: [[&str; 2]; 4] =
     [["fitnet", "sokd-paper"], ["fitnet", "sokd-robust"], ["kd", "tst"], ["kd", "skd"]];
-const ROUNDS: usize = 12;
-
-#[derive(Parser)]
-struct Bare {
-    #[command(flatten)]
-    common: Common,
-}
 
 fn main() -> Outcome<()> {
-    // Cargo adds a flag of its own to every bench.
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let (threads, part) = (args.next().unwrap_or_else(|| "1".into()), args.next().unwrap_or_default());
-    let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
+    let (session, threads, part) = start()?;
     for pair in PAIRS {
         for method in METHODS.into_iter().filter(|[_, preset]| preset.contains(&part)) {
             measure(pair, method, &threads, &session)?;
@@ -90,14 +77,4 @@ fn measure(
         })
     );
     Ok(())
-}
-
-/// Processor time of a step, in milliseconds. The batch is read before the clock starts.
-fn once(parts: &mut Parts, at: Step) -> Outcome<f64> {
-    let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
-    let hand = Hand { train: Shown::new(batch), search: None };
-    let now = Moment { epoch: at.epoch, step: 0, steps: 1, epochs: 240 };
-    let before = processor_ms();
-    step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
-    Ok(processor_ms() - before)
 }

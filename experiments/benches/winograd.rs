@@ -6,19 +6,18 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+mod shared;
+
 use candle::{Device, Tensor, Var};
-use clap::Parser;
 use serde_json::json;
+use shared::{Outcome, ROUNDS, once, start};
 use sokd_core::{Backbone, Build as _, BuildCx, Key, Mode, Step};
 use sokd_experiments::Resolved;
 use sokd_experiments::assemble::{Parts, assemble};
-use sokd_experiments::cli::{Common, Session};
+use sokd_experiments::cli::Session;
 use sokd_experiments::stopwatch::processor_ms;
-use sokd_nn::{Moment, Params, with_winograd};
+use sokd_nn::{Params, with_winograd};
 use sokd_ops::{Conv, conv2d};
-use sokd_train::{Hand, Shown, Tally, step};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Side of the map, channels read, channels written.
 const LAYERS: [[usize; 3]; 10] = [
@@ -36,20 +35,10 @@ const LAYERS: [[usize; 3]; 10] = [
 const TEACHERS: [&str; 3] = ["resnet32x4", "wrn_40_2", "vgg13"];
 const STUDENTS: [&str; 4] = ["resnet20", "resnet8x4", "wrn_16_2", "vgg8"];
 const BATCH: usize = 64;
-const ROUNDS: usize = 12;
-
-#[derive(Parser)]
-struct Bare {
-    #[command(flatten)]
-    common: Common,
-}
 
 fn main() -> Outcome<()> {
-    // Cargo adds a flag of its own to every bench.
-    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    let (threads, part) = (args.next().unwrap_or_else(|| "1".into()), args.next().unwrap_or_default());
+    let (session, _, part) = start()?;
     let wanted = |name: &&str| name.contains(&part);
-    let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
     LAYERS.into_iter().filter(|shape| name(*shape).contains(&part)).try_for_each(layer)?;
     TEACHERS.into_iter().filter(wanted).try_for_each(|name| teacher(name, &session))?;
     STUDENTS.into_iter().filter(wanted).try_for_each(|name| student(name, &session))
@@ -139,7 +128,7 @@ fn teacher(name: &str, session: &Session) -> Outcome<()> {
 /// A training step of a student alone.
 fn student(name: &str, session: &Session) -> Outcome<()> {
     let mut both = [parts(name, false, session)?, parts(name, true, session)?];
-    let best = fastest(|winograd| once(&mut both[usize::from(winograd)]))?;
+    let best = fastest(|winograd| once(&mut both[usize::from(winograd)], Step::first(Key::new(0))))?;
     say(name, "training step", best);
     Ok(())
 }
@@ -163,15 +152,4 @@ fn parts(student: &str, winograd: bool, session: &Session) -> Outcome<Parts> {
         "phase.student.lr.base=0.0".into(),
     ];
     Ok(assemble(&Resolved::new("cifar100-alone", None, &said)?.recipe, session)?)
-}
-
-/// Processor time of a step, in milliseconds. The batch is read before the clock starts.
-fn once(parts: &mut Parts) -> Outcome<f64> {
-    let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
-    let hand = Hand { train: Shown::new(batch), search: None };
-    let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 240 };
-    let before = processor_ms();
-    let at = Step::first(Key::new(0));
-    step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
-    Ok(processor_ms() - before)
 }

@@ -20,7 +20,8 @@ memory, and our page faults a step; writes experiments/results/bench/<date>-<com
 Options:
   --what WORK,..      train: forward, backward, SGD with momentum and weight decay; train-winograd: the same by Winograd;
                       inference: as a teacher does it; kd: a teacher's inference and a student's step; kernels: where our
-                      training step spends its time, beside the processor's peak [train,inference,kd,kernels]
+                      training step spends its time, beside the processor's peak; not of a GPU
+                      [train,inference,kd,kernels]
   --models NAME,..    of all but kd [the eleven of the zoo]
   --pairs A+B,..      teachers and students of kd [resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2]
   --threads N,..      [1,2]
@@ -176,6 +177,8 @@ fn parse(args: &[String]) -> Outcome<Settings> {
             _ => return Err(format!("unknown option {flag}\n\n{HELP}")),
         }
     }
+    // Kernels of a GPU run on while their time is taken.
+    settings.what.retain(|what| what != "kernels" || settings.device == "cpu");
     if settings.against.is_some() && settings.modes != ["eager"] {
         return Err("--mode says how PyTorch works, and --against measures beside another commit".into());
     }

@@ -32,7 +32,14 @@ pub fn write(settings: &Settings, ours: &str, ratios: &[Value], kernels: &[Value
     });
     let folder = root().join("experiments/results/bench");
     let device = if settings.device == "cpu" { "" } else { "-gpu" };
-    let path = folder.join(format!("{date}-{commit}{device}.json"));
+    // What was measured before stays.
+    let mut path = folder.join(format!("{date}-{commit}{device}.json"));
+    for count in 2.. {
+        if !path.exists() {
+            break;
+        }
+        path = folder.join(format!("{date}-{commit}{device}-{count}.json"));
+    }
     let text = serde_json::to_string_pretty(&history).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(&path, text + "\n"))
