@@ -108,7 +108,7 @@ fn noise(name: &str, shape: &[usize]) -> Outcome<Tensor> {
 /// What a frozen network says of a batch.
 fn teacher(name: &str, session: &Session) -> Outcome<()> {
     let parts = parts(name, false, session)?;
-    let images = parts.train.epoch(0, 0).next().ok_or("no image")??.images;
+    let images = parts.images.train.epoch(0, 0).next().ok_or("no image")??.images;
     let spec = sokd_models::named(name).ok_or("no network of the zoo has that name")?;
     let params = Params::new(Key::new(0));
     let build = || {

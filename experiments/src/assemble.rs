@@ -28,18 +28,24 @@ pub struct Parts {
     pub distiller: Distiller,
     /// What moves, toward what.
     pub phases: Vec<Phase>,
+    /// What is shown.
+    pub images: Images,
+    /// What the student costs.
+    pub student: Network,
+    /// Who teaches, and with what.
+    pub teacher: Option<Teaching>,
+}
+
+/// The images of a run, in batches.
+pub struct Images {
     /// What students learn from.
     pub train: Box<dyn Batches>,
     /// Held out of training, where a phase learns from it.
     pub search: Option<Box<dyn Batches>>,
     /// What the student is judged by.
     pub test: Box<dyn Batches>,
-    /// The images held out of training in an order for judging, if there are any.
+    /// Those held out of training in an order for judging, if there are any.
     pub held_out: Option<Box<dyn Batches>>,
-    /// What the student costs.
-    pub student: Network,
-    /// Who teaches, and with what.
-    pub teacher: Option<Teaching>,
 }
 
 /// A teacher as the recipe has it.
@@ -80,8 +86,8 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
 
     let loader = |split| {
         let key = key.fold("images").fold(if split == LearnSplit::Train { "train" } else { "search" });
-        let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?.on(device);
-        Ok::<_, Error>(Box::new(loader) as Box<dyn Batches>)
+        let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?;
+        Ok::<_, Error>(Box::new(loader.shared(session.share())?.on(device)) as Box<dyn Batches>)
     };
     let in_order = |split| {
         let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?.on(device);
@@ -91,10 +97,12 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     probe(&distiller, dataset.as_ref(), key, device)?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
-        train: loader(LearnSplit::Train)?,
-        search: searches.then(|| loader(LearnSplit::Search)).transpose()?,
-        test: in_order(Split::Test)?,
-        held_out: (info.search > 0).then(|| in_order(Split::Search)).transpose()?,
+        images: Images {
+            train: loader(LearnSplit::Train)?,
+            search: searches.then(|| loader(LearnSplit::Search)).transpose()?,
+            test: in_order(Split::Test)?,
+            held_out: (info.search > 0).then(|| in_order(Split::Search)).transpose()?,
+        },
         student: network(&recipe.student, &info)?,
         teacher: teaching,
         info: DatasetInfo { pixels: distiller.student.info().pixels, ..info },
@@ -295,7 +303,7 @@ impl Parts {
             let moved = phase.optimizer.vars().iter().map(|(_, var)| var.elem_count()).sum::<usize>();
             format!("phase    {}: moves {moved} numbers", phase.name)
         }));
-        lines.push(format!("steps    {} in an epoch", self.train.steps()));
+        lines.push(format!("steps    {} in an epoch", self.images.train.steps()));
         lines.join("\n")
     }
 }

@@ -141,7 +141,7 @@ fn train(
     let mut index = 0;
     Ok(Box::new(move || {
         // A teacher is asked once of what it is shown.
-        let hand = Hand { train: Shown::new(batch.clone()), search: None };
+        let hand = Hand::alone(Shown::new(batch.clone()));
         let at = Step { index, ..Step::first(Key::new(0)) };
         let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
         step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;

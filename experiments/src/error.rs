@@ -99,7 +99,10 @@ impl Error {
                 | Part::NoData(_)
                 | Part::NoStage { .. },
             ) => Exit::Usage,
-            Self::Locked { .. } | Self::Stopped { .. } | Self::Paused { .. } => Exit::TryAgain,
+            Self::Locked { .. }
+            | Self::Stopped { .. }
+            | Self::Paused { .. }
+            | Self::Part(Part::Parted { .. }) => Exit::TryAgain,
             Self::Ended { exit, .. } => *exit,
             Self::Teacher { source, .. } => source.exit(),
             Self::Unmet(_) | Self::OtherData { .. } => Exit::Unmet,
@@ -141,6 +144,9 @@ impl Error {
                 }
                 _ => return None,
             },
+            Self::Part(sokd_core::Error::Parted { .. }) => {
+                "the last whole step is saved: start all processes again, and they go on from there".into()
+            }
             Self::Part(sokd_core::Error::Diverged { .. }) => {
                 "the last checkpoint before it is kept; a lower learning rate, warm-up or clipping may help"
                     .into()

@@ -17,7 +17,7 @@ pub enum Exit {
     Unmet = 4,
     /// A file that is needed is not there.
     NoInput = 66,
-    /// The hub cannot be reached, and it is needed.
+    /// The hub, or a process that should train along, cannot be reached.
     Unreachable = 69,
     /// Stopped with a checkpoint, or someone else works there: run the same command again.
     TryAgain = 75,
@@ -61,7 +61,7 @@ pub const TABLE: &str = "Exit codes:
     3  training has diverged (a loss is not finite)
     4  a check did not hold (eval --min, data verify, a teacher's expected accuracy)
    66  a file that is needed is missing
-   69  the hub cannot be reached, and is needed
+   69  the hub, or a process that should train along, cannot be reached
    75  stopped with a checkpoint, or another process works there: run again
   101  a bug
   130  stopped at once by a second Ctrl-C

@@ -10,6 +10,7 @@ pub mod environment;
 mod error;
 mod exit;
 pub mod export;
+mod follow;
 mod graft;
 mod hub;
 mod kept;
@@ -48,6 +49,7 @@ pub mod track;
 
 pub use error::{Error, Result};
 pub use exit::Exit;
+pub use follow::follow;
 pub use graft::{Grafting, Planted};
 pub use lens::LensSpec;
 pub use loss::LossSpec;

@@ -1,8 +1,9 @@
 //! A recipe in a run directory, from the first step or from where it stood.
 
-use crate::assemble::{Parts, assemble, judged};
+use crate::assemble::{Images, Parts, assemble, judged};
 use crate::cli::Session;
 use crate::environment::Environment;
+use crate::follow::Led;
 use crate::kept::Kept;
 use crate::pins::{self, Pins};
 use crate::predictions::{self, Predictions};
@@ -12,11 +13,13 @@ use crate::stopwatch::Stopwatch;
 use crate::summary::Summary;
 use crate::track::{About, Kind, Tracking};
 use crate::{Error, Exit, Recipe, Resolved, Result, signals, student};
-use sokd_core::{Key, Split};
+use sokd_core::{Backbone, DatasetInfo, Key, Split};
 use sokd_nn::{Ema, Params};
 use sokd_train::{
-    Checkpoints, EpochReport, Exam, JsonLines, Observer, Outcome, Progress, StepReport, Stop, Training, fit,
+    Checkpoints, Distiller, EpochReport, Exam, JsonLines, Observer, Outcome, Phase, Progress, StepReport,
+    Stop, Training, fit,
 };
+use sokd_world::World;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,6 +39,8 @@ pub struct Options<'a> {
     pub label: String,
     /// Who is told what it does.
     pub track: &'a [&'static Kind],
+    /// Who trains with this process, which leads them.
+    pub world: &'a World,
 }
 
 /// Does what a recipe says, in a run directory: from the start in a fresh one, from the last checkpoint in one that
@@ -44,10 +49,19 @@ pub struct Options<'a> {
 /// # Errors
 /// [`Error::Locked`], [`Error::OtherRecipe`], [`Error::OtherData`], [`Error::Stopped`], and whatever its parts meet.
 pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Summary> {
+    let outcome = lead(resolved, dir, options);
+    if let Err(error) = &outcome {
+        options.world.leave(&error.to_string());
+    }
+    outcome
+}
+
+fn lead(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Summary> {
     let mut dir = RunDir::lock(dir)?;
     if !options.force
         && let Found::Finished(summary) = dir.found(resolved)?
     {
+        Led::Finished.tell(options.world)?;
         return Ok(*summary);
     }
     // What the Hub's addresses mean now, or meant when the run began. The recipe itself keeps its words, and its name.
@@ -67,6 +81,7 @@ pub fn run(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Sum
         dir.clear()?;
     }
     let digest = options.session.kept.digest(&pinned.recipe.data, &options.session.stage)?;
+    Led::run(&pinned.recipe, dir.path(), &digest).tell(options.world)?;
     dir.begins_on(&resolved.recipe.data.name(), &digest)?;
     if !pins.is_empty() {
         dir.write_json(pins::FILE, &pins)?;
@@ -101,46 +116,19 @@ fn train(
     environment: Environment,
     (stop, tracking): (&Stop, &Tracking),
 ) -> Result<Summary> {
-    let recipe = &resolved.recipe;
-    let stage = &options.session.stage;
+    let (recipe, session) = (&resolved.recipe, options.session);
+    let stage = &session.stage;
     let checkpoints = Checkpoints::open(&dir.join("checkpoints"), &resolved.id)?;
     let found = checkpoints.load()?;
     if let Some(warning) = found.as_ref().and_then(|found| found.warning.as_ref()) {
         stage.say(warning);
     }
-    let said = ask_teacher(recipe, &parts, &options.session.kept, dir)?;
-    let guesses = said.as_ref().map(|said| &said.guesses);
+    let said = ask_teacher(recipe, &parts, &session.kept, dir)?;
+    let guesses = said.as_ref().map(|said| said.guesses.as_slice());
 
-    let Parts { info, params, distiller, phases, train, search, test, held_out, student, .. } = parts;
-    let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
-    let net = |params: &Params| judged(&recipe.student, params, &info, &options.session.device);
-    let exam = |name: &str, split, net, batches, teacher: Option<&Vec<u32>>| Exam {
-        name: name.to_owned(),
-        split,
-        net,
-        batches,
-        teacher: teacher.cloned(),
-        every: recipe.evaluate.every.max(1),
-    };
-    let mut exams = vec![exam("test", Split::Test, net(&params)?, test.as_ref(), guesses)];
-    if let Some(held_out) = &held_out {
-        exams.push(exam("search", Split::Search, net(&params)?, held_out.as_ref(), None));
-    }
-    if let Some(ema) = &ema {
-        exams.push(exam("ema-test", Split::Test, net(ema.params())?, test.as_ref(), guesses));
-    }
-    let mut training = Training {
-        distiller,
-        phases,
-        params,
-        ema,
-        train: train.as_ref(),
-        search: search.as_deref(),
-        exams,
-        epochs: recipe.epochs,
-        steps: recipe.steps,
-        key: Key::new(recipe.seed).fold("steps"),
-    };
+    let Parts { info, params, distiller, phases, images, student, .. } = parts;
+    let learner = Learner { params: &params, info: &info, guesses, session };
+    let mut training = learner.training(recipe, (distiller, phases), &images, options.world)?;
     let from = match &found {
         Some(found) => training.restore(&found.checkpoint)?,
         None => Progress::default(),
@@ -162,18 +150,75 @@ fn train(
         }
     };
     // Before the summary, whose presence says that all is there.
-    let of_test = Predictions::ask(net(&training.params)?.as_ref(), test.as_ref())?;
+    let of_test = Predictions::ask(learner.net(recipe, &params)?.as_ref(), images.test.as_ref())?;
     dir.write(predictions::FILE, of_test.json()?)?;
-    let digest = options.session.kept.digest(&recipe.data, stage)?;
-    let networks = (student, said.map(|said| said.taught.clone()));
+    let digest = session.kept.digest(&recipe.data, stage)?;
+    let networks = (student, said.as_ref().map(|said| said.taught.clone()));
     let summary = Summary {
         data_blake3: Some(digest),
         ..Summary::of(resolved, &progress, &metrics, networks, environment)?
     };
-    student::save(dir, resolved, &training.params, &info, &summary, &options.session.device)?;
+    student::save(dir, resolved, &params, &info, &summary, &session.device)?;
     // Last, for its presence says that all is there.
     dir.write_json("summary.json", &summary)?;
     Ok(summary)
+}
+
+/// Who learns, and by what it is judged.
+pub(crate) struct Learner<'a> {
+    pub params: &'a Params,
+    pub info: &'a DatasetInfo,
+    /// What the teacher says of the test images.
+    pub guesses: Option<&'a [u32]>,
+    pub session: &'a Session,
+}
+
+impl Learner<'_> {
+    /// A recipe's parts as a run of it.
+    pub(crate) fn training<'a>(
+        &self,
+        recipe: &Recipe,
+        (distiller, phases): (Distiller, Vec<Phase>),
+        images: &'a Images,
+        world: &'a World,
+    ) -> Result<Training<'a>> {
+        let ema = recipe.ema.map(|ema| Ema::new(self.params, "student", ema.decay)).transpose()?;
+        let test = images.test.as_ref();
+        let exam = |name: &str, split, net, batches, guesses: Option<&[u32]>| Exam {
+            name: name.to_owned(),
+            split,
+            net,
+            batches,
+            teacher: guesses.map(<[u32]>::to_vec),
+            every: recipe.evaluate.every.max(1),
+        };
+        let mut exams = vec![exam("test", Split::Test, self.net(recipe, self.params)?, test, self.guesses)];
+        if let Some(held_out) = &images.held_out {
+            let net = self.net(recipe, self.params)?;
+            exams.push(exam("search", Split::Search, net, held_out.as_ref(), None));
+        }
+        if let Some(ema) = &ema {
+            let net = self.net(recipe, ema.params())?;
+            exams.push(exam("ema-test", Split::Test, net, test, self.guesses));
+        }
+        Ok(Training {
+            distiller,
+            phases,
+            params: self.params.clone(),
+            ema,
+            train: images.train.as_ref(),
+            search: images.search.as_deref(),
+            exams,
+            epochs: recipe.epochs,
+            steps: recipe.steps,
+            key: Key::new(recipe.seed).fold("steps"),
+            world,
+        })
+    }
+
+    fn net(&self, recipe: &Recipe, params: &Params) -> Result<Box<dyn Backbone>> {
+        judged(&recipe.student, params, self.info, &self.session.device)
+    }
 }
 
 /// What the teacher says of the test images, and how often it is right: as the run directory has it, where the run goes
@@ -189,14 +234,14 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Res
     };
     let who = teaching.who(net.as_ref(), recipe);
     let ask = || {
-        let of = said::digest(&who, parts.test.as_ref())?;
+        let of = said::digest(&who, parts.images.test.as_ref())?;
         if let Some(said) = Said::kept(dir.path(), &of) {
             return Ok(said);
         }
-        let guesses = sokd_train::predictions(net.as_ref(), parts.test.as_ref())?;
+        let guesses = sokd_train::predictions(net.as_ref(), parts.images.test.as_ref())?;
         let mut correct = 0;
         let mut seen = guesses.iter();
-        for batch in parts.test.epoch(0, 0) {
+        for batch in parts.images.test.epoch(0, 0) {
             let labels = batch?.labels.to_vec1::<u32>().map_err(sokd_core::Error::from)?;
             correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
         }

@@ -14,6 +14,7 @@ use sokd_train::{
     Descend, Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Stop, Tally, TermOf,
     Training, fit, step,
 };
+use sokd_world::ALONE;
 use std::collections::BTreeMap;
 
 const CPU: Device = Device::Cpu;
@@ -138,6 +139,7 @@ impl Class {
             epochs,
             steps: None,
             key: Key::new(3),
+            world: &ALONE,
         }
     }
 
@@ -252,7 +254,7 @@ fn a_search_moves_twenty_five_numbers() -> Result<()> {
     let act = |phase: Phase, index: u64| -> Result<Tally> {
         let mut tally = Tally::default();
         let batch: Batch = class.images.epoch(0, index as usize).next().expect("a batch")?;
-        let hand = Hand { train: Shown::new(batch), search: None };
+        let hand = Hand::alone(Shown::new(batch));
         let moment = sokd_nn::Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
         let at = Step { index, ..Step::first(Key::new(9)) };
         step(&distiller, &mut [phase], &hand, (at, moment), &mut tally, &mut [])?;

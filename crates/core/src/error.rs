@@ -81,6 +81,14 @@ pub enum Error {
         /// What to do about it.
         remedy: String,
     },
+    /// One of the processes that train together is gone.
+    #[error("rank {rank} is gone: {problem}")]
+    Parted {
+        /// Which, from 0.
+        rank: usize,
+        /// What it said, or how it was missed.
+        problem: String,
+    },
     /// Saved tensors that do not fit the weights they should fill.
     #[error(
         "the tensors for {what} do not fit{}{}{}",

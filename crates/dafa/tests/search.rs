@@ -64,8 +64,8 @@ fn batch() -> Result<Batch> {
     })
 }
 
-fn hand() -> Result<Hand> {
-    Ok(Hand { train: Shown::new(batch()?), search: None })
+fn hand() -> Result<Hand<'static>> {
+    Ok(Hand::alone(Shown::new(batch()?)))
 }
 
 /// A teacher that says one map.

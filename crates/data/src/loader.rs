@@ -2,6 +2,7 @@ use crate::Augment;
 use crate::prefetch::prefetch;
 use candle::Device;
 use sokd_core::{Batch, Batches, Dataset, Error, Key, LearnSplit, Result, Split};
+use sokd_world::Share;
 use std::sync::Arc;
 
 type Epoch<'a> = Box<dyn Iterator<Item = Result<Batch>> + Send + 'a>;
@@ -26,6 +27,7 @@ pub struct Loader {
     dataset: Arc<dyn Dataset>,
     split: LearnSplit,
     batch: usize,
+    share: Share,
     augment: Augment,
     key: Key,
     threads: usize,
@@ -44,7 +46,7 @@ impl Loader {
     ) -> Result<Self> {
         check(&*dataset, split.into(), batch)?;
         augment.check()?;
-        Ok(Self { dataset, split, batch, augment, key, threads: 1, device: Device::Cpu })
+        Ok(Self { dataset, split, batch, share: Share::WHOLE, augment, key, threads: 1, device: Device::Cpu })
     }
 
     /// The same batches, made ahead by `threads` threads; by the caller itself, with 0.
@@ -57,6 +59,26 @@ impl Loader {
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
+    }
+
+    /// Of each batch the images that are one process's: the same images, changed in the same ways, as in the whole batch.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] when a batch, the last perhaps, has no image for each process.
+    pub fn shared(self, share: Share) -> Result<Self> {
+        let last = match self.examples() % self.batch {
+            0 => self.batch,
+            rest => rest,
+        };
+        if last < share.size() {
+            let problem = format!(
+                "the last batch of an epoch has {last} of the {} images, too few for {} processes: another size leaves more",
+                self.examples(),
+                share.size()
+            );
+            return Err(Error::setting("batch", problem));
+        }
+        Ok(Self { share, ..self })
     }
 
     /// The rows in the order of an epoch.
@@ -82,10 +104,10 @@ impl Batches for Loader {
     fn epoch(&self, epoch: usize, from: usize) -> Epoch<'_> {
         let (dataset, split, batch) = (self.dataset.clone(), self.split.into(), self.batch);
         let (augment, key, epoch, device) = (self.augment, self.key, epoch as u32, self.device.clone());
-        let order = self.order(epoch);
+        let (order, share) = (self.order(epoch), self.share);
         let make = move |step: usize| {
             let rows = &order[step * batch..order.len().min((step + 1) * batch)];
-            augment.read(&*dataset, split, rows, key, epoch)?.to_device(&device)
+            augment.read(&*dataset, split, &rows[share.of(rows.len())], key, epoch)?.to_device(&device)
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }

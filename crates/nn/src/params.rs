@@ -44,6 +44,15 @@ impl Params {
         vars.iter().filter(|(path, _)| inside(path)).map(|(path, var)| (path.clone(), var.clone())).collect()
     }
 
+    /// What layers keep beside their weights, in name order.
+    pub fn buffers(&self) -> Vec<(String, Var)> {
+        let vars = self.vars();
+        vars.iter()
+            .filter(|(path, _)| is_buffer(path))
+            .map(|(path, var)| (path.clone(), var.clone()))
+            .collect()
+    }
+
     /// All names, buffers among them, in order.
     pub fn names(&self) -> Vec<String> {
         self.vars().keys().cloned().collect()

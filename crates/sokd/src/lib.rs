@@ -10,6 +10,7 @@ pub use sokd_models as models;
 pub use sokd_nn as nn;
 pub use sokd_ops as ops;
 pub use sokd_train as train;
+pub use sokd_world as world;
 
 /// The names that nearly every script needs.
 pub mod prelude {

@@ -3,6 +3,7 @@ use candle::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sokd_core::file::{self, Folder};
 use sokd_core::{Error, Result};
+use sokd_world::World;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -127,8 +128,36 @@ impl Checkpoints {
     }
 
     fn write(&self, checkpoint: &Checkpoint, name: &str) -> Result<Folder> {
-        let Checkpoint { progress, weights, optimizers, ema } = checkpoint;
-        let state = State { recipe: self.recipe.clone(), progress: progress.clone() };
+        let folder = Folder::new(&self.dir.join(name))?;
+        let mut manifest = Manifest { blake3: BTreeMap::new() };
+        for (name, bytes) in checkpoint.files(&self.recipe)? {
+            folder.write(name, &bytes)?;
+            manifest.blake3.insert(name.to_owned(), blake3::hash(&bytes).to_hex().to_string());
+        }
+        folder.write(MANIFEST, &serde_json::to_vec_pretty(&manifest).expect("text under text keys"))?;
+        Ok(folder)
+    }
+}
+
+impl Checkpoint {
+    /// What rank 0 has; what the others bring along does not count.
+    pub(crate) fn follow(own: Option<&Self>, world: &World) -> Result<Self> {
+        let own = own.map(|own| own.files("")).transpose()?.unwrap_or_default();
+        let mut files = BTreeMap::new();
+        for name in [MODEL, OPTIMIZER, EMA, STATE] {
+            let mine = own.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, bytes)| bytes);
+            let bytes = world.follow(mine)?;
+            if !bytes.is_empty() {
+                files.insert(name.to_owned(), bytes);
+            }
+        }
+        Ok(Self::of(&files, Path::new("rank 0"))?.1)
+    }
+
+    /// As files, by name.
+    fn files(&self, recipe: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let Self { progress, weights, optimizers, ema } = self;
+        let state = State { recipe: recipe.to_owned(), progress: progress.clone() };
         let mut optimizer = Tensors::new();
         for (phase, tensors) in optimizers {
             optimizer
@@ -139,15 +168,27 @@ impl Checkpoints {
             files.push((EMA, packed(ema)?));
         }
         files.push((STATE, serde_json::to_vec_pretty(&state).expect("numbers under text keys")));
+        Ok(files)
+    }
 
-        let folder = Folder::new(&self.dir.join(name))?;
-        let mut manifest = Manifest { blake3: BTreeMap::new() };
-        for (name, bytes) in &files {
-            folder.write(name, bytes)?;
-            manifest.blake3.insert((*name).to_owned(), blake3::hash(bytes).to_hex().to_string());
+    /// Of such files, and the recipe that saved it.
+    fn of(files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> Result<(String, Self)> {
+        let absent = |name: &str| torn(&dir.join(MANIFEST), &format!("it lists no {name}"));
+        let needed = |name: &str| files.get(name).ok_or_else(|| absent(name));
+        let state: State =
+            serde_json::from_slice(needed(STATE)?).map_err(|error| torn(&dir.join(STATE), &error))?;
+        let mut optimizers: BTreeMap<String, Tensors> = BTreeMap::new();
+        for (name, tensor) in unpacked(needed(OPTIMIZER)?)? {
+            let (phase, name) = name.split_once('/').unwrap_or_default();
+            optimizers.entry(phase.to_owned()).or_default().insert(name.to_owned(), tensor);
         }
-        folder.write(MANIFEST, &serde_json::to_vec_pretty(&manifest).expect("text under text keys"))?;
-        Ok(folder)
+        let checkpoint = Self {
+            progress: state.progress,
+            weights: unpacked(needed(MODEL)?)?,
+            optimizers,
+            ema: files.get(EMA).map(|bytes| unpacked(bytes)).transpose()?,
+        };
+        Ok((state.recipe, checkpoint))
     }
 }
 
@@ -168,21 +209,7 @@ fn read(dir: &Path) -> Result<Option<(String, Checkpoint)>> {
         }
         files.insert(name, bytes);
     }
-    let needed = |name: &str| files.get(name).ok_or_else(|| torn(&path, &format!("it lists no {name}")));
-    let state: State =
-        serde_json::from_slice(needed(STATE)?).map_err(|error| torn(&dir.join(STATE), &error))?;
-    let mut optimizers: BTreeMap<String, Tensors> = BTreeMap::new();
-    for (name, tensor) in unpacked(needed(OPTIMIZER)?)? {
-        let (phase, name) = name.split_once('/').unwrap_or_default();
-        optimizers.entry(phase.to_owned()).or_default().insert(name.to_owned(), tensor);
-    }
-    let checkpoint = Checkpoint {
-        progress: state.progress,
-        weights: unpacked(needed(MODEL)?)?,
-        optimizers,
-        ema: files.get(EMA).map(|bytes| unpacked(bytes)).transpose()?,
-    };
-    Ok(Some((state.recipe, checkpoint)))
+    Checkpoint::of(&files, dir).map(Some)
 }
 
 fn torn(path: &Path, problem: &dyn std::fmt::Display) -> Error {

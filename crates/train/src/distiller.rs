@@ -2,6 +2,7 @@ use crate::Schedule;
 use sokd_core::{
     Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step, Terms,
 };
+use sokd_world::{ALONE, World};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
@@ -101,6 +102,11 @@ impl Shown {
         Self { batch, teacher: OnceCell::new() }
     }
 
+    /// How many images there are.
+    pub(crate) fn images(&self) -> Result<usize> {
+        Ok(self.batch.labels.dim(0)?)
+    }
+
     /// The teacher and its word, through which gradients pass to nothing but images that are tracked.
     fn teacher<'a>(&self, net: &'a dyn Backbone) -> Result<Side<'a>> {
         if self.teacher.get().is_none() {
@@ -112,15 +118,22 @@ impl Shown {
     }
 }
 
-/// One batch of each split that a phase may ask for in a step.
-pub struct Hand {
+/// One batch of each split that a phase may ask for in a step, or of each the share of this process.
+pub struct Hand<'a> {
     /// What students learn from.
     pub train: Shown,
     /// Held out of training, where a phase that is due learns from it.
     pub search: Option<Shown>,
+    /// Who has the other shares.
+    pub world: &'a World,
 }
 
-impl Hand {
+impl Hand<'_> {
+    /// Whole batches of training images, of a process that is alone.
+    pub fn alone(train: Shown) -> Self {
+        Self { train, search: None, world: &ALONE }
+    }
+
     /// The batch of a split.
     ///
     /// # Errors
@@ -134,8 +147,7 @@ impl Hand {
 
     /// Images in the hand, of which a lens shows students so many for one.
     pub fn images(&self, shows: usize) -> Result<usize> {
-        let of = |shown: &Shown| shown.batch.labels.dim(0);
-        Ok(of(&self.train)? * shows + self.search.as_ref().map(of).transpose()?.unwrap_or(0))
+        Ok(self.train.images()? * shows + self.search.as_ref().map(Shown::images).transpose()?.unwrap_or(0))
     }
 }
 

@@ -1,7 +1,9 @@
 use crate::Stop;
 use crate::evaluate::{Evaluation, Marks};
+use crate::together::seen;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, Batches, Mode, Result, Split};
+use sokd_world::World;
 
 /// A look at how the student does.
 pub struct Exam<'a> {
@@ -31,15 +33,27 @@ pub struct Best {
 
 impl Exam<'_> {
     /// Examines the student, or gives up when it should stop: what is half judged is judged again after the resume.
-    pub(crate) fn sit(&self, stop: &Stop) -> Result<Option<Evaluation>> {
+    ///
+    /// Several processes look at batches in turn, and each marks what all have seen: the same numbers as of one.
+    pub(crate) fn sit(&self, stop: &Stop, world: &World) -> Result<Option<Evaluation>> {
         let teacher = self.teacher.as_deref();
         let mut marks = Marks::new(self.net.info().classes);
-        for batch in self.batches.epoch(0, 0) {
-            if stop.asked() {
-                return Ok(None);
+        let mut round = Vec::with_capacity(world.size());
+        let mut batches = self.batches.epoch(0, 0).peekable();
+        while let Some(batch) = batches.next() {
+            round.push(batch?);
+            if round.len() < world.size() && batches.peek().is_some() {
+                continue;
             }
-            let batch = batch?;
-            marks.add(&self.net.forward(&batch.images, Mode::Eval)?.logits, &batch.labels, teacher)?;
+            let leave = stop.asked();
+            let own = match round.get(world.rank()) {
+                Some(batch) if !leave => Some(self.net.forward(&batch.images, Mode::Eval)?.logits),
+                _ => None,
+            };
+            let Some(logits) = seen(world, leave, own, self.net.info().classes)? else { return Ok(None) };
+            for (batch, logits) in round.drain(..).zip(&logits) {
+                marks.add(logits, &batch.labels, teacher)?;
+            }
         }
         marks.evaluation(teacher.is_some()).map(Some)
     }

@@ -110,7 +110,7 @@ fn pass(
         let batch = batch?;
         // An update that looks at both splits sees this one twice.
         let held_out = (split == LearnSplit::Search).then(|| Shown::new(batch.clone()));
-        let hand = Hand { train: Shown::new(batch), search: held_out };
+        let hand = Hand { train: Shown::new(batch), search: held_out, world: run.world };
         let now = Step {
             epoch: at.epoch,
             index: at.steps,
@@ -119,10 +119,11 @@ fn pass(
         let (phase, here) = (&mut run.phases[phase], moment(at));
         let lr = left * phase.lr.at(&here);
         phase.act(&run.distiller, &hand, (now, Some(here), lr), &mut tally, watch)?;
+        let shown = hand.train.images()?;
+        run.share_statistics(shown)?;
         at.aside.step += 1;
         at.aside.steps += 1;
-        at.images += hand.train.batch.labels.dim(0)? as u64;
-        let leave = desk.heed(run, at, |at| {
+        let leave = desk.heed(run, at, shown, |at| {
             at.aside.sums = tally.sums()?;
             Ok(())
         })?;

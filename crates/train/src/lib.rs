@@ -15,6 +15,7 @@ mod progress;
 mod schedule;
 mod stop;
 mod tally;
+mod together;
 mod training;
 mod update;
 

@@ -1,3 +1,4 @@
+use crate::together::mean;
 use crate::{Distiller, Hand, Interlude, Observer, StepReport, Tally, Toward, Update};
 use sokd_core::{LENS, LearnSplit, Mode, Result, Step};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
@@ -40,14 +41,16 @@ impl Phase {
     pub(crate) fn act(
         &mut self,
         distiller: &Distiller,
-        hand: &Hand,
+        hand: &Hand<'_>,
         (at, here, lr): (Step, Option<Moment>, f64),
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
         let lens = |(name, _): &(String, _)| name.split('.').next() == Some(LENS);
+        let key = at.key.fold_in(at.index).fold(&self.name);
         let at = Step {
-            key: at.key.fold_in(at.index).fold(&self.name),
+            // Other images, other draws.
+            key: if hand.world.leads() { key } else { key.fold("rank").fold_in(hand.world.rank() as u64) },
             steers: self.mode != Mode::Train,
             focuses: self.optimizer.vars().iter().any(lens),
             ..at
@@ -60,7 +63,8 @@ impl Phase {
                 watch.iter_mut().try_for_each(|observer| observer.unreached(&self.name, &unreached))?;
             }
         }
-        let images = hand.of(self.split)?.batch.labels.dim(0)?;
+        let (own, vars) = (hand.of(self.split)?.images()?, self.optimizer.vars().iter().map(|(_, var)| var));
+        let (images, terms) = mean(hand.world, own, (terms, &mut grads), vars)?;
         tally.add(&self.name, images, &terms)?;
         tally.guard(&self.name, &at)?;
         if let Some(max) = self.clip {
@@ -82,7 +86,7 @@ impl Phase {
 pub fn step(
     distiller: &Distiller,
     phases: &mut [Phase],
-    hand: &Hand,
+    hand: &Hand<'_>,
     (at, now): (Step, Moment),
     tally: &mut Tally,
     watch: &mut [Box<dyn Observer>],

@@ -4,6 +4,7 @@ use crate::{
 };
 use sokd_core::{Batches, Error, Key, LearnSplit, Result, Split, Step};
 use sokd_nn::{Ema, Moment, Params};
+use sokd_world::World;
 use std::collections::BTreeMap;
 
 /// A run: who learns from whom, by what steps, on which images, judged how.
@@ -28,6 +29,9 @@ pub struct Training<'a> {
     pub steps: Option<u64>,
     /// The root of its randomness.
     pub key: Key,
+    /// Who trains with this process: [`sokd_world::ALONE`], or several that call [`crate::fit`] alike, each on its share of
+    /// the same batches.
+    pub world: &'a World,
 }
 
 impl<'a> Training<'a> {
@@ -61,7 +65,7 @@ impl<'a> Training<'a> {
                 return Err(Error::setting(format!("{}.split", phase.name), problem));
             }
         }
-        Ok(())
+        self.check_together()
     }
 
     /// Everything needed to go on from here.
@@ -143,7 +147,7 @@ impl<'a> Training<'a> {
         let (epoch, last) = (at.epoch, at.epoch + 1 == self.last_epoch());
         let mut results = BTreeMap::new();
         for exam in self.exams.iter().filter(|exam| last || (epoch + 1).is_multiple_of(exam.every)) {
-            let Some(evaluation) = exam.sit(stop)? else { return Ok(None) };
+            let Some(evaluation) = exam.sit(stop, self.world)? else { return Ok(None) };
             if !evaluation.loss.is_finite() {
                 let (what, value) = (format!("{}/loss", exam.name), evaluation.loss);
                 return Err(Error::Diverged { what, value, epoch, step: at.steps.saturating_sub(1) });

@@ -94,7 +94,7 @@ fn a_phase_moves_its_own_weights_and_a_look_teaches_no_statistics() -> Result<()
     let before = numbers(&params, "")?;
     let at = Step::first(Key::new(0));
     let now = Moment { epoch: 0, step: 0, steps: 4, epochs: 1 };
-    let hand = Hand { train: Shown::new(batch), search: None };
+    let hand = Hand::alone(Shown::new(batch));
     step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
     assert_eq!(numbers(&params, "")?, before);
 

@@ -61,7 +61,7 @@ fn gradient(through: Through, scored: bool) -> Result<(Vec<f32>, Vec<f32>)> {
         terms: vec![term("pull", Schedule::default(), Pull { weights: weights.clone(), policy, scored })],
     };
     let batch = Images::new().train.epoch(0, 0).next().expect("a batch")?;
-    let hand = Hand { train: Shown::new(batch), search: None };
+    let hand = Hand::alone(Shown::new(batch));
     let (terms, grads) = moves.update.grads(&distiller, &moves, &hand, &Step::first(Key::new(0)))?;
     assert!(terms.iter().all(|term| (term.name == "pull/outer") == (term.weight != 0.0)));
     let [(_, policy)] = &params.group("policy")[..] else { panic!("one weight") };

@@ -24,14 +24,14 @@ pub fn start() -> Outcome<(Session, String, String)> {
     // Cargo adds a flag of its own to every bench.
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let (threads, part) = (args.next().unwrap_or_else(|| "1".into()), args.next().unwrap_or_default());
-    let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common)?;
+    let session = Session::new(&Bare::parse_from(["sokd", "--quiet", "--threads", &threads]).common, None)?;
     Ok((session, threads, part))
 }
 
 /// Processor time of a step, in milliseconds. The batch is read before the clock starts.
 pub fn once(parts: &mut Parts, at: Step) -> Outcome<f64> {
-    let batch = parts.train.epoch(0, 0).next().ok_or("no image")??;
-    let hand = Hand { train: Shown::new(batch), search: None };
+    let batch = parts.images.train.epoch(0, 0).next().ok_or("no image")??;
+    let hand = Hand::alone(Shown::new(batch));
     let now = Moment { epoch: at.epoch, step: 0, steps: 1, epochs: 240 };
     let before = processor_ms();
     step(&parts.distiller, &mut parts.phases, &hand, (at, now), &mut Tally::default(), &mut [])?;

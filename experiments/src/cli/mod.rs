@@ -32,6 +32,7 @@ use clap::{Parser, Subcommand};
 pub use complete::answer;
 pub use out::{complain, print, print_json};
 pub use session::{Common, Session};
+use sokd_world::Place;
 pub use which::Which;
 
 /// Knowledge distillation of vision networks.
@@ -88,8 +89,14 @@ impl Cli {
     /// # Errors
     /// Whatever the verb meets; [`crate::Error::exit`] has the exit code.
     pub fn run(self) -> Result<()> {
-        let session = Session::new(&self.common)?;
-        match self.verb.unwrap_or_else(|| Verb::Demo(demo::Demo::default())) {
+        let verb = self.verb.unwrap_or_else(|| Verb::Demo(demo::Demo::default()));
+        // Only these train one network with several processes; all others know nothing of each other.
+        let place = match &verb {
+            Verb::Train(_) | Verb::Resume(_) => Place::from_env()?,
+            _ => None,
+        };
+        let session = Session::new(&self.common, place)?;
+        match verb {
             Verb::Train(verb) => verb.run(&session),
             Verb::Resume(verb) => verb.run(&session),
             Verb::Eval(verb) => verb.run(&session),

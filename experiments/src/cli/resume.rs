@@ -3,7 +3,7 @@ use super::out::print;
 use super::trackers::Trackers;
 use super::train::{About, came_to, leave_report};
 use crate::study::Extent;
-use crate::{Layers, Options, Result, overlay::Document, run};
+use crate::{Layers, Options, Result, follow, overlay::Document, run};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,9 +28,13 @@ impl Resume {
             return Err(sokd_core::Error::Missing { path: config, what, remedy }.into());
         }
         let resolved = Layers::of(&Document::file(&config)?)?.resolve()?;
+        let world = session.meet()?;
+        if !world.leads() {
+            return follow(session, &world);
+        }
         let track = self.trackers.chosen()?;
         let label = self.run.display().to_string();
-        let options = Options { session, force: false, label, track: &track };
+        let options = Options { session, force: false, label, track: &track, world: &world };
         let summary = run(&resolved, &self.run, &options)?;
         let name = self.run.display().to_string();
         let about = About { name: &name, tier: "full", extent: Extent::Everything };

@@ -2,8 +2,11 @@ use crate::kept::Kept;
 use crate::progress::Stage;
 use crate::{Result, device};
 use clap::Args;
+use sokd_core::Error;
+use sokd_world::{Place, Share, World};
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// What the help calls them.
@@ -39,18 +42,26 @@ pub struct Session {
     pub kept: Arc<Kept>,
     /// Whether only results and errors are shown.
     pub quiet: bool,
+    /// Where this process stands among those that train with it.
+    pub place: Option<Place>,
 }
 
+/// So many seconds processes wait for each other before they begin; 300 by default.
+const PATIENCE: &str = "SOKD_PATIENCE";
+
 impl Session {
-    /// Sets threads, device and log as the command line says.
+    /// Sets threads, device and log as the command line says, for a process that stands there among others: it takes its
+    /// part of the machine, and leaves talking to rank 0.
     ///
     /// # Errors
     /// A device that this build or this machine has not.
-    pub fn new(common: &Common) -> Result<Self> {
+    pub fn new(common: &Common, place: Option<Place>) -> Result<Self> {
         crate::memory::keep();
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        sokd_ops::set_threads(common.threads.map_or_else(cores, usize::from))?;
-        let level = match (common.quiet, common.verbose) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let own = place.as_ref().map_or(cores, |place| (cores / place.sharing).max(1));
+        sokd_ops::set_threads(common.threads.map_or(own, usize::from))?;
+        let quiet = common.quiet || place.as_ref().is_some_and(|place| place.rank > 0);
+        let level = match (quiet, common.verbose) {
             (true, _) => "error",
             (_, 0) => "warn",
             (_, 1) => "sokd=info,warn",
@@ -64,13 +75,41 @@ impl Session {
             tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr);
         // A second session in one process, as in tests, keeps the first one's log.
         log.without_time().try_init().ok();
-        let device = device::named(&common.device)?;
+        let device_name = match &place {
+            Some(place) if common.device == "cuda" => format!("cuda:{}", place.local),
+            _ => common.device.clone(),
+        };
         Ok(Self {
-            device,
-            device_name: common.device.clone(),
-            stage: Stage::new(common.quiet),
+            device: device::named(&device_name)?,
+            device_name,
+            stage: Stage::new(quiet),
             kept: Arc::default(),
-            quiet: common.quiet,
+            quiet,
+            place,
         })
+    }
+
+    /// Which part of every batch is this process's.
+    pub fn share(&self) -> Share {
+        self.place.as_ref().map_or(Share::WHOLE, Place::share)
+    }
+
+    /// Meets the processes that train with this one, if there are any.
+    ///
+    /// # Errors
+    /// Not all of them come within [`PATIENCE`].
+    pub fn meet(&self) -> Result<World> {
+        let Some(place) = &self.place else { return Ok(World::alone()) };
+        let Place { rank, size, host, port, .. } = place;
+        if *rank == 0 {
+            self.stage.say(&format!("{size} processes meet at {host}:{port}"));
+        }
+        let seconds = match std::env::var(PATIENCE) {
+            Err(_) => 300,
+            Ok(text) => text
+                .parse()
+                .map_err(|_| Error::setting(PATIENCE, format!("`{text}` is no number of seconds")))?,
+        };
+        Ok(World::join(place, Duration::from_secs(seconds))?)
     }
 }

@@ -6,7 +6,7 @@ use crate::pins::Pins;
 use crate::predictions::Predictions;
 use crate::report::{Confusion, Form, Report};
 use crate::study::{self, Arm, Extent};
-use crate::{Options, Resolved, Result, Summary, run, rundir};
+use crate::{Options, Resolved, Result, Summary, follow, run, rundir};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
   sokd train cifar10-first
   sokd train my.toml epochs=10 student.model=resnet8x4 objective.distill.loss.beta=6
   sokd train cifar10-first --tier smoke          two steps, to see that everything fits
-  sokd train cifar10-first --seed 3 --run-dir /tmp/run")]
+  sokd train cifar10-first --seed 3 --run-dir /tmp/run
+  torchrun --no-python --nproc-per-node 4 sokd train cifar10-first
+                                                 four processes, each on a quarter of every batch")]
 pub struct Train {
     #[command(flatten)]
     which: Which,
@@ -46,13 +48,17 @@ impl Train {
             let parts = crate::assemble::assemble(&recipe, session)?;
             return print(parts.describe());
         }
+        let world = session.meet()?;
+        if !world.leads() {
+            return follow(session, &world);
+        }
         let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));
         if self.run_dir.is_none() {
             rundir::point_latest(&dir);
         }
         let track = self.trackers.chosen()?;
         let label = format!("{}, seed {}", self.which.recipe, resolved.recipe.seed);
-        let options = Options { session, force: self.force, label, track: &track };
+        let options = Options { session, force: self.force, label, track: &track, world: &world };
         let summary = run(&resolved, &dir, &options)?;
         let tier = self.which.tier.as_deref().unwrap_or("full");
         let about = About { name: &self.which.recipe, tier, extent: self.studies.extent(tier) };

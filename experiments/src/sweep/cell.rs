@@ -3,6 +3,7 @@ use crate::cli::Session;
 use crate::rundir::RunDir;
 use crate::track::Kind;
 use crate::{Error, Exit, Options, Result, Summary, signals};
+use sokd_world::ALONE;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub fn run(sweep: &Sweep, task: &Task, session: &Session, track: &[&'static Kind
         return Err(error);
     }
     let resolved = task.job.resolved(&sweep.dir)?;
-    let options = Options { session, force: false, label: task.label.clone(), track };
+    let options = Options { session, force: false, label: task.label.clone(), track, world: &ALONE };
     crate::run(&resolved, &task.job.run, &options)
 }
 
@@ -43,7 +44,7 @@ pub fn once(sweep: &Path, teacher: &Prior, session: &Session, track: &[&'static 
     }
     let resolved = teacher.job.resolved(sweep)?;
     let label = teacher.label.clone();
-    let options = Options { session, force: false, label: label.clone(), track };
+    let options = Options { session, force: false, label: label.clone(), track, world: &ALONE };
     let mut said = false;
     loop {
         match crate::run(&resolved, &teacher.job.run, &options) {

@@ -7,6 +7,7 @@ use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
 use indicatif::ProgressBar;
 use sokd_core::{Backbone, Build, DatasetInfo};
 use sokd_data::{DataSpec, Locations};
+use sokd_world::ALONE;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -108,7 +109,8 @@ impl Work<'_> {
         let end = whole.position() + job.work;
         let session = Session { stage, ..self.session.clone() };
         let label = job.label.to_owned();
-        let options = Options { session: &session, force: self.force, label, track: self.track };
+        let options =
+            Options { session: &session, force: self.force, label, track: self.track, world: &ALONE };
         let result = run(job.resolved, &job.dir, &options);
         whole.set_position(end);
         match &result {

@@ -38,17 +38,22 @@ impl Folder {
     /// The program on one thread, unless the arguments say how many. It hears nothing of the machine that runs the tests:
     /// neither of its folders, caches and tokens, nor of its servers and of the jobs that a scheduler of its may run.
     pub fn sokd(&self, arguments: &[&str]) -> Command {
-        const FOREIGN: [&str; 10] = [
+        const FOREIGN: [&str; 15] = [
             "HF_",
             "HQ_",
             "JOB_",
+            "MASTER_",
             "MLFLOW_",
+            "OMPI_",
             "PBS_",
+            "PMI_",
+            "RANK",
             "SLURM_",
             "SOKD_RUNS_DIR",
             "SOKD_TASK_INDEX",
             "SOKD_TRACK",
             "TORCH_",
+            "WORLD_SIZE",
         ];
         let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
         command.current_dir(self.path()).args(arguments);

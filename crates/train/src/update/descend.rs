@@ -23,7 +23,7 @@ impl Update for Descend {
         &self,
         distiller: &Distiller,
         phase: &Phase,
-        hand: &Hand,
+        hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)> {
         let terms = distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, at)?;

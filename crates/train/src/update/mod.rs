@@ -18,7 +18,7 @@ pub trait Update: Send {
         &self,
         distiller: &Distiller,
         phase: &Phase,
-        hand: &Hand,
+        hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)>;
 }

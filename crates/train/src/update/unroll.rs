@@ -2,7 +2,8 @@
 
 use super::slopes::{Slopes, add_all};
 use super::{Course, Update};
-use crate::{Distiller, Hand, Phase};
+use crate::together::mean;
+use crate::{Distiller, Hand, Phase, Shown};
 use candle::{Tensor, Var, backprop::GradStore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use sokd_nn::Params;
 /// `outer` what the phase goes toward, it is the gradient over χ of `outer(θ − lookahead · ∇inner(θ, χ), χ)`: a direct part
 /// at the imagined weights, and an implicit part through the imagined step, taken as the difference of two first-order
 /// gradients. Four passes over the student; nothing of it moves the student or its running statistics, and every pass sees
-/// the same draws. Where a plug-in reports scores in place of a gradient, they are rewarded by the same two parts.
+/// the same draws. Processes that train together imagine the same step. Where a plug-in reports scores in place of a gradient, they are rewarded by the same two parts.
 ///
 /// # Source
 /// Liu et al., 2019 (DARTS, arXiv:1806.09055), equations (7) and (8), as DADA (Li et al., 2020) uses them. The lookahead is a
@@ -111,7 +112,7 @@ impl Update for Unrolled {
         &self,
         distiller: &Distiller,
         phase: &Phase,
-        hand: &Hand,
+        hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)> {
         let here: Vec<Tensor> =
@@ -128,7 +129,7 @@ impl Unrolled {
         &self,
         distiller: &Distiller,
         phase: &Phase,
-        hand: &Hand,
+        hand: &Hand<'_>,
         at: &Step,
         here: &[Tensor],
     ) -> Result<(Terms, GradStore)> {
@@ -137,7 +138,11 @@ impl Unrolled {
             Beside::of(distiller.terms(&hand.train, phase.mode, &None, of)?)
         };
 
-        let step = inner(&Step { steers: false, ..*at })?.grads;
+        let mut step = inner(&Step { steers: false, ..*at })?.grads;
+        let share = |of: &Shown, grads: &mut GradStore| {
+            mean(hand.world, of.images()?, (Terms::default(), grads), self.inner.iter()).map(drop)
+        };
+        share(&hand.train, &mut step)?;
         for (var, weights) in self.inner.iter().zip(here) {
             if let Some(grad) = step.get(var) {
                 var.set(&(weights - ((grad + (weights * weight_decay)?)? * lookahead)?)?)?;
@@ -145,7 +150,9 @@ impl Unrolled {
         }
         let direct = through != Through::Implicit;
         let ahead = Step { steers: direct, ..*at };
-        let outer = Beside::of(distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, &ahead)?)?;
+        let judge = hand.of(phase.split)?;
+        let mut outer = Beside::of(distiller.terms(judge, phase.mode, &phase.toward, &ahead)?)?;
+        share(judge, &mut outer.grads)?;
 
         let mut reward = if direct { outer.loss } else { 0.0 };
         let mut sides = None;

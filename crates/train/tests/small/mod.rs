@@ -11,6 +11,7 @@ use sokd_core::{
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Ema, Linear, LrSchedule, OptimSpec, Params, init};
 use sokd_ops::Conv;
 use sokd_train::{Descend, Distiller, Exam, Phase, Schedule, TermOf, Training, predictions};
+use sokd_world::{ALONE, Share};
 
 pub const CLASSES: usize = 3;
 
@@ -71,6 +72,8 @@ pub struct Noise {
     pub count: u32,
     pub batch: usize,
     pub shuffled: bool,
+    /// Which part of each batch is this process's.
+    pub share: Share,
 }
 
 impl Noise {
@@ -104,7 +107,7 @@ impl Batches for Noise {
             self.key.fold_in(epoch as u64).stream().shuffle(&mut rows);
         }
         let batches: Vec<Vec<u32>> = rows.chunks(self.batch).map(<[u32]>::to_vec).collect();
-        Box::new(batches.into_iter().skip(from).map(|rows| self.read(&rows)))
+        Box::new(batches.into_iter().skip(from).map(|rows| self.read(&rows[self.share.of(rows.len())])))
     }
 }
 
@@ -182,6 +185,7 @@ impl Images {
             count,
             batch,
             shuffled,
+            share: Share::WHOLE,
         };
         Self {
             train: noise("train", 20, 6, true),
@@ -237,6 +241,7 @@ impl Images {
             epochs: 2,
             steps: None,
             key: Key::new(3),
+            world: &ALONE,
         })
     }
 }

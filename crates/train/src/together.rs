@@ -1,0 +1,178 @@
+//! What processes that train one network tell each other, so that all of them hold the same weights after every step.
+
+use crate::{Checkpoint, Progress, Training};
+use candle::{DType, Device, Tensor, Var, backprop::GradStore};
+use sokd_core::{Error, Result, Terms};
+use sokd_world::World;
+
+/// Layers' own statistics of what they have seen, whose mean says what all have seen.
+const STATISTICS: [&str; 2] = ["running_mean", "running_var"];
+
+/// Puts the mean over all processes in place of gradients, each counting for its images; a weight that no process has a
+/// gradient for gets none. How many images those are in all, and their terms.
+pub(crate) fn mean<'a>(
+    world: &World,
+    images: usize,
+    (terms, grads): (Terms, &mut GradStore),
+    vars: impl Iterator<Item = &'a Var> + Clone,
+) -> Result<(usize, Terms)> {
+    if world.is_alone() {
+        return Ok((images, terms));
+    }
+    let mut parcel = Parcel::default();
+    for var in vars.clone() {
+        parcel.add(grads.get(var), var.elem_count())?;
+    }
+    for term in &terms {
+        parcel.add(Some(&term.value.detach().mean_all()?), 1)?;
+    }
+    let images = parcel.send(world, images)?;
+    for var in vars {
+        match parcel.take(var)? {
+            Some(mean) => grads.insert(var, mean),
+            None => grads.remove(var),
+        };
+    }
+    let mut means = Terms::default();
+    for term in &terms {
+        let value = parcel.take(&term.value.mean_all()?)?.expect("every process has its terms");
+        means = means.with(&term.name, term.weight, value);
+    }
+    Ok((images, means))
+}
+
+/// What each process makes of its batch of a round, `(batch, classes)` by rank, where there is a batch for it; nothing
+/// where one of them has to leave.
+pub(crate) fn seen(
+    world: &World,
+    leave: bool,
+    own: Option<Tensor>,
+    classes: usize,
+) -> Result<Option<Vec<Tensor>>> {
+    if world.is_alone() {
+        return Ok(if leave { None } else { Some(own.into_iter().collect()) });
+    }
+    let mut said = vec![u8::from(leave)];
+    if let Some(logits) = own {
+        let logits = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        said.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
+    }
+    let mut all = Vec::with_capacity(world.size());
+    for said in world.gather(&said)? {
+        let Some((0, logits)) = said.split_first() else { return Ok(None) };
+        let (logits, _) = logits.as_chunks();
+        let logits: Vec<f32> = logits.iter().map(|logit| f32::from_le_bytes(*logit)).collect();
+        all.push(Tensor::from_vec(logits, ((), classes), &Device::Cpu)?);
+    }
+    Ok(Some(all))
+}
+
+/// Tensors on their way: of each whether it is there, and its numbers or as many zeros.
+#[derive(Default)]
+struct Parcel {
+    numbers: Vec<f32>,
+    taken: usize,
+}
+
+impl Parcel {
+    fn add(&mut self, tensor: Option<&Tensor>, count: usize) -> Result<()> {
+        self.numbers.push(f32::from(u8::from(tensor.is_some())));
+        match tensor {
+            Some(tensor) => {
+                let numbers = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+                self.numbers.extend(numbers);
+            }
+            None => self.numbers.extend(std::iter::repeat_n(0.0, count)),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, world: &World, images: usize) -> Result<usize> {
+        Ok(world.mean(&mut self.numbers, images as f64)?.round() as usize)
+    }
+
+    /// The next tensor's mean, if any process had it: of that shape, on that device.
+    fn take(&mut self, like: &Tensor) -> Result<Option<Tensor>> {
+        let (there, end) = (self.taken, self.taken + 1 + like.elem_count());
+        self.taken = end;
+        if self.numbers[there] == 0.0 {
+            return Ok(None);
+        }
+        let mean = Tensor::from_slice(&self.numbers[there + 1..end], like.shape(), like.device())?;
+        Ok(Some(mean.to_dtype(like.dtype())?))
+    }
+}
+
+/// What a process, or all of them, have to say after a step.
+pub(crate) struct Wishes {
+    pub leave: bool,
+    pub save: bool,
+    /// Images shown.
+    pub images: u64,
+}
+
+impl Wishes {
+    /// A wish of one is a wish of all: they leave and save after the same step.
+    pub(crate) fn of_all(self, world: &World) -> Result<Self> {
+        if world.is_alone() {
+            return Ok(self);
+        }
+        let mut said = vec![u8::from(self.leave), u8::from(self.save)];
+        said.extend(self.images.to_le_bytes());
+        let mut all = Self { leave: false, save: false, images: 0 };
+        for (rank, said) in world.gather(&said)?.into_iter().enumerate() {
+            let [leave, save, images @ ..] = <[u8; 10]>::try_from(said).map_err(|said| Error::Parted {
+                rank,
+                problem: format!("it says {} bytes after a step, where 10 are said", said.len()),
+            })?;
+            all.leave |= leave != 0;
+            all.save |= save != 0;
+            all.images += u64::from_le_bytes(images);
+        }
+        Ok(all)
+    }
+}
+
+impl Training<'_> {
+    /// Brings every process to where rank 0 stands, and says where that is.
+    pub(crate) fn meet(&mut self, from: Progress) -> Result<Progress> {
+        if self.world.is_alone() {
+            return Ok(from);
+        }
+        let own = if self.world.leads() { Some(self.checkpoint(&from)?) } else { None };
+        let first = Checkpoint::follow(own.as_ref(), self.world)?;
+        // The first too: what all begin with went the same way.
+        self.restore(&first)
+    }
+
+    /// Puts the mean over all processes in place of what layers have seen in a step of so many images here.
+    pub(crate) fn share_statistics(&self, images: usize) -> Result<()> {
+        if self.world.is_alone() {
+            return Ok(());
+        }
+        let buffers = self.params.buffers();
+        let mut parcel = Parcel::default();
+        for (_, var) in &buffers {
+            parcel.add(Some(var), var.elem_count())?;
+        }
+        parcel.send(self.world, images)?;
+        for (_, var) in &buffers {
+            if let Some(mean) = parcel.take(var)? {
+                var.set(&mean)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what several processes keep, only statistics have a mean.
+    pub(crate) fn check_together(&self) -> Result<()> {
+        let ours = |name: &str| STATISTICS.iter().any(|kind| name.ends_with(kind));
+        match self.params.buffers().into_iter().find(|(name, _)| !ours(name)) {
+            Some((name, _)) if !self.world.is_alone() => Err(Error::setting(
+                name,
+                "a memory of single images is kept by the process that saw them: train this one with one process",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
