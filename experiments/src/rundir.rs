@@ -349,6 +349,8 @@ pub fn point_latest(dir: &Path) {
     // A convenience: a file system without links, or a folder of that name, is no reason to fail.
     #[cfg(unix)]
     if link.is_symlink() || !link.exists() {
+        // The first run of all finds no folder for the link.
+        std::fs::create_dir_all(&root).ok();
         std::fs::remove_file(&link).ok();
         std::os::unix::fs::symlink(target, &link).ok();
     }

@@ -203,3 +203,18 @@ fn a_run_that_leaves_the_numbers_says_so_and_keeps_what_it_had() {
     let status = read_to_string(folder.join("wild/status.json")).unwrap();
     assert!(status.contains(r#""state": "failed""#) && status.contains(r#""exit-code": 3"#), "{status}");
 }
+
+/// Also the very first one, in a folder without any.
+#[cfg(unix)]
+#[test]
+fn the_latest_run_is_found_by_that_name() {
+    let folder = Folder::of(RECIPE);
+    let train =
+        |seed: &str| folder.says(&["train", "recipe.toml", "--tier", "smoke", "--seed", seed, "-q"], 0);
+    for seed in ["1", "2"] {
+        assert!(train(seed).contains(&format!("seed-{seed}")));
+        let config = read_to_string(folder.join("runs/latest/config.toml")).unwrap();
+        assert!(config.contains(&format!("seed = {seed}")), "{config}");
+        folder.says(&["resume", "runs/latest"], 0);
+    }
+}

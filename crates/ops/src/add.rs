@@ -30,6 +30,10 @@ struct Add;
 impl Backward<2> for Add {
     const NAME: &'static str = "add";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([false, false], false)
+    }
+
     fn gradients(
         &self,
         summands: [&Tensor; 2],

@@ -148,6 +148,10 @@ struct Convolve(Geometry);
 impl Backward<2> for Convolve {
     const NAME: &'static str = "conv2d";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([true, true], false)
+    }
+
     fn gradients(
         &self,
         [x, kernel]: [&Tensor; 2],
@@ -171,6 +175,10 @@ impl Backward<2> for Convolve {
 
 impl Backward<3> for Convolve {
     const NAME: &'static str = "conv2d";
+
+    fn reads(&self) -> ([bool; 3], bool) {
+        ([true, true, false], false)
+    }
 
     fn gradients(
         &self,

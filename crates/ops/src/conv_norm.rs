@@ -4,7 +4,7 @@ use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
 use crate::norm::Statistics;
-use crate::record::{Backward, read, record, tensor};
+use crate::record::{Backward, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{Conv, Norm, batch_norm, conv2d};
@@ -68,19 +68,16 @@ fn together(
         statistics.learn(norm)?;
     }
     let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
-    let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
-    let apply =
-        |residual: Option<&[f32]>| crate::kernels::norm::apply(simd(), &z, &scale, &shift, residual, relu);
+    let affine = read([weight, bias], |affine| statistics.scale_shift(affine))?;
     let shape = geometry.shape();
+    let back = ConvolveNormalise { geometry, z, statistics, affine, relu };
     Ok(match &residual {
         None => {
-            let y = apply(None);
-            let back = ConvolveNormalise { geometry, z, statistics, relu };
+            let y = back.apply(None);
             record([x, kernel, weight, bias], y, shape.as_slice(), back)?
         }
         Some(residual) => {
-            let y = read([residual], |[residual]| apply(Some(residual)))?;
-            let back = ConvolveNormalise { geometry, z, statistics, relu };
+            let y = read([residual], |[residual]| back.apply(Some(residual)))?;
             record([x, kernel, weight, bias, residual], y, shape.as_slice(), back)?
         }
     })
@@ -117,11 +114,28 @@ struct ConvolveNormalise {
     /// What the convolution made.
     z: Vec<f32>,
     statistics: Statistics,
+    /// What `z` was multiplied by, and what was added then.
+    affine: (Vec<f32>, Vec<f32>),
     relu: bool,
+}
+
+impl ConvolveNormalise {
+    /// What it makes of `z`.
+    fn apply(&self, residual: Option<&[f32]>) -> Vec<f32> {
+        let Self { z, affine: (scale, shift), relu, .. } = self;
+        crate::kernels::norm::apply(simd(), z, scale, shift, residual, *relu)
+    }
 }
 
 impl Backward<4> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
+
+    /// A residual would have to be kept for it, or made again in its turn, and so on through the whole network.
+    const AGAIN: Option<Remake<Self, 4>> = Some(|back, _| Ok(back.apply(None)));
+
+    fn reads(&self) -> ([bool; 4], bool) {
+        ([true, true, true, false], self.relu)
+    }
 
     fn gradients(
         &self,
@@ -130,6 +144,8 @@ impl Backward<4> for ConvolveNormalise {
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 4]> {
         let wanted = [x.track_op(), kernel.track_op()];
+        // What gates nothing is not kept.
+        let y = if self.relu { y } else { gradient };
         let (gradients, of_affine) =
             read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
                 let gate = self.relu.then_some(y);
@@ -146,14 +162,19 @@ impl Backward<4> for ConvolveNormalise {
 impl Backward<5> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
+    fn reads(&self) -> ([bool; 5], bool) {
+        ([true, true, true, false, false], self.relu)
+    }
+
     fn gradients(
         &self,
         [x, kernel, weight, _, residual]: [&Tensor; 5],
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 5]> {
-        let Self { geometry, z, statistics, relu } = self;
+        let Self { geometry, z, statistics, relu, .. } = self;
         let wanted = [x.track_op(), kernel.track_op()];
+        let y = if *relu { y } else { gradient };
         let (gradients, of_affine, kept) =
             read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
                 let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);

@@ -2,7 +2,7 @@ use crate::backend::has_kernels;
 use crate::gpu::{self, Gpu};
 use crate::kernels::forward::Moments;
 use crate::kernels::norm::{Through, apply, gated_gradient_sums, gradient_sums, moments};
-use crate::record::{Backward, read, record, tensor};
+use crate::record::{Backward, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{axpby_, composed};
@@ -111,16 +111,16 @@ fn normalise(
         statistics.learn(norm)?;
     }
     let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
-    let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
-    let apply = |x: &[f32], residual: Option<&[f32]>| apply(simd(), x, &scale, &shift, residual, relu);
+    let affine = read([weight, bias], |affine| statistics.scale_shift(affine))?;
+    let back = Normalise { statistics, affine, relu };
     Ok(match &residual {
         None => {
-            let y = read([x], |[x]| apply(x, None))?;
-            record([x, weight, bias], y, x.shape(), Normalise { statistics, relu })?
+            let y = read([x], |[x]| back.apply(x, None))?;
+            record([x, weight, bias], y, x.shape(), back)?
         }
         Some(residual) => {
-            let y = read([x, residual], |[x, residual]| apply(x, Some(residual)))?;
-            record([x, weight, bias, residual], y, x.shape(), Normalise { statistics, relu })?
+            let y = read([x, residual], |[x, residual]| back.apply(x, Some(residual)))?;
+            record([x, weight, bias, residual], y, x.shape(), back)?
         }
     })
 }
@@ -246,11 +246,26 @@ impl Back<'_> {
 /// The way back through [`batch_norm`].
 struct Normalise {
     statistics: Statistics,
+    /// What a value was multiplied by, and what was added then.
+    affine: (Vec<f32>, Vec<f32>),
     relu: bool,
+}
+
+impl Normalise {
+    fn apply(&self, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+        let (scale, shift) = &self.affine;
+        apply(simd(), x, scale, shift, residual, self.relu)
+    }
 }
 
 impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
+
+    const AGAIN: Option<Remake<Self, 3>> = Some(|back, [x, ..]| read([x], |[x]| back.apply(x, None)));
+
+    fn reads(&self) -> ([bool; 3], bool) {
+        ([true, true, false], self.relu)
+    }
 
     fn gradients(
         &self,
@@ -258,6 +273,8 @@ impl Backward<3> for Normalise {
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 3]> {
+        // What gates nothing is not kept.
+        let y = if self.relu { y } else { gradient };
         let (of_x, of_affine) = read([x, weight, y, gradient], |[x, weight, y, gradient]| {
             let gate = self.relu.then_some(y);
             let back = self.statistics.back(&self.statistics.sums(gradient, gate, x), weight);
@@ -271,12 +288,17 @@ impl Backward<3> for Normalise {
 impl Backward<4> for Normalise {
     const NAME: &'static str = "batch-norm";
 
+    fn reads(&self) -> ([bool; 4], bool) {
+        ([true, true, false, false], self.relu)
+    }
+
     fn gradients(
         &self,
         [x, weight, ..]: [&Tensor; 4],
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 4]> {
+        let y = if self.relu { y } else { gradient };
         let (of_x, of_affine, kept) = read([x, weight, y, gradient], |[x, weight, y, gradient]| {
             let (kept, sums) = self.statistics.kept_sums(gradient, self.relu.then_some(y), x);
             let back = self.statistics.back(&sums, weight);

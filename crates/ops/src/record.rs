@@ -6,27 +6,39 @@
 //! candle comes to the token, whatever uses the result has been dealt with, and the inbox holds the whole.
 //! Operations of candle's know nothing of it: their gradients arrive through [`Shown`].
 //!
-//! The graph holds what an operation goes back by (its arguments, its result, a map in between) until the backward pass has gone
-//! through it, and no longer: memory falls as the pass goes, and a second pass over the same graph is an error.
+//! The graph holds what an operation goes back by until the backward pass has gone through it, and no longer: memory falls as
+//! the pass goes, and a second pass over the same graph is an error. What no way back reads is not held at all, and a map
+//! that costs but a pass over others which are held is made once more when someone asks for it ([`kept`]).
 //!
 //! An operation of candle's has three arguments at most. Those beyond stand behind a token of their own, for which their
 //! gradients wait as well: a [`graph::Rest`].
 
 mod graph;
+mod kept;
 
 use crate::gpu::Gpu;
 use crate::kernels::sum;
 use crate::simd::simd;
-use crate::spent::spend;
 use candle::op::BackpropOp;
 use candle::{CpuStorage, Result, Shape, Storage, Tensor};
 use graph::{Inbox, Known, Shown, enter, table};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use kept::{Again, Kept, Work};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+/// How an operation makes its result once more.
+pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Vec<f32>>;
 
 /// How gradients pass back through an operation on `N` tensors.
-pub(crate) trait Backward<const N: usize>: Send + Sync + 'static {
+pub(crate) trait Backward<const N: usize>: Sized + Send + Sync + 'static {
     /// What errors call it.
     const NAME: &'static str;
+
+    /// The result anew, where it costs but a pass over what is kept for the way back: it is not kept itself then.
+    const AGAIN: Option<Remake<Self, N>> = None;
+
+    /// Of which arguments the way back, and [`AGAIN`](Self::AGAIN), read the numbers, and whether it reads those of the result;
+    /// of the others it learns the shape, and whether they are tracked.
+    fn reads(&self) -> ([bool; N], bool);
 
     /// The gradients of the arguments that are [tracked](Tensor::track_op), from that of the result.
     fn gradients(
@@ -109,52 +121,30 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
     let nodes = std::array::from_fn::<_, N, _>(|index| {
         known[index].as_ref().map_or(arguments[index], |known| &known.token)
     });
-    let (inbox, own) = (Arc::<Inbox>::default(), Arc::<OnceLock<Tensor>>::default());
+    let inbox = Arc::<Inbox>::default();
     let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
-    let work = Work {
-        arguments: arguments.map(Tensor::clone),
-        inbox: Arc::clone(&inbox),
-        result: Arc::clone(&own),
-        back,
-    };
-    // What the way back reads is free as soon as it has been gone.
-    let work = Mutex::new(Some(work));
-    let gradients = move || {
-        let Some(work) = work.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            candle::bail!(
-                "a backward pass went through this {} before, and took the graph apart: another needs the result \
-                 computed anew",
-                B::NAME
-            )
-        };
-        work.gradients().map(Vec::from)
-    };
-    let token = enter(B::NAME, &nodes, &inboxes, Box::new(gradients))?;
-    let known = Arc::new(Known { token, inbox, result: OnceLock::new() });
+    let (reads, reads_result) = back.reads();
+    let mut kept = Vec::with_capacity(N);
+    for ((argument, known), reads) in arguments.into_iter().zip(&known).zip(reads) {
+        kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
+    }
+    let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
+    let work = Arc::new(Work::new(kept, shape.clone(), Arc::clone(&inbox), back));
+    let again = B::AGAIN.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
+    let own = Arc::clone(&work);
+    let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
+    let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
     let shown = Shown { result: Mutex::new(Some((result.storage(), shape))), known: Arc::clone(&known) };
     let y = known.token.apply_op1(shown)?;
-    // The same floats on no graph: a result must not keep itself alive.
-    let _ = own.set(y.detach());
+    if !reads_result {
+        work.keep_result(Kept::shape(&y)?);
+    } else if B::AGAIN.is_none() {
+        // The same floats on no graph: a result must not keep itself alive.
+        work.keep_result(Kept::Tensor(y.detach()));
+    }
     let _ = known.result.set(y.id());
     table().insert(y.id(), Arc::downgrade(&known));
     Ok(y)
-}
-
-/// What an operation goes back by.
-struct Work<const N: usize, B> {
-    arguments: [Tensor; N],
-    inbox: Arc<Inbox>,
-    result: Arc<OnceLock<Tensor>>,
-    back: B,
-}
-
-impl<const N: usize, B: Backward<N>> Work<N, B> {
-    fn gradients(&self) -> Result<[Option<Tensor>; N]> {
-        let Some(result) = self.result.get() else { candle::bail!("{} has no result yet", B::NAME) };
-        let gradient = self.inbox.take()?;
-        let back = || self.back.gradients(self.arguments.each_ref(), result, &gradient);
-        spend(|| (format!("gradient of {}", B::NAME), 0), back)
-    }
 }
 
 #[cfg(test)]

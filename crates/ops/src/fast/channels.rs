@@ -34,6 +34,10 @@ struct Concat {
 impl Backward<2> for Concat {
     const NAME: &'static str = "channel-concat";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([false, false], false)
+    }
+
     fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let of = |side: &Tensor, range: Range<usize>| {
             side.track_op().then(|| channel_range(gradient, range)).transpose()
@@ -68,6 +72,10 @@ struct Choose {
 
 impl Backward<1> for Choose {
     const NAME: &'static str = "channel-range";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
 
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let (_, height, width, channels) = x.dims4()?;

@@ -36,6 +36,10 @@ struct Sigmoid;
 impl Backward<1> for Sigmoid {
     const NAME: &'static str = "sigmoid";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], true)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let slope = |y: f32, gradient: f32| gradient * y * (1.0 - y);
         let there = |gpu: &Gpu| gpu.each("sigmoid_back", [y, gradient], y.elem_count(), []);
@@ -101,6 +105,10 @@ struct SquaredDistance {
 impl Backward<2> for SquaredDistance {
     const NAME: &'static str = "squared-distance";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([true, true], false)
+    }
+
     fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let channels = self.channels;
         let toward = |slope: f32| {
@@ -148,6 +156,10 @@ struct Energy {
 
 impl Backward<1> for Energy {
     const NAME: &'static str = "energy";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([true], false)
+    }
 
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let channels = self.channels;

@@ -31,6 +31,10 @@ pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<
 impl Backward<2> for Sampler {
     const NAME: &'static str = "grid-sample";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([true, true], false)
+    }
+
     fn gradients(
         &self,
         [x, grid]: [&Tensor; 2],

@@ -30,6 +30,10 @@ struct Linear;
 impl Backward<2> for Linear {
     const NAME: &'static str = "linear";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([true, true], false)
+    }
+
     fn gradients(
         &self,
         [x, weight]: [&Tensor; 2],
@@ -59,6 +63,10 @@ impl Backward<2> for Linear {
 
 impl Backward<3> for Linear {
     const NAME: &'static str = "linear";
+
+    fn reads(&self) -> ([bool; 3], bool) {
+        ([true, true, false], false)
+    }
 
     fn gradients(
         &self,

@@ -26,6 +26,10 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 impl Backward<1> for Windows {
     const NAME: &'static str = "max-pool";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([true], true)
+    }
+
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let [from, to] = self.lengths();
         let here = |[x, y, gradient]: [&[f32]; 3]| {

@@ -15,6 +15,10 @@ struct Relu;
 impl Backward<1> for Relu {
     const NAME: &'static str = "relu";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], true)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let gate = |y: f32, gradient: f32| if y <= 0.0 { 0.0 } else { gradient };
         let there = |gpu: &Gpu| gpu.each("gate", [y, gradient], y.elem_count(), []);
@@ -32,6 +36,10 @@ struct Abs;
 
 impl Backward<1> for Abs {
     const NAME: &'static str = "abs";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([true], false)
+    }
 
     fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let turn = |x: f32, gradient: f32| if x == 0.0 { 0.0 } else { gradient * x.signum() };
@@ -92,6 +100,10 @@ struct Shuffle {
 impl Backward<1> for Shuffle {
     const NAME: &'static str = "channel-shuffle";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         Ok([Some(channel_shuffle(gradient, self.back)?)])
     }
@@ -129,6 +141,10 @@ struct Permute {
 impl Backward<1> for Permute {
     const NAME: &'static str = "permute-channels";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         Ok([Some(permute_channels(gradient, &self.order, &self.back)?)])
     }
@@ -161,6 +177,10 @@ struct Normalize {
 
 impl Backward<1> for Normalize {
     const NAME: &'static str = "normalize";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
 
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         Ok([Some(normalize(gradient, [0.0; 3], self.std)?)])

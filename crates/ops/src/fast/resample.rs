@@ -37,6 +37,10 @@ struct Resample {
 impl Backward<1> for Resample {
     const NAME: &'static str = "resample";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         Ok([Some(resample(gradient, &self.rows, &self.columns)?)])
     }

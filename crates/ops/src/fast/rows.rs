@@ -42,6 +42,10 @@ struct LogSoftmax {
 impl Backward<1> for LogSoftmax {
     const NAME: &'static str = "log-softmax";
 
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], true)
+    }
+
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let classes = self.classes;
         let here = |[y, gradient]: [&[f32]; 2]| {
@@ -95,6 +99,10 @@ struct Unit {
 
 impl Backward<1> for Unit {
     const NAME: &'static str = "unit";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([true], true)
+    }
 
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let width = self.width;

@@ -187,6 +187,10 @@ impl Normalise {
 impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
+    fn reads(&self) -> ([bool; 3], bool) {
+        ([true, true, false], self.relu)
+    }
+
     fn gradients(
         &self,
         [x, weight, _]: [&Tensor; 3],
@@ -199,6 +203,10 @@ impl Backward<3> for Normalise {
 
 impl Backward<4> for Normalise {
     const NAME: &'static str = "batch-norm";
+
+    fn reads(&self) -> ([bool; 4], bool) {
+        ([true, true, false, false], self.relu)
+    }
 
     fn gradients(
         &self,

@@ -1,5 +1,6 @@
 //! What candle's graph holds of our operations: tokens, and where gradients wait for them.
 
+use super::kept::Again;
 use super::total;
 #[cfg(feature = "cuda")]
 use candle::CudaStorage;
@@ -87,6 +88,8 @@ pub(super) struct Known {
     pub token: Tensor,
     pub inbox: Arc<Inbox>,
     pub result: OnceLock<TensorId>,
+    /// Who makes it once more, where it is not kept.
+    pub again: Option<Weak<dyn Again>>,
 }
 
 /// The results of ours that are on a graph still.

@@ -1,9 +1,11 @@
 //! Graphs of our operations and candle's, whose gradients are known.
 
 use super::graph::{Known, table};
-use super::{Backward, record};
+use super::{Backward, Remake, read, record};
 use crate::{abs, relu};
 use candle::{Device, Tensor, Var};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn var(values: &[f32]) -> Var {
     Var::new(values, &Device::Cpu).unwrap()
@@ -64,6 +66,10 @@ struct Weighed;
 impl<const N: usize> Backward<N> for Weighed {
     const NAME: &'static str = "weighed";
 
+    fn reads(&self) -> ([bool; N], bool) {
+        ([false; N], false)
+    }
+
     fn gradients(
         &self,
         _: [&Tensor; N],
@@ -93,6 +99,56 @@ fn an_operation_may_have_any_number_of_arguments() {
         let of_var = gradients.get(var).map_or(vec![0.0; 2], values);
         assert_eq!(of_var[1..], [right], "argument {index}");
     }
+}
+
+/// Twice its argument, whose result is made again and again; who counts how often?
+struct Doubled(Arc<AtomicUsize>);
+
+impl Backward<1> for Doubled {
+    const NAME: &'static str = "doubled";
+
+    const AGAIN: Option<Remake<Self, 1>> = Some(|doubled, [x]| {
+        doubled.0.fetch_add(1, Ordering::Relaxed);
+        read([x], |[x]| x.iter().map(|x| 2.0 * x).collect())
+    });
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([true], true)
+    }
+
+    fn gradients(
+        &self,
+        [x]: [&Tensor; 1],
+        y: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 1]> {
+        assert_eq!(values(y), values(&(x * 2.0)?));
+        Ok([Some((gradient * 2.0)?)])
+    }
+}
+
+/// Each of a chain is made again once, for all who ask, also where what it is made of is made again itself.
+#[test]
+fn what_is_not_kept_is_made_once_more() {
+    let x = var(&[-1.0, 2.0]);
+    let counts = [0; 2].map(|_| Arc::<AtomicUsize>::default());
+    let double = |x: &Tensor, of: usize| {
+        let twice: Vec<f32> = values(x).iter().map(|x| 2.0 * x).collect();
+        record([x], twice, 2, Doubled(Arc::clone(&counts[of]))).unwrap()
+    };
+    let loss = {
+        let y = double(&double(&x, 0), 1);
+        // The one reads it, the other its own result.
+        ((abs(&y).unwrap() + relu(&y).unwrap()).unwrap() + y.sqr().unwrap()).unwrap().sum_all().unwrap()
+    };
+    let gradients = loss.backward().unwrap();
+    // |4x| + relu(4x) + 16x²
+    assert_eq!(values(gradients.get(&x).unwrap()), [-4.0 - 32.0, 4.0 + 4.0 + 64.0]);
+    assert_eq!(counts.each_ref().map(|count| count.load(Ordering::Relaxed)), [1, 1]);
+    let y = double(&x, 0);
+    abs(&y).unwrap().sum_all().unwrap().backward().unwrap();
+    let error = abs(&y).unwrap().sum_all().unwrap().backward().unwrap_err().to_string();
+    assert!(error.contains("went through this doubled before"), "{error}");
 }
 
 #[test]

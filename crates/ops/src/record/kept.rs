@@ -1,0 +1,136 @@
+//! What the graph keeps of an operation until it goes back through it.
+
+use super::graph::{Inbox, Known};
+use super::{Backward, Numbers};
+use crate::spent::spend;
+use candle::op::BackpropOp;
+use candle::{Result, Shape, Tensor};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// An argument or a result, for the way back.
+pub(super) enum Kept {
+    /// Itself, or its shape alone.
+    Tensor(Tensor),
+    /// Made once more, by the operation whose result it is.
+    Again(Arc<dyn Again>),
+}
+
+/// An operation that makes its result once more.
+pub(super) trait Again: Send + Sync {
+    fn again(&self) -> Result<Tensor>;
+}
+
+impl Kept {
+    /// With its numbers.
+    pub fn numbers(tensor: &Tensor, known: Option<&Known>) -> Self {
+        let again = known.and_then(|known| known.again.as_ref()).and_then(Weak::upgrade);
+        again.map_or_else(|| Self::Tensor(tensor.clone()), Self::Again)
+    }
+
+    /// Its shape, and whether it is tracked: one number, seen everywhere.
+    pub fn shape(tensor: &Tensor) -> Result<Self> {
+        let one = standing(vec![0.0], (), tensor.track_op());
+        Ok(Self::Tensor(one.broadcast_as(tensor.shape())?))
+    }
+
+    fn tensor(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Again(operation) => operation.again(),
+        }
+    }
+}
+
+/// A tensor that is nobody's result; tracked, if it stands for one that is.
+fn standing(numbers: Vec<f32>, shape: impl Into<Shape>, tracked: bool) -> Tensor {
+    Tensor::from_storage(numbers.storage(), shape, BackpropOp::none(), tracked)
+}
+
+/// What an operation goes back by.
+pub(super) struct Work<const N: usize, B> {
+    inbox: Arc<Inbox>,
+    shape: Shape,
+    /// Until the backward pass has gone it.
+    way: Mutex<Option<Way<N, B>>>,
+    /// The result, once it was made again.
+    made: Mutex<Option<Tensor>>,
+}
+
+struct Way<const N: usize, B> {
+    arguments: [Kept; N],
+    /// Nothing, where it is made again.
+    result: Option<Kept>,
+    back: B,
+}
+
+impl<const N: usize, B: Backward<N>> Work<N, B> {
+    pub fn new(arguments: [Kept; N], shape: Shape, inbox: Arc<Inbox>, back: B) -> Self {
+        let way = Way { arguments, result: None, back };
+        Self { inbox, shape, way: Mutex::new(Some(way)), made: Mutex::default() }
+    }
+
+    pub fn keep_result(&self, result: Kept) {
+        if let Some(way) = &mut *open(&self.way) {
+            way.result = Some(result);
+        }
+    }
+
+    /// Goes back, once: what the way back reads is free then.
+    pub fn gradients(&self) -> Result<[Option<Tensor>; N]> {
+        let (way, made) = (open(&self.way).take(), open(&self.made).take());
+        let way = way.ok_or_else(Self::gone)?;
+        let gradient = self.inbox.take()?;
+        let back = || {
+            let arguments = way.arguments()?;
+            let result = match (&way.result, made) {
+                (Some(kept), _) => kept.tensor()?,
+                (None, Some(made)) => made,
+                (None, None) => self.make(&way, &arguments)?,
+            };
+            way.back.gradients(arguments.each_ref(), &result, &gradient)
+        };
+        spend(|| (format!("gradient of {}", B::NAME), 0), back)
+    }
+
+    fn make(&self, way: &Way<N, B>, arguments: &[Tensor; N]) -> Result<Tensor> {
+        let Some(again) = B::AGAIN else { candle::bail!("{} has no result any more", B::NAME) };
+        let numbers = spend(|| (format!("{} again", B::NAME), 0), || again(&way.back, arguments.each_ref()))?;
+        Ok(standing(numbers, &self.shape, true))
+    }
+
+    fn gone() -> candle::Error {
+        candle::Error::Msg(format!(
+            "a backward pass went through this {} before, and took the graph apart: another needs the result computed anew",
+            B::NAME
+        ))
+    }
+}
+
+impl<const N: usize, B> Way<N, B> {
+    fn arguments(&self) -> Result<[Tensor; N]> {
+        let mut arguments = Vec::with_capacity(N);
+        for kept in &self.arguments {
+            arguments.push(kept.tensor()?);
+        }
+        Ok(arguments.try_into().expect("as many as there were"))
+    }
+}
+
+impl<const N: usize, B: Backward<N>> Again for Work<N, B> {
+    /// Kept until its own operation has been gone back through: whoever else asks has asked by then.
+    fn again(&self) -> Result<Tensor> {
+        let mut made = open(&self.made);
+        if let Some(made) = &*made {
+            return Ok(made.clone());
+        }
+        let way = open(&self.way);
+        let way = way.as_ref().ok_or_else(Self::gone)?;
+        let result = self.make(way, &way.arguments()?)?;
+        *made = Some(result.clone());
+        Ok(result)
+    }
+}
+
+fn open<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
