@@ -24,7 +24,7 @@ pub struct Cluster {
 impl Cluster {
     /// Starts it, or says what is missing.
     pub fn start() -> Result<Self, String> {
-        for program in DAEMONS.iter().chain(&["sbatch", "scontrol", "squeue", "scancel"]) {
+        for program in DAEMONS.iter().chain(&["sbatch", "srun", "scontrol", "squeue", "scancel"]) {
             found(program).ok_or_else(|| format!("there is no {program} on this machine"))?;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -93,10 +93,16 @@ impl Cluster {
         self.join("slurm.conf")
     }
 
+    /// One of its commands.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(found(program).unwrap());
+        command.args(arguments).env("SLURM_CONF", self.conf());
+        command
+    }
+
     /// What one of its commands says.
     pub fn ask(&self, program: &str, arguments: &[&str]) -> String {
-        let mut command = Command::new(found(program).unwrap());
-        let output = command.args(arguments).env("SLURM_CONF", self.conf()).output().unwrap();
+        let output = self.command(program, arguments).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
