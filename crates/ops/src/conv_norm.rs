@@ -70,7 +70,7 @@ fn together(
     let (weight, bias) = (&weight.contiguous()?, &bias.contiguous()?);
     let (scale, shift) = read([weight, bias], |affine| statistics.scale_shift(affine))?;
     let apply =
-        |residual: Option<&[f32]>| crate::kernels::norm::apply(simd(), &z, &scale, &shift, residual, relu);
+        |residual: Option<&[f32]>| crate::kernels::affine::apply(simd(), &z, &scale, &shift, residual, relu);
     let shape = geometry.shape();
     Ok(match &residual {
         None => {

@@ -5,6 +5,7 @@
     reason = "tiles are walked by pixel and vector, as they lie in registers; `x + 1 <= y` is one of a row of tile sizes"
 )]
 
+pub(crate) mod affine;
 pub(crate) mod backward;
 pub(crate) mod buffer;
 mod depthwise;
@@ -13,6 +14,7 @@ pub(crate) mod geometry;
 pub(crate) mod norm;
 mod pack;
 mod pass;
+mod period;
 mod rows;
 mod shares;
 mod sum;
