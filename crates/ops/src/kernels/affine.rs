@@ -140,8 +140,8 @@ impl<'a> Through<'a> {
 }
 
 impl Incoming for Through<'_> {
-    fn fill(&self, row: usize, out: &mut [f32]) {
-        let range = row * out.len()..(row + 1) * out.len();
+    fn fill(&self, start: usize, out: &mut [f32]) {
+        let range = start..start + out.len();
         self.simd.run(Rows { through: self, range, out: out.as_mut_ptr() });
     }
 }

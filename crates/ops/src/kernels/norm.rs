@@ -110,13 +110,14 @@ impl<const PRODUCT: bool> Kernel for Sums<'_, PRODUCT> {
         let mut found = Scratch::any(2 * wide);
         for start in (0..self.x.len()).step_by(RUN * wide) {
             found.fill(0.0);
+            let found_at = found.as_mut_ptr();
             let part = Part {
                 gradient: self.gradient[start..].as_ptr(),
                 gate: self.gate.map_or(std::ptr::null(), |gate| gate[start..].as_ptr()),
                 x: self.x[start..].as_ptr(),
                 pivot: self.pivot.as_ptr(),
                 gated: self.gated.wrapping_add(start),
-                found: [found.as_mut_ptr(), found[wide..].as_mut_ptr()],
+                found: [found_at, found_at.wrapping_add(wide)],
             };
             let len = (self.x.len() - start).min(RUN * wide);
             // SAFETY: all maps are as long as `x`, and what is per channel as long as a period.
