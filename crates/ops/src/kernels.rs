@@ -8,6 +8,7 @@
 pub(crate) mod affine;
 pub(crate) mod backward;
 pub(crate) mod buffer;
+mod coming;
 mod depthwise;
 pub(crate) mod forward;
 pub(crate) mod geometry;

@@ -105,7 +105,11 @@ fn gradients(
             let gradient = Bordered::new(geometry.output, geometry.to, margin, row);
             if let Some(inward) = &inward {
                 // SAFETY: each image is written by one piece of work.
-                unsafe { inward.image(gradient.padded(), input_at.at(image * from_len), Finish::PLAIN) };
+                unsafe {
+                    let (x, out) = (x[image * from_len..].as_ptr(), input_at.at(image * from_len));
+                    let next = [(x, from_len), (out.wrapping_add(from_len).cast_const(), from_len)];
+                    inward.image(gradient.padded(), out, Finish::PLAIN, next);
+                };
             }
             if let Some(part) = &mut part {
                 shares.add(&x[image * from_len..][..from_len], gradient.padded(), part);

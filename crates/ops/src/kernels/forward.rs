@@ -86,7 +86,12 @@ fn sums(
             Bordered::of(&x[image * from_len..][..from_len], geometry.input, geometry.from, pass.margin());
         counting(finish.at(0, image * to_len), to, |finish| {
             // SAFETY: each image is written by one piece of work.
-            unsafe { pass.image(map.padded(), out.at(image * to_len), finish) };
+            unsafe {
+                let (x, y) = (x[image * from_len..].as_ptr(), out.at(image * to_len));
+                let next =
+                    [(x.wrapping_add(from_len), from_len), (y.wrapping_add(to_len).cast_const(), to_len)];
+                pass.image(map.padded(), y, finish, next);
+            };
         })
     });
     let moments = add_up(moments, if finish.pivot.is_null() { 0 } else { to });

@@ -165,6 +165,22 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
+    /// How many taps from tap `first` on look at neighbouring inputs.
+    pub(crate) fn neighbours(&self, first: usize) -> usize {
+        match self.taps.get(first..) {
+            None | Some([]) => 0,
+            Some([_]) => 1,
+            // They are evenly spaced.
+            Some(taps) => {
+                if taps[0].0 + 1 == taps[1].0 {
+                    taps.len()
+                } else {
+                    1
+                }
+            }
+        }
+    }
+
     /// The taps that see an input from output `at`.
     pub(crate) fn inside(&self, at: usize) -> Range<usize> {
         let shift = (at * self.stride) as isize;

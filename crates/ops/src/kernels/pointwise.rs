@@ -7,6 +7,7 @@
 
 use super::backward::{CHUNKS, Gradients, Incoming, add_up};
 use super::buffer::{Fresh, Scratch, Shared};
+use super::coming::{Coming, LINE};
 use super::forward::{Moments, counting};
 use super::geometry::Geometry;
 use super::line::Line;
@@ -14,7 +15,7 @@ use super::norm;
 use super::pack::{Block, Direction, Packed, blocks};
 use super::tile::{Finish, Run};
 use super::weights::{Pixels, channels};
-use crate::simd::{Kernel, Lanes, Simd, prefetch, transpose};
+use crate::simd::{Kernel, Lanes, Simd, transpose};
 use crate::threads::{par, par_map, stretch};
 use std::ops::Range;
 
@@ -161,40 +162,8 @@ struct Soon {
     pixel: usize,
 }
 
-impl Soon {
-    /// What is wanted when `count` pixels from `first` on have been done, in so many parts.
-    #[inline(always)]
-    fn parts(self, first: usize, count: usize, parts: usize) -> Coming {
-        let left = (count * self.pixel).div_ceil(LINE);
-        Coming { from: self.from.wrapping_add(first * self.pixel), left, part: left.div_ceil(parts) }
-    }
-}
-
-/// Lines of the cache that are asked for a few at a time: the processor waits for many of them where one would do.
-struct Coming {
-    from: *const f32,
-    left: usize,
-    part: usize,
-}
-
-impl Coming {
-    /// Asks for the next few.
-    #[inline(always)]
-    fn ask(&mut self) {
-        let lines = self.part.min(self.left);
-        for line in 0..lines {
-            prefetch(self.from.wrapping_add(line * LINE));
-        }
-        self.from = self.from.wrapping_add(lines * LINE);
-        self.left -= lines;
-    }
-}
-
 /// Lines that the processor asks for at once without waiting.
 const AT_ONCE: usize = 24;
-
-/// Floats of a line of the cache.
-const LINE: usize = 16;
 
 struct Few<'a> {
     product: &'a Product,
@@ -223,7 +192,9 @@ impl Kernel for Few<'_> {
             let [parts, fewer] = [tile, 2 * tile].map(|step| jobs.len() * count.div_ceil(step));
             let lines: usize = self.soon.iter().map(|map| (count * map.pixel).div_ceil(LINE)).sum();
             let (parts, step) = if lines > AT_ONCE * fewer { (parts, tile) } else { (fewer, 2 * tile) };
-            let mut soon = self.soon.map(|map| map.parts(first, count, parts));
+            let mut soon = self
+                .soon
+                .map(|map| Coming::new(map.from.wrapping_add(first * map.pixel), count * map.pixel, parts));
             for job in jobs {
                 // SAFETY: who made this sees to it that its pointers reach as far as the pixels do.
                 unsafe {
