@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
 use sokd_nn::ConvNorm;
-use sokd_ops::{channel_concat, channel_range, channel_shuffle, relu};
+use sokd_ops::{channel_concat, channel_interleave, channel_range, relu};
 
 /// A stem of single pixels and three stages of blocks that work on one half of their channels and deal out both. The last
 /// convolution belongs to the head.
@@ -92,13 +92,13 @@ impl Block {
 impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let [left, right] = self.halves(x, true, mode)?;
-        channel_shuffle(&channel_concat(&left, &right)?, 2)
+        channel_interleave(&left, &right)
     }
 
     /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
     fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
         let [kept, right] = self.halves(x, false, mode)?;
-        let map = channel_shuffle(&channel_concat(&kept, &relu(&right)?)?, 2)?;
+        let map = channel_interleave(&kept, &relu(&right)?)?;
         Ok(Stage::new(map, Some(channel_concat(&kept, &right)?)))
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::{
     Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, batch_norm,
-    channel_concat, channel_pad, channel_range, channel_shuffle, conv_norm, conv2d, energy, global_avg_pool,
-    grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu, sigmoid,
-    squared_distance, unit, upsample_bilinear2d, upsample_nearest2d,
+    channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm, conv2d,
+    energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu,
+    sigmoid, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d,
 };
 use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Key, Mode, Result};
@@ -150,6 +150,9 @@ pub fn cases() -> Vec<Case> {
             grid_sample(&x[0], &affine_grid(&x[1], [3, 4], false)?, how)
         }),
         case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
+        case("channel shuffle, three hands", &[&[2, 3, 4, 12]], |x| channel_shuffle(&x[0], 3)),
+        case("channel shuffle, four hands", &[&[2, 3, 4, 20]], |x| channel_shuffle(&x[0], 4)),
+        case("channels of two in turn", &[&MAP, &MAP], |x| channel_interleave(&x[0], &x[1])),
         case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1])),
         case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
         case("channels among zeros", &[&[2, 3, 4, 5]], |x| channel_pad(&x[0], [2, 1])),

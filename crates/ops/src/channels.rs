@@ -1,6 +1,7 @@
-use crate::backend::either;
-use crate::trace::{Operation, noted};
-use crate::{composed, fast};
+use crate::backend::{either, on_cpu};
+use crate::spent::named;
+use crate::trace::{Operation, noted, traced};
+use crate::{channel_shuffle, composed, fast};
 use candle::{D, Tensor};
 use sokd_core::{Error, Result};
 use std::ops::Range;
@@ -24,6 +25,27 @@ pub fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         || Operation::Concat,
         || either([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3)),
     )
+}
+
+/// The channels of `a` and those of `b` in turn: [`channel_concat`], then [`channel_shuffle`] by two.
+///
+/// Here they are one pass over memory. What listens, and other devices, get the two.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` both → `(batch, height, width, 2 · channels)`.
+///
+/// # Errors
+/// [`Error::Shape`] when the shapes differ.
+pub fn channel_interleave(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.dims4()?;
+    if a.dims() != b.dims() {
+        let expected = format!("{:?}, as what it takes turns with", a.dims());
+        return Err(Error::Shape { what: "channels", expected, got: b.dims().to_vec() });
+    }
+    if traced() || a.elem_count() == 0 || !on_cpu(&[a, b]) {
+        return channel_shuffle(&channel_concat(a, b)?, 2);
+    }
+    named("interleave", || Ok(fast::channel_interleave(&a.contiguous()?, &b.contiguous()?)?))
 }
 
 /// Some neighbouring channels.

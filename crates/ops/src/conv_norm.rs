@@ -123,7 +123,7 @@ impl ConvolveNormalise {
     /// What it makes of `z`.
     fn apply(&self, residual: Option<&[f32]>) -> Vec<f32> {
         let Self { z, affine: (scale, shift), relu, .. } = self;
-        crate::kernels::norm::apply(simd(), z, scale, shift, residual, *relu)
+        crate::kernels::affine::apply(simd(), z, scale, shift, residual, *relu)
     }
 }
 

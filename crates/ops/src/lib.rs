@@ -35,7 +35,7 @@ mod update;
 pub use add::add;
 pub use backend::{Backend, backend, tf32, with_backend};
 pub use cases::{Case, cases, cases_of_candle};
-pub use channels::{channel_concat, channel_pad, channel_range};
+pub use channels::{channel_concat, channel_interleave, channel_pad, channel_range};
 pub use compare::{energy, sigmoid, squared_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;

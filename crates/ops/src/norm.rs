@@ -1,7 +1,8 @@
 use crate::backend::has_kernels;
 use crate::gpu::{self, Gpu};
+use crate::kernels::affine::{Through, apply};
 use crate::kernels::forward::Moments;
-use crate::kernels::norm::{Through, apply, gated_gradient_sums, gradient_sums, moments};
+use crate::kernels::norm::{gated_gradient_sums, gradient_sums, moments};
 use crate::record::{Backward, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
@@ -238,8 +239,8 @@ impl Back<'_> {
         gate: Option<&'a [f32]>,
         x: &'a [f32],
     ) -> Through<'a> {
-        let Self { mean: pivot, slope, lean, shift, .. } = self;
-        Through { simd: simd(), gradient, gate, x, pivot, slope, lean, shift }
+        let Self { mean, slope, lean, shift, .. } = self;
+        Through::new(simd(), gradient, gate, x, [mean, slope, lean, shift])
     }
 }
 

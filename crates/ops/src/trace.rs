@@ -130,6 +130,11 @@ pub fn trace<R>(work: impl FnOnce() -> R) -> (R, Vec<Step>) {
     (result, STEPS.replace(before).unwrap_or_default())
 }
 
+/// Whether someone listens.
+pub(crate) fn traced() -> bool {
+    STEPS.with_borrow(Option::is_some)
+}
+
 /// Runs an operation, and notes it where someone listens. What runs inside of it is a part of it, and not noted.
 pub(crate) fn noted(
     reads: &[&Tensor],

@@ -1,6 +1,6 @@
-use super::numbers::filled;
+use super::numbers::{PAGES, WORTH_SHARING, filled, share_pieces};
 use crate::gpu::{Arg, Gpu};
-use crate::record::{Backward, compute, record, tensor};
+use crate::record::{Backward, compute, read, record, tensor};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -43,6 +43,58 @@ impl Backward<2> for Concat {
             side.track_op().then(|| channel_range(gradient, range)).transpose()
         };
         Ok([of(a, 0..self.left)?, of(b, self.left..gradient.dim(3)?)?])
+    }
+}
+
+/// The channels of two maps in turn, on this machine.
+pub(crate) fn channel_interleave(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (batch, height, width, channels) = a.dims4()?;
+    let pixels = height * width;
+    let y = read([a, b], |[a, b]| {
+        let work = |image: usize, out: &mut [MaybeUninit<f32>]| {
+            let range = image * pixels * channels..(image + 1) * pixels * channels;
+            // Pixels end where pairs do: an image is one row of them.
+            let pairs = a[range.clone()].iter().zip(&b[range]);
+            for ([left, right], (&a, &b)) in out.as_chunks_mut().0.iter_mut().zip(pairs) {
+                left.write(a);
+                right.write(b);
+            }
+        };
+        // SAFETY: an image is whole pixels of both maps, and a pair is written for each of their numbers.
+        unsafe { filled(2 * a.len(), 2 * pixels * channels, work) }
+    })?;
+    record([a, b], y, (batch, height, width, 2 * channels), Interleave)
+}
+
+struct Interleave;
+
+impl Backward<2> for Interleave {
+    const NAME: &'static str = "channel-interleave";
+
+    fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let apart = |[gradient]: [&[f32]; 1]| {
+            let len = gradient.len() / 2;
+            let (mut left, mut right) = (Vec::with_capacity(len), Vec::with_capacity(len));
+            let hands =
+                [&mut left, &mut right].map(|hand: &mut Vec<f32>| &mut hand.spare_capacity_mut()[..len]);
+            let [left_at, right_at] = hands.map(|hand| hand.chunks_mut(PAGES));
+            let pieces = gradient.chunks(2 * PAGES).zip(left_at.zip(right_at));
+            share_pieces(pieces, len >= WORTH_SHARING, |(gradient, (left, right))| {
+                let pairs = gradient.as_chunks::<2>().0;
+                for (&[a, b], (left, right)) in pairs.iter().zip(left.iter_mut().zip(right)) {
+                    left.write(a);
+                    right.write(b);
+                }
+            });
+            for hand in [&mut left, &mut right] {
+                // SAFETY: the pieces hold a pair for each of its numbers.
+                unsafe { hand.set_len(len) };
+            }
+            [left, right]
+        };
+        let [of_a, of_b] = read([gradient], apart)?;
+        let of = |side: &Tensor, floats| side.track_op().then(|| tensor(floats, side.shape()));
+        Ok([of(a, of_a), of(b, of_b)])
     }
 }
 

@@ -12,7 +12,7 @@ mod resample;
 mod rows;
 mod update;
 
-pub(crate) use channels::{channel_concat, channel_range};
+pub(crate) use channels::{channel_concat, channel_interleave, channel_range};
 pub(crate) use compare::{energy, sigmoid, squared_distance};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;

@@ -67,27 +67,44 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     record([x], y, x.shape(), Shuffle { back: channels / groups })
 }
 
-/// `x` as `(groups, x / groups)`, transposed. Two hands are what networks have, there and back.
+/// `x` as `(groups, x / groups)`, transposed. Two and three hands are what networks have, there and back: of numbers that it
+/// knows the compiler makes whole vectors.
 #[inline(always)]
 fn deal(x: &[f32], out: &mut [MaybeUninit<f32>], groups: usize) {
     let each = x.len() / groups;
-    if groups == 2 {
-        let (left, right) = x.split_at(each);
-        for (out, (&left, &right)) in out.chunks_exact_mut(2).zip(left.iter().zip(right)) {
-            out[0].write(left);
-            out[1].write(right);
-        }
-    } else if each == 2 {
-        let (left, right) = out.split_at_mut(groups);
-        for (x, (left, right)) in x.chunks_exact(2).zip(left.iter_mut().zip(right)) {
-            left.write(x[0]);
-            right.write(x[1]);
-        }
-    } else {
-        for (group, x) in x.chunks_exact(each).enumerate() {
-            for (out, &x) in out[group..].iter_mut().step_by(groups).zip(x) {
-                out.write(x);
+    match [groups, each] {
+        [2, _] => deal_out::<2>(x, out),
+        [3, _] => deal_out::<3>(x, out),
+        [_, 2] => gather::<2>(x, out),
+        [_, 3] => gather::<3>(x, out),
+        _ => {
+            for (group, x) in x.chunks_exact(each).enumerate() {
+                for (out, &x) in out[group..].iter_mut().step_by(groups).zip(x) {
+                    out.write(x);
+                }
             }
+        }
+    }
+}
+
+/// Among `N`.
+#[inline(always)]
+fn deal_out<const N: usize>(x: &[f32], out: &mut [MaybeUninit<f32>]) {
+    let each = x.len() / N;
+    let hands: [&[f32]; N] = std::array::from_fn(|hand| &x[hand * each..][..each]);
+    for (place, out) in out.as_chunks_mut::<N>().0.iter_mut().take(each).enumerate() {
+        for hand in 0..N {
+            out[hand].write(hands[hand][place]);
+        }
+    }
+}
+
+/// Back from `N`.
+#[inline(always)]
+fn gather<const N: usize>(x: &[f32], out: &mut [MaybeUninit<f32>]) {
+    for (hand, out) in out.chunks_exact_mut(x.len() / N).enumerate() {
+        for (out, x) in out.iter_mut().zip(x.as_chunks::<N>().0) {
+            out.write(x[hand]);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::buffer::{Fresh, Scratch, Shared};
 use super::geometry::Geometry;
 use super::pack::Direction;
 use super::pass::{Bordered, Pass};
+use super::pointwise;
 use super::shares::Shares;
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, correlate, worth_it};
@@ -13,12 +14,12 @@ use crate::spent::spend;
 use crate::threads::{par, stretch};
 
 /// Gradients of the kernel are summed over so many stretches of the batch first, however many threads there are.
-const CHUNKS: usize = 8;
+pub(super) const CHUNKS: usize = 8;
 
 /// Where the gradient of a convolution's output comes from.
 pub(crate) trait Incoming: Sync {
-    /// Writes the gradient of output row `row`, counted over all images.
-    fn fill(&self, row: usize, gradient: &mut [f32]);
+    /// Writes the gradient from float `start` on; whole pixels.
+    fn fill(&self, start: usize, gradient: &mut [f32]);
 
     /// All of it, where it need not be computed.
     fn ready(&self) -> Option<&[f32]> {
@@ -30,8 +31,8 @@ pub(crate) trait Incoming: Sync {
 pub(crate) struct Given<'a>(pub &'a [f32]);
 
 impl Incoming for Given<'_> {
-    fn fill(&self, row: usize, gradient: &mut [f32]) {
-        gradient.copy_from_slice(&self.0[row * gradient.len()..][..gradient.len()]);
+    fn fill(&self, start: usize, gradient: &mut [f32]) {
+        gradient.copy_from_slice(&self.0[start..][..gradient.len()]);
     }
 
     fn ready(&self) -> Option<&[f32]> {
@@ -72,9 +73,11 @@ fn gradients(
     incoming: &impl Incoming,
     [of_input, of_kernel]: [bool; 2],
 ) -> Gradients {
-    let geometry = &geometry.flat();
     if let Some(tiling) = Tiling::of(geometry) {
         return winograd::backward(simd, geometry, tiling, x, kernel, incoming, [of_input, of_kernel]);
+    }
+    if geometry.pointwise() {
+        return pointwise::backward(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
     }
     if worth_it(simd, geometry) {
         return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
@@ -96,11 +99,17 @@ fn gradients(
             part.fill(0.0);
         }
         for image in stretch(geometry.batch, chunks, chunk) {
-            let row = |row: usize, out: &mut [f32]| incoming.fill(image * geometry.output[0] + row, out);
+            let row = |row: usize, out: &mut [f32]| {
+                incoming.fill((image * geometry.output[0] + row) * out.len(), out);
+            };
             let gradient = Bordered::new(geometry.output, geometry.to, margin, row);
             if let Some(inward) = &inward {
                 // SAFETY: each image is written by one piece of work.
-                unsafe { inward.image(gradient.padded(), input_at.at(image * from_len), Finish::PLAIN) };
+                unsafe {
+                    let (x, out) = (x[image * from_len..].as_ptr(), input_at.at(image * from_len));
+                    let next = [(x, from_len), (out.wrapping_add(from_len).cast_const(), from_len)];
+                    inward.image(gradient.padded(), out, Finish::PLAIN, next);
+                };
             }
             if let Some(part) = &mut part {
                 shares.add(&x[image * from_len..][..from_len], gradient.padded(), part);
@@ -141,7 +150,7 @@ fn few_at_a_time(
 }
 
 /// Adds `count` parts to the first of them, in their order.
-fn add_up(parts: &mut [f32], len: usize, count: usize) {
+pub(super) fn add_up(parts: &mut [f32], len: usize, count: usize) {
     let (total, parts) = parts.split_at_mut(len);
     let total_at = Shared::to(total);
     let pieces = len.div_ceil(1 << 14);

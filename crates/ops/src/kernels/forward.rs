@@ -6,6 +6,7 @@ use super::geometry::Geometry;
 use super::norm::add_up;
 use super::pack::Direction;
 use super::pass::{Bordered, Pass};
+use super::pointwise;
 use super::tile::Finish;
 use super::together::{Output, Together, convolve, worth_it};
 use super::winograd::{self, Tiling};
@@ -50,11 +51,9 @@ fn sums(
     kernel: &[f32],
     epilogue: &Epilogue<'_>,
 ) -> (Vec<f32>, Moments) {
-    let geometry = &geometry.flat();
     let (from_len, to_len, to) = (geometry.input_len(), geometry.output_len(), geometry.to);
     let mut y = Fresh::new(geometry.batch * to_len);
     let out = y.as_mut_ptr();
-    let counted = epilogue.pivot.is_some();
     let or_null = |values: Option<&[f32]>| values.map_or(std::ptr::null(), <[f32]>::as_ptr);
     let finish = Finish {
         scale: or_null(epilogue.scale),
@@ -69,6 +68,11 @@ fn sums(
         // SAFETY: the tiles cover each output of each channel.
         return (unsafe { y.written() }, moments);
     }
+    if geometry.pointwise() {
+        let moments = pointwise::forward(simd, geometry, x, kernel, out, finish);
+        // SAFETY: the product covers each output of each channel.
+        return (unsafe { y.written() }, moments);
+    }
     if worth_it(simd, geometry) {
         let maps = Together::new(simd, &Given(x), geometry.batch, geometry.input, geometry.from);
         let output = Output { floats: out, width: geometry.output[1], pixel: to, image: to_len };
@@ -80,18 +84,31 @@ fn sums(
     let moments = par_map(geometry.batch, |image| {
         let map =
             Bordered::of(&x[image * from_len..][..from_len], geometry.input, geometry.from, pass.margin());
-        let mut sums = Scratch::zeros(if counted { 2 * to } else { 0 });
-        let mut finish = finish.at(0, image * to_len);
-        if counted {
-            finish.sum = sums.as_mut_ptr();
-            finish.square = finish.sum.wrapping_add(to);
-        }
-        // SAFETY: each image is written by one piece of work.
-        unsafe { pass.image(map.padded(), out.at(image * to_len), finish) };
-        let (sums, squares) = sums.split_at(sums.len() / 2);
-        sums.iter().zip(squares).map(|(&sum, &square)| [sum, square].map(f64::from)).collect()
+        counting(finish.at(0, image * to_len), to, |finish| {
+            // SAFETY: each image is written by one piece of work.
+            unsafe {
+                let (x, y) = (x[image * from_len..].as_ptr(), out.at(image * to_len));
+                let next =
+                    [(x.wrapping_add(from_len), from_len), (y.wrapping_add(to_len).cast_const(), to_len)];
+                pass.image(map.padded(), y, finish, next);
+            };
+        })
     });
-    let moments = add_up(moments, if counted { to } else { 0 });
+    let moments = add_up(moments, if finish.pivot.is_null() { 0 } else { to });
     // SAFETY: the walk of a forward pass writes each output of each channel.
     (unsafe { y.written() }, moments)
+}
+
+/// Runs a piece of work, and gives the moments of what it writes where `finish` has a pivot.
+pub(super) fn counting(finish: Finish, channels: usize, work: impl FnOnce(Finish)) -> Moments {
+    let counted = if finish.pivot.is_null() { 0 } else { channels };
+    let mut sums = Scratch::zeros(2 * counted);
+    let (sum, square) = if counted == 0 {
+        (std::ptr::null_mut(), std::ptr::null_mut())
+    } else {
+        (sums.as_mut_ptr(), sums.as_mut_ptr().wrapping_add(counted))
+    };
+    work(Finish { sum, square, ..finish });
+    let (sums, squares) = sums.split_at(counted);
+    sums.iter().zip(squares).map(|(&sum, &square)| [sum, square].map(f64::from)).collect()
 }

@@ -70,18 +70,15 @@ impl Geometry {
         self.conv.groups == self.from && self.conv.groups == self.to
     }
 
-    /// The same, a few images as one long row where the neighbourhood of pixels does not matter.
-    pub(crate) fn flat(self) -> Self {
-        if self.kernel != [1, 1] || self.conv.stride != [1, 1] || self.conv.padding != [0, 0] {
-            return self;
-        }
-        let pixels = self.input[0] * self.input[1];
-        // As many images as make rows in which tiles fit well, and parts of the batch for all threads.
-        let images =
-            (1..=self.batch).find(|images| self.batch.is_multiple_of(*images) && images * pixels >= 128);
-        let images = images.unwrap_or(self.batch);
-        let size = [1, images * pixels];
-        Self { batch: self.batch / images, input: size, output: size, ..self }
+    /// Whether each output sees one pixel, and channels meet: an output then is where its input is.
+    pub(crate) fn pointwise(&self) -> bool {
+        let Conv { stride, padding, .. } = self.conv;
+        [self.kernel, stride] == [[1, 1]; 2] && padding == [0, 0] && !self.depthwise()
+    }
+
+    /// Outputs of all images.
+    pub(crate) fn pixels(&self) -> usize {
+        self.batch * self.output[0] * self.output[1]
     }
 
     /// How outputs see inputs.
@@ -168,6 +165,22 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
+    /// How many taps from tap `first` on look at neighbouring inputs.
+    pub(crate) fn neighbours(&self, first: usize) -> usize {
+        match self.taps.get(first..) {
+            None | Some([]) => 0,
+            Some([_]) => 1,
+            // They are evenly spaced.
+            Some(taps) => {
+                if taps[0].0 + 1 == taps[1].0 {
+                    taps.len()
+                } else {
+                    1
+                }
+            }
+        }
+    }
+
     /// The taps that see an input from output `at`.
     pub(crate) fn inside(&self, at: usize) -> Range<usize> {
         let shift = (at * self.stride) as isize;

@@ -1,25 +1,25 @@
-//! Batch normalisation: sums per channel, and maps that are affine per channel.
-//!
-//! Long, because forward and backward share their sums, each with and without residual and ReLU.
+//! Sums per channel of a map, forwards and backwards: what a batch normalisation goes by.
 
-use super::backward::Incoming;
 use super::buffer::{Fresh, Scratch};
 use super::forward::Moments;
+use super::period::{Period, Visit, load, store};
 use crate::simd::{Kernel, Lanes, Simd};
-use crate::threads::{par, par_map, stretch};
+use crate::threads::{par_map, stretch};
 use std::ops::Range;
 
 /// A pass over a map is parted into so many stretches of pixels, however many threads there are.
-const STRETCHES: usize = 16;
+pub(super) const STRETCHES: usize = 16;
 
-/// Floats that a register sums before they are added up with more digits.
+/// Floats that a lane sums before they are added up with more digits.
 const RUN: usize = 256;
 
 /// Per channel of a map: the sum of what it is above `pivot`, and of its square.
 pub(crate) fn moments(simd: Simd, x: &[f32], pivot: &[f32]) -> Moments {
-    sums(pivot.len(), x.len(), |range, totals| {
+    let (period, channels) = (Period::new(simd, pivot.len()), pivot.len());
+    let pivot = &period.of(pivot);
+    sums(channels, x.len(), |range, totals| {
         let (gradient, x, gated) = (&x[range.clone()], &x[range], std::ptr::null_mut());
-        simd.run(Sums::<false> { gradient, gate: None, x, pivot, gated, totals });
+        simd.run(Sums::<false> { period, gradient, gate: None, x, pivot, gated, totals });
     })
 }
 
@@ -32,10 +32,12 @@ pub(crate) fn gradient_sums(
     x: &[f32],
     pivot: &[f32],
 ) -> Moments {
-    sums(pivot.len(), x.len(), |range, totals| {
+    let (period, channels) = (Period::new(simd, pivot.len()), pivot.len());
+    let pivot = &period.of(pivot);
+    sums(channels, x.len(), |range, totals| {
         let gate = gate.map(|gate| &gate[range.clone()]);
         let (gradient, x, gated) = (&gradient[range.clone()], &x[range], std::ptr::null_mut());
-        simd.run(Sums::<true> { gradient, gate, x, pivot, gated, totals });
+        simd.run(Sums::<true> { period, gradient, gate, x, pivot, gated, totals });
     })
 }
 
@@ -49,11 +51,13 @@ pub(crate) fn gated_gradient_sums(
 ) -> (Vec<f32>, Moments) {
     let mut gated = Fresh::new(gradient.len());
     let gated_at = gated.as_mut_ptr();
-    let sums = sums(pivot.len(), x.len(), |range, totals| {
+    let (period, channels) = (Period::new(simd, pivot.len()), pivot.len());
+    let pivot = &period.of(pivot);
+    let sums = sums(channels, x.len(), |range, totals| {
         let (gradient, gate) = (&gradient[range.clone()], Some(&gate[range.clone()]));
         // SAFETY: the ranges do not overlap.
         let gated = unsafe { gated_at.at(range.start) };
-        simd.run(Sums::<true> { gradient, gate, x: &x[range], pivot, gated, totals });
+        simd.run(Sums::<true> { period, gradient, gate, x: &x[range], pivot, gated, totals });
     });
     // SAFETY: the ranges cover all pixels.
     (unsafe { gated.written() }, sums)
@@ -86,9 +90,11 @@ pub(crate) fn add_up(parts: Vec<Moments>, channels: usize) -> Moments {
 
 /// Sums of a gradient and of its product with a map; without `PRODUCT`, of a map above the pivot and its square.
 struct Sums<'a, const PRODUCT: bool> {
+    period: Period,
     gradient: &'a [f32],
     gate: Option<&'a [f32]>,
     x: &'a [f32],
+    /// Over a period.
     pivot: &'a [f32],
     /// Where the gated gradient goes, if anywhere.
     gated: *mut f32,
@@ -99,305 +105,70 @@ impl<const PRODUCT: bool> Kernel for Sums<'_, PRODUCT> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(mut self) {
-        let channels = self.pivot.len();
-        // A few narrow pixels are looked at as one wide one: more sums that do not wait for each other.
-        let fold = (4 * L::N / channels).max(1);
-        let (wide, pixels) = (fold * channels, self.x.len() / channels);
-        let pivot = self.pivot.repeat(fold);
+    unsafe fn run<L: Lanes>(self) {
+        let wide = self.period.len();
         let mut found = Scratch::any(2 * wide);
-        let rows = pixels / fold;
-        for start in (0..rows).step_by(RUN) {
-            // SAFETY: `rows` wide pixels fit into the map.
-            unsafe { self.block::<L>(start * wide, (rows - start).min(RUN), &pivot, &mut found) };
-            self.gather(&found, wide);
-        }
-        if rows * fold < pixels {
-            // SAFETY: so many narrow pixels are left.
-            unsafe { self.block::<L>(rows * wide, pixels - rows * fold, &pivot[..channels], &mut found) };
-            self.gather(&found, channels);
-        }
-    }
-}
-
-impl<const PRODUCT: bool> Sums<'_, PRODUCT> {
-    #[inline(always)]
-    fn gather(&mut self, found: &[f32], wide: usize) {
-        for channel in 0..wide {
-            let totals = &mut self.totals[channel % self.pivot.len()];
-            totals[0] += f64::from(found[channel]);
-            totals[1] += f64::from(found[wide + channel]);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn block<L: Lanes>(&self, start: usize, rows: usize, pivot: &[f32], found: &mut [f32]) {
-        let wide = pivot.len();
-        let mut channel = 0;
-        macro_rules! columns {
-            ($vectors:literal) => {
-                // SAFETY: the condition of the caller.
-                unsafe {
-                    let place = start + channel;
-                    match (self.gate.is_some(), self.gated.is_null()) {
-                        (false, _) => {
-                            self.columns::<L, $vectors, false, false>(place, rows, channel, pivot, found)
-                        }
-                        (true, true) => {
-                            self.columns::<L, $vectors, true, false>(place, rows, channel, pivot, found)
-                        }
-                        (true, false) => {
-                            self.columns::<L, $vectors, true, true>(place, rows, channel, pivot, found)
-                        }
-                    }
-                }
-                channel += $vectors * L::N;
+        for start in (0..self.x.len()).step_by(RUN * wide) {
+            found.fill(0.0);
+            let found_at = found.as_mut_ptr();
+            let part = Part {
+                gradient: self.gradient[start..].as_ptr(),
+                gate: self.gate.map_or(std::ptr::null(), |gate| gate[start..].as_ptr()),
+                x: self.x[start..].as_ptr(),
+                pivot: self.pivot.as_ptr(),
+                gated: self.gated.wrapping_add(start),
+                found: [found_at, found_at.wrapping_add(wide)],
             };
-        }
-        while channel + 4 * L::N <= wide {
-            columns!(4);
-        }
-        while channel < wide {
-            columns!(1);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn columns<L: Lanes, const V: usize, const GATED: bool, const KEPT: bool>(
-        &self,
-        start: usize,
-        rows: usize,
-        channel: usize,
-        pivot: &[f32],
-        found: &mut [f32],
-    ) {
-        let wide = pivot.len();
-        // SAFETY: the condition of the caller; the last vector is masked where channels end.
-        unsafe {
-            let mask = L::mask(wide - channel - (V - 1) * L::N);
-            let load = |from: *const f32, v: usize| {
-                let from = from.wrapping_add(v * L::N);
-                if V == 1 { L::load_some(from, mask) } else { L::load(from) }
-            };
-            let (mut first, mut second) = ([L::splat(0.0); V], [L::splat(0.0); V]);
-            let mut base = [L::splat(0.0); V];
-            for v in 0..V {
-                base[v] = load(pivot.as_ptr().wrapping_add(channel), v);
-            }
-            let (x, gradient) = (self.x.as_ptr(), self.gradient.as_ptr());
-            let gate = self.gate.map_or(std::ptr::null(), <[f32]>::as_ptr);
-            for row in 0..rows {
-                let place = start + row * wide;
-                for v in 0..V {
-                    let apart = load(x.wrapping_add(place), v).sub(base[v]);
-                    let mut value = if PRODUCT { load(gradient.wrapping_add(place), v) } else { apart };
-                    if GATED {
-                        value = load(gate.wrapping_add(place), v).gate(value);
-                    }
-                    if KEPT {
-                        let to = self.gated.wrapping_add(place + v * L::N);
-                        value.store_some(to, if V == 1 { mask } else { L::mask(L::N) });
-                    }
-                    first[v] = first[v].add(value);
-                    second[v] = value.mul_add(apart, second[v]);
+            let len = (self.x.len() - start).min(RUN * wide);
+            // SAFETY: all maps are as long as `x`, and what is per channel as long as a period.
+            unsafe {
+                match (self.gate.is_some(), self.gated.is_null()) {
+                    (false, _) => self.period.walk::<L>(len, &Summed::<PRODUCT, false, false>(part)),
+                    (true, true) => self.period.walk::<L>(len, &Summed::<PRODUCT, true, false>(part)),
+                    (true, false) => self.period.walk::<L>(len, &Summed::<PRODUCT, true, true>(part)),
                 }
             }
-            for v in 0..V {
-                let to = found.as_mut_ptr().wrapping_add(channel + v * L::N);
-                let mask = if V == 1 { mask } else { L::mask(L::N) };
-                first[v].store_some(to, mask);
-                second[v].store_some(to.wrapping_add(wide), mask);
-            }
-        }
-    }
-}
-
-/// `relu?(x · scale + shift + residual?)`, per channel.
-pub(crate) fn apply(
-    simd: Simd,
-    x: &[f32],
-    scale: &[f32],
-    shift: &[f32],
-    residual: Option<&[f32]>,
-    relu: bool,
-) -> Vec<f32> {
-    let channels = scale.len();
-    let pixels = x.len() / channels;
-    let parts = STRETCHES.min(pixels);
-    let mut y = Fresh::new(x.len());
-    let out = y.as_mut_ptr();
-    par(parts, |part| {
-        let range = stretch(pixels, parts, part);
-        let (start, end) = (range.start * channels, range.end * channels);
-        // SAFETY: the stretches do not overlap.
-        let y = unsafe { out.at(start) };
-        let residual = residual.map(|residual| &residual[start..end]);
-        simd.run(Apply { x: &x[start..end], scale, shift, residual, relu, y });
-    });
-    // SAFETY: the stretches cover all pixels.
-    unsafe { y.written() }
-}
-
-struct Apply<'a> {
-    x: &'a [f32],
-    scale: &'a [f32],
-    shift: &'a [f32],
-    residual: Option<&'a [f32]>,
-    relu: bool,
-    y: *mut f32,
-}
-
-/// Floats of a map whose channels are walked one vector at a time before the next pixels come.
-const BLOCK: usize = 4096;
-
-impl Kernel for Apply<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        // SAFETY: `y` is as long as `x`, and `residual` too.
-        unsafe {
-            match (self.residual.is_some(), self.relu) {
-                (false, false) => self.rows::<L, false, false>(),
-                (false, true) => self.rows::<L, false, true>(),
-                (true, false) => self.rows::<L, true, false>(),
-                (true, true) => self.rows::<L, true, true>(),
-            }
-        }
-    }
-}
-
-impl Apply<'_> {
-    #[inline(always)]
-    unsafe fn rows<L: Lanes, const RESIDUAL: bool, const RELU: bool>(&self) {
-        let channels = self.scale.len();
-        let pixels = self.x.len() / channels;
-        let near = (BLOCK / channels).max(1);
-        let residual = self.residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        for start in (0..pixels).step_by(near) {
-            for channel in (0..channels).step_by(L::N) {
-                // SAFETY: the condition of the caller; vectors are masked where channels end.
-                unsafe {
-                    let mask = L::mask(channels - channel);
-                    let scale = L::load_some(self.scale.as_ptr().add(channel), mask);
-                    let shift = L::load_some(self.shift.as_ptr().add(channel), mask);
-                    for pixel in start..(start + near).min(pixels) {
-                        let place = pixel * channels + channel;
-                        let mut value = L::load_some(self.x.as_ptr().add(place), mask).mul_add(scale, shift);
-                        if RESIDUAL {
-                            value = value.add(L::load_some(residual.add(place), mask));
-                        }
-                        if RELU {
-                            // In this order what is not a number stays so.
-                            value = L::splat(0.0).max(value);
-                        }
-                        value.store_some(self.y.add(place), mask);
-                    }
+            let channels = self.totals.len();
+            for (first, second) in found.chunks_exact(channels).zip(found[wide..].chunks_exact(channels)) {
+                for (totals, (&first, &second)) in self.totals.iter_mut().zip(first.iter().zip(second)) {
+                    totals[0] += f64::from(first);
+                    totals[1] += f64::from(second);
                 }
             }
         }
     }
 }
 
-/// The gradient that passes back through a normalisation: per channel,
-/// `gradient · slope + (x - pivot) · lean + shift`, the gradient gated.
-pub(crate) struct Through<'a> {
-    /// For what machine.
-    pub simd: Simd,
-    /// The gradient of the result.
-    pub gradient: &'a [f32],
-    /// Where the gradient counts: where this is above zero.
-    pub gate: Option<&'a [f32]>,
-    /// What was normalised.
-    pub x: &'a [f32],
-    /// Its mean.
-    pub pivot: &'a [f32],
-    /// See above.
-    pub slope: &'a [f32],
-    /// See above.
-    pub lean: &'a [f32],
-    /// See above.
-    pub shift: &'a [f32],
+/// Some pixels of the maps, and where their sums are gathered over a period: the gradient's, and the product's.
+struct Part {
+    gradient: *const f32,
+    gate: *const f32,
+    x: *const f32,
+    pivot: *const f32,
+    gated: *mut f32,
+    found: [*mut f32; 2],
 }
 
-impl Incoming for Through<'_> {
-    fn fill(&self, row: usize, out: &mut [f32]) {
-        let range = row * out.len()..(row + 1) * out.len();
-        self.simd.run(Rows { through: self, range, out: out.as_mut_ptr() });
-    }
-}
+struct Summed<const PRODUCT: bool, const GATED: bool, const KEPT: bool>(Part);
 
-impl Through<'_> {
-    /// The whole of it.
-    pub(crate) fn all(&self) -> Vec<f32> {
-        let channels = self.pivot.len();
-        let pixels = self.x.len() / channels;
-        let parts = STRETCHES.min(pixels);
-        let mut out = Fresh::new(self.x.len());
-        let out_at = out.as_mut_ptr();
-        par(parts, |part| {
-            let pixels = stretch(pixels, parts, part);
-            let range = pixels.start * channels..pixels.end * channels;
-            // SAFETY: the stretches do not overlap.
-            let out = unsafe { out_at.at(range.start) };
-            self.simd.run(Rows { through: self, range, out });
-        });
-        // SAFETY: the stretches cover all pixels.
-        unsafe { out.written() }
-    }
-}
-
-struct Rows<'a> {
-    through: &'a Through<'a>,
-    range: Range<usize>,
-    out: *mut f32,
-}
-
-impl Kernel for Rows<'_> {
-    type Output = ();
-
+impl<const PRODUCT: bool, const GATED: bool, const KEPT: bool> Visit for Summed<PRODUCT, GATED, KEPT> {
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the range lies in all three maps, and `out` is as long.
+    unsafe fn visit<L: Lanes, const WHOLE: bool>(&self, place: usize, at: usize, mask: L::Mask) {
+        let Part { gradient, gate, x, pivot, gated, found } = &self.0;
+        // SAFETY: the condition of the caller. What is gathered is a whole period.
         unsafe {
-            match self.through.gate {
-                Some(_) => self.rows::<L, true>(),
-                None => self.rows::<L, false>(),
+            let read = |map: &*const f32| load::<L, WHOLE>(map.wrapping_add(place), mask);
+            let apart = read(x).sub(load::<L, WHOLE>(pivot.wrapping_add(at), mask));
+            let mut value = if PRODUCT { read(gradient) } else { apart };
+            if GATED {
+                value = read(gate).gate(value);
             }
-        }
-    }
-}
-
-impl Rows<'_> {
-    #[inline(always)]
-    unsafe fn rows<L: Lanes, const GATED: bool>(&self) {
-        let Through { gradient, gate, x, pivot, slope, lean, shift, .. } = self.through;
-        let (gradient, x) = (&gradient[self.range.clone()], &x[self.range.clone()]);
-        let gate = gate.map_or(std::ptr::null(), |gate| gate[self.range.clone()].as_ptr());
-        let channels = pivot.len();
-        let pixels = self.range.len() / channels;
-        let near = (BLOCK / channels).max(1);
-        for start in (0..pixels).step_by(near) {
-            for channel in (0..channels).step_by(L::N) {
-                // SAFETY: the condition of the caller; vectors are masked where channels end.
-                unsafe {
-                    let mask = L::mask(channels - channel);
-                    let of_channel =
-                        |values: &[f32]| L::load_some(values.as_ptr().wrapping_add(channel), mask);
-                    let (pivot, slope) = (of_channel(pivot), of_channel(slope));
-                    let (lean, shift) = (of_channel(lean), of_channel(shift));
-                    for pixel in start..(start + near).min(pixels) {
-                        let place = pixel * channels + channel;
-                        let mut value = L::load_some(gradient.as_ptr().add(place), mask);
-                        if GATED {
-                            value = L::load_some(gate.wrapping_add(place), mask).gate(value);
-                        }
-                        let apart = L::load_some(x.as_ptr().add(place), mask).sub(pivot);
-                        let value = value.mul_add(slope, apart.mul_add(lean, shift));
-                        value.store_some(self.out.add(place), mask);
-                    }
-                }
+            if KEPT {
+                store::<L, WHOLE>(value, gated.wrapping_add(place), mask);
             }
+            let [sum, product] = found.map(|found| found.wrapping_add(at));
+            L::load(sum).add(value).store(sum);
+            value.mul_add(apart, L::load(product)).store(product);
         }
     }
 }

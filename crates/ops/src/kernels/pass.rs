@@ -7,6 +7,7 @@ use super::pack::{Direction, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
 use crate::simd::Simd;
+use crate::threads::stretch;
 
 /// A convolution in one direction, ready for any image.
 pub(crate) struct Pass<'a> {
@@ -70,11 +71,17 @@ impl<'a> Pass<'a> {
         self.margin
     }
 
-    /// Convolves one image, whose margins are as wanted.
+    /// Convolves one image, whose margins are as wanted. `next`: what will be read and written then, and how many floats.
     ///
     /// # Safety
     /// The image is there, and room for what is made of it; what `finish` has reaches as far.
-    pub(crate) unsafe fn image(&self, input: Padded, out: *mut f32, finish: Finish) {
+    pub(crate) unsafe fn image(
+        &self,
+        input: Padded,
+        out: *mut f32,
+        finish: Finish,
+        next: [(*const f32, usize); 2],
+    ) {
         let (read, written) = self.direction.channels(&self.geometry);
         let [_, out_pixel] = self.channels();
         let out_width = match self.direction {
@@ -84,7 +91,11 @@ impl<'a> Pass<'a> {
         for (index, walk) in self.walks.iter().enumerate() {
             let Some(Dense { runs, weights }) = self.dense.get(index) else {
                 let (kernel, kernel_width) = (self.kernel, self.geometry.kernel[1]);
-                self.simd.run(Depthwise { walk, input, kernel, kernel_width, out, out_width, finish });
+                let next = next.map(|(from, floats)| {
+                    let part = stretch(floats, self.walks.len(), index);
+                    (from.wrapping_add(part.start), part.len())
+                });
+                self.simd.run(Depthwise { walk, input, kernel, kernel_width, out, out_width, finish, next });
                 continue;
             };
             for (group, weights) in weights.iter().enumerate() {

@@ -1,8 +1,9 @@
 //! One image through a convolution, row by row of the output.
 
 use super::geometry::Walk;
+use super::line::Line;
 use super::pack::{Block, Packed, blocks};
-use super::tile::{ANY, Finish, Run, read, sum, write, zeros};
+use super::tile::{Finish, Run};
 use crate::simd::{Kernel, Lanes};
 use crate::threads::stretch;
 use std::ops::Range;
@@ -90,7 +91,7 @@ impl Runs {
 }
 
 /// Rows of weights that meet a band of outputs before the next do: of two vectors of sixteen, 24 KiB.
-const LONGEST: usize = 192;
+pub(super) const LONGEST: usize = 192;
 
 /// Some rows of taps, or some runs of one.
 struct Part {
@@ -194,39 +195,18 @@ impl Image<'_> {
         let place =
             ((rows.first + row * rows.step) * self.out_width + columns.first) * self.out_pixel + block.start;
         let input = self.input.at(row * rows.stride, self.input.left);
-        let mut column = 0;
-        macro_rules! tiles {
-            ($pixels:literal, $step:expr) => {
-                while column + $pixels <= columns.count {
-                    // SAFETY: the tile's pixels lie in this row, and the runs are those that stay in the map.
-                    unsafe {
-                        let place = place + column * out_step;
-                        let out = self.out.add(place);
-                        let sums = if begins { zeros() } else { read::<L, $pixels, V>(out, out_step, mask) };
-                        let input = input.wrapping_add(column * step);
-                        let sums = sum::<L, $pixels, V, $step>(sums, input, step, runs, weights);
-                        let finish = if ends { self.finish.at(block.start, place) } else { Finish::PLAIN };
-                        write::<L, $pixels, V>(sums, out, out_step, $pixels, mask, &finish);
-                    }
-                    column += $pixels;
-                }
-            };
-        }
-        if L::WIDE {
-            if V == 1 {
-                match step {
-                    3 => tiles!(16, 3),
-                    16 => tiles!(16, 16),
-                    32 => tiles!(16, 32),
-                    _ => {}
-                }
-            }
-            tiles!(8, ANY);
-        } else {
-            tiles!(6, ANY);
-        }
-        tiles!(4, ANY);
-        tiles!(2, ANY);
-        tiles!(1, ANY);
+        let line = Line {
+            input,
+            step,
+            out: self.out.wrapping_add(place),
+            out_step,
+            count: columns.count,
+            runs,
+            weights,
+            begins,
+            finish: if ends { self.finish.at(block.start, place) } else { Finish::PLAIN },
+        };
+        // SAFETY: the outputs lie in this row, and the runs are those that stay in the map.
+        unsafe { line.sum::<L, V>(mask) };
     }
 }

@@ -1,9 +1,10 @@
 //! The kernels against plain loops in double precision, on shapes that fit nothing, for each set of instructions.
 
+use super::affine::apply;
 use super::backward::{Given, backward};
 use super::forward::{Epilogue, forward};
 use super::geometry::Geometry;
-use super::norm::{apply, gradient_sums, moments};
+use super::norm::{gradient_sums, moments};
 use crate::Conv;
 use crate::simd::{Simd, levels};
 use sokd_core::Key;
@@ -83,6 +84,9 @@ fn awkward() -> Vec<Geometry> {
         geometry(8, [6, 5], [40, 36], [3, 2], grouped(2, Conv { dilation: [2, 2], ..padded([2, 1]) })),
         geometry(13, [4, 4], [16, 20], [5, 5], strided([1, 3], [2, 2])),
         geometry(12, [4, 4], [18, 20], [1, 1], grouped(2, plain)),
+        geometry(3, [9, 8], [24, 54], [1, 1], plain),
+        geometry(7, [5, 6], [48, 60], [1, 1], grouped(3, plain)),
+        geometry(2, [11, 9], [240, 60], [1, 1], grouped(3, plain)),
         geometry(2, [9, 7], [5, 7], [5, 3], Conv { dilation: [2, 2], ..padded([4, 2]) }),
         geometry(2, [14, 15], [3, 24], [7, 7], strided([2, 2], [3, 3])),
         geometry(2, [11, 13], [4, 6], [3, 1], strided([3, 2], [2, 0])),
@@ -189,7 +193,7 @@ fn an_epilogue_does_what_it_says_and_counts_what_it_writes() {
 #[test]
 fn sums_per_channel_are_those_of_plain_loops() {
     for (pixels, channels) in
-        [(1, 3), (7, 16), (300, 5), (1000, 24), (523, 58), (40, 130), (2050, 16), (600, 64)]
+        [(1, 3), (7, 16), (300, 5), (1000, 24), (523, 58), (40, 130), (2050, 16), (250_000, 3)]
     {
         let [x, gradient, gate] = ["x", "gradient", "gate"].map(|name| noise(pixels * channels, name));
         let pivot = noise(channels, "pivot");

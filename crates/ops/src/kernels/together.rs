@@ -67,9 +67,7 @@ impl Together {
             let maps = if let Some(maps) = maps.ready() {
                 &maps[first * image..]
             } else {
-                for (row, out) in own.chunks_exact_mut(columns * channels).enumerate() {
-                    maps.fill(first * rows + row, out);
-                }
+                maps.fill(first * image, &mut own);
                 &own[..]
             };
             // SAFETY: each piece writes its own images.

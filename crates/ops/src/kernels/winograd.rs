@@ -368,10 +368,7 @@ fn whole(geometry: &Geometry, incoming: &impl Incoming) -> Scratch {
     let to = Shared::to(&mut all);
     par(geometry.batch, |image| {
         // SAFETY: each piece writes its own image.
-        let all = unsafe { std::slice::from_raw_parts_mut(to.at(image * len), len) };
-        for (row, out) in all.chunks_exact_mut(geometry.output[1] * geometry.to).enumerate() {
-            incoming.fill(image * geometry.output[0] + row, out);
-        }
+        incoming.fill(image * len, unsafe { std::slice::from_raw_parts_mut(to.at(image * len), len) });
     });
     all
 }

@@ -1,11 +1,12 @@
 use super::{Kernel, Lanes};
 use std::arch::x86_64::{
-    __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _mm256_add_ps, _mm256_and_ps, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_max_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    __m256, __m256i, __m512, __mmask16, _CMP_GT_OQ, _mm_castps_pd, _mm_movehl_ps, _mm_store_ss,
+    _mm_storel_pd, _mm_storeu_ps, _mm256_add_ps, _mm256_and_ps, _mm256_castps256_ps128, _mm256_cmp_ps,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_maskload_ps,
+    _mm256_max_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// # Safety
@@ -94,16 +95,24 @@ impl Lanes for __m512 {
 /// Eight ones and eight zeros: eight of these words from any place are a mask.
 static EDGE: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// Some first lanes of eight: how many, and as the instruction that loads them wants it.
+#[derive(Clone, Copy)]
+pub(crate) struct First {
+    lanes: usize,
+    words: __m256i,
+}
+
 // SAFETY (of every call below): the trait's contract.
 impl Lanes for __m256 {
     const N: usize = 8;
     const WIDE: bool = false;
-    type Mask = __m256i;
+    type Mask = First;
 
     #[inline(always)]
-    unsafe fn mask(lanes: usize) -> __m256i {
+    unsafe fn mask(lanes: usize) -> First {
+        let lanes = lanes.min(8);
         // SAFETY: eight words lie behind each of the places 0 to 8.
-        unsafe { _mm256_loadu_si256(EDGE.as_ptr().add(8 - lanes.min(8)).cast()) }
+        First { lanes, words: unsafe { _mm256_loadu_si256(EDGE.as_ptr().add(8 - lanes).cast()) } }
     }
 
     #[inline(always)]
@@ -117,8 +126,8 @@ impl Lanes for __m256 {
     }
 
     #[inline(always)]
-    unsafe fn load_some(from: *const f32, mask: __m256i) -> Self {
-        unsafe { _mm256_maskload_ps(from, mask) }
+    unsafe fn load_some(from: *const f32, mask: First) -> Self {
+        unsafe { _mm256_maskload_ps(from, mask.words) }
     }
 
     #[inline(always)]
@@ -127,13 +136,24 @@ impl Lanes for __m256 {
     }
 
     #[inline(always)]
-    unsafe fn store_some(self, to: *mut f32, mask: __m256i) {
-        // AMD's machines take a dozen cycles for a masked store, and most masks are whole.
+    unsafe fn store_some(self, to: *mut f32, First { lanes, .. }: First) {
+        // AMD's machines take dozens of cycles for a masked store: at most three short ones are as good, and most masks
+        // are whole.
         unsafe {
-            if _mm256_movemask_ps(_mm256_castsi256_ps(mask)) == 0xff {
-                self.store(to);
-            } else {
-                _mm256_maskstore_ps(to, mask, self);
+            if lanes == 8 {
+                return self.store(to);
+            }
+            let (mut to, mut rest) = (to, _mm256_castps256_ps128(self));
+            if lanes & 4 != 0 {
+                _mm_storeu_ps(to, rest);
+                (to, rest) = (to.wrapping_add(4), _mm256_extractf128_ps::<1>(self));
+            }
+            if lanes & 2 != 0 {
+                _mm_storel_pd(to.cast(), _mm_castps_pd(rest));
+                (to, rest) = (to.wrapping_add(2), _mm_movehl_ps(rest, rest));
+            }
+            if lanes & 1 != 0 {
+                _mm_store_ss(to, rest);
             }
         }
     }

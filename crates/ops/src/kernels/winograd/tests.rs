@@ -30,12 +30,12 @@ fn awkward() -> Vec<Geometry> {
     ]
 }
 
-/// A gradient that is computed row by row.
+/// A gradient that is computed when it is asked for.
 struct Computed<'a>(Given<'a>);
 
 impl Incoming for Computed<'_> {
-    fn fill(&self, row: usize, gradient: &mut [f32]) {
-        self.0.fill(row, gradient);
+    fn fill(&self, start: usize, gradient: &mut [f32]) {
+        self.0.fill(start, gradient);
     }
 }
 
