@@ -71,6 +71,10 @@ struct Interleave;
 impl Backward<2> for Interleave {
     const NAME: &'static str = "channel-interleave";
 
+    fn reads(&self) -> ([bool; 2], bool) {
+        ([false, false], false)
+    }
+
     fn gradients(&self, [a, b]: [&Tensor; 2], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let apart = |[gradient]: [&[f32]; 1]| {
             let len = gradient.len() / 2;
