@@ -77,3 +77,28 @@ pub fn channel_pad(x: &Tensor, [before, behind]: [usize; 2]) -> Result<Tensor> {
     // Candle's own is right, and its gradient too.
     noted(&[x], || Operation::Pad([before, behind]), || Ok(x.pad_with_zeros(D::Minus1, before, behind)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{channel_concat, channel_interleave};
+    use crate::{Operation, channel_shuffle, trace};
+    use candle::{Device, Tensor};
+
+    #[test]
+    fn channels_in_turn_are_two_operations_to_who_listens() {
+        let map = |from: f32| {
+            Tensor::arange(from, from + 60.0, &Device::Cpu).unwrap().reshape((2, 2, 3, 5)).unwrap()
+        };
+        let (a, b) = (map(0.0), map(100.0));
+        let numbers = |map: Tensor| map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let once = numbers(channel_interleave(&a, &b).unwrap());
+        assert_eq!(once[..4], [0.0, 100.0, 1.0, 101.0]);
+        assert_eq!(once, numbers(channel_shuffle(&channel_concat(&a, &b).unwrap(), 2).unwrap()));
+        let (traced, steps) = trace(|| channel_interleave(&a, &b));
+        assert_eq!(once, numbers(traced.unwrap()));
+        assert!(matches!(
+            steps.iter().map(|step| &step.operation).collect::<Vec<_>>()[..],
+            [Operation::Concat, Operation::Order(_)]
+        ));
+    }
+}

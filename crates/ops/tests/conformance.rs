@@ -5,8 +5,9 @@ use candle::{DType, Device, Tensor};
 use sokd_core::{Error, Result};
 use sokd_ops::{
     Backend, Case, GridPadding, GridSample, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, cases,
-    cases_of_candle, channel_concat, channel_range, channel_shuffle, global_avg_pool, grid_sample, linear,
-    max_pool2d, normalize, permute_channels, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    cases_of_candle, channel_concat, channel_interleave, channel_range, channel_shuffle, global_avg_pool,
+    grid_sample, linear, max_pool2d, normalize, permute_channels, relu, upsample_bilinear2d,
+    upsample_nearest2d, with_backend,
 };
 
 /// Of `candle-nn`'s, what losses call.
@@ -187,6 +188,7 @@ fn what_cannot_work_is_an_error_with_values() -> Result<()> {
         channel_shuffle(&small, 3),
         channel_range(&small, 1..5),
         channel_concat(&small, &map(&[1, 3, 2, 4])?),
+        channel_interleave(&small, &map(&[1, 2, 3, 5])?),
         permute_channels(&small, &[0, 1]),
         permute_channels(&small, &[0; 4]),
         linear(&map(&[2, 3])?, &map(&[4, 5])?, None),

@@ -164,7 +164,7 @@ impl Kernel for Rows<'_> {
             gradient: gradient[range.clone()].as_ptr(),
             gate: gate.map_or(std::ptr::null(), |gate| gate[range.clone()].as_ptr()),
             x: x[range].as_ptr(),
-            affine: affine.each_ref().map(|values| values.as_ptr()),
+            affine: affine.each_ref().map(Vec::as_ptr),
             out,
         };
         // SAFETY: the range lies in all three maps, and `out` is as long.

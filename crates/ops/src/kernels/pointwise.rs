@@ -25,6 +25,9 @@ const PIECE: usize = 128;
 /// Pixels whose gradients are computed together, and lie in a near cache while both gradients are made of them.
 const BAND: usize = 48;
 
+/// Floats of a page: addresses that lie so far apart share a few places of the nearest cache.
+const PAGE: usize = 1024;
+
 /// Convolves a map; gives the moments of all outputs where `finish` has a pivot.
 pub(crate) fn forward(
     simd: Simd,
@@ -76,12 +79,19 @@ pub(crate) fn backward(
             // SAFETY: as above.
             unsafe { std::slice::from_raw_parts_mut(sums, layout.len()) }.fill(0.0);
         }
-        // Whole vectors can be read to the end of the last pixel.
-        let mut gradient = Scratch::any(BAND * to + simd.lanes());
+        // Whole vectors can be read to the end of the last pixel, and pixels do not lie pages apart.
+        let step = if to.is_multiple_of(PAGE) { to + LINE } else { to };
+        let mut gradient = Scratch::any(BAND * step + simd.lanes());
         let range = stretch(pixels, chunks, chunk);
         for start in range.clone().step_by(BAND) {
             let count = BAND.min(range.end - start);
-            incoming.fill(start * to, &mut gradient[..count * to]);
+            if step == to {
+                incoming.fill(start * to, &mut gradient[..count * to]);
+            } else {
+                for (pixel, gradient) in gradient.chunks_exact_mut(step).take(count).enumerate() {
+                    incoming.fill((start + pixel) * to, &mut gradient[..to]);
+                }
+            }
             let (x, gradient) = (x[start * from..][..count * from].as_ptr(), gradient.as_ptr());
             if let Some(product) = &product {
                 // SAFETY: each piece writes its own pixels.
@@ -89,11 +99,11 @@ pub(crate) fn backward(
                     let out = input_at.at(start * from);
                     let soon = [out.wrapping_add(NEAR * from).cast_const(), x]
                         .map(|map| Soon { from: map, pixel: from });
-                    product.pixels(gradient, to, count, out, Finish::PLAIN, soon);
+                    product.pixels(gradient, step, count, out, Finish::PLAIN, soon);
                 };
             }
             if of_kernel {
-                simd.run(Common { layout, x, gradient, count, sums });
+                simd.run(Common { layout, x, gradient, step, count, sums });
             }
         }
     });
@@ -323,6 +333,8 @@ struct Common {
     layout: Layout,
     x: *const f32,
     gradient: *const f32,
+    /// Floats from one pixel's gradient to the next.
+    step: usize,
     count: usize,
     sums: *mut f32,
 }
@@ -332,10 +344,9 @@ impl Kernel for Common {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let Self { layout, x, gradient, count, sums } = self;
+        let Self { layout, x, gradient, step, count, sums } = self;
         let [wide, rows] = layout.sides();
-        let [x_step, gradient_step] = [layout.from, layout.to].map(|channels| channels * layout.groups);
-        let sides = [(gradient, gradient_step), (x, x_step)];
+        let sides = [(gradient, step), (x, layout.from * layout.groups)];
         let [(vectors, vectors_step), (values, values_step)] =
             if layout.turned { [sides[1], sides[0]] } else { sides };
         for group in 0..layout.groups {

@@ -85,6 +85,7 @@ fn awkward() -> Vec<Geometry> {
         geometry(13, [4, 4], [16, 20], [5, 5], strided([1, 3], [2, 2])),
         geometry(12, [4, 4], [18, 20], [1, 1], grouped(2, plain)),
         geometry(3, [9, 8], [24, 54], [1, 1], plain),
+        geometry(2, [3, 9], [5, 1024], [1, 1], plain),
         geometry(7, [5, 6], [48, 60], [1, 1], grouped(3, plain)),
         geometry(2, [11, 9], [240, 60], [1, 1], grouped(3, plain)),
         geometry(2, [9, 7], [5, 7], [5, 3], Conv { dilation: [2, 2], ..padded([4, 2]) }),
