@@ -4,7 +4,7 @@ use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
 use crate::norm::Statistics;
-use crate::record::{Backward, Remake, read, record, tensor};
+use crate::record::{Backward, Numbers, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{Conv, Norm, batch_norm, conv2d};
@@ -130,10 +130,11 @@ impl ConvolveNormalise {
 impl Backward<4> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
-    /// A residual would have to be kept for it, or made again in its turn, and so on through the whole network.
-    const AGAIN: Option<Remake<Self, 4>> = Some(|back, _| Ok(back.apply(None)));
+    fn again(_: [bool; 4]) -> Option<Remake<Self, 4>> {
+        Some(|back, _| Ok(back.apply(None).storage()))
+    }
 
-    fn reads(&self) -> ([bool; 4], bool) {
+    fn reads(&self, _: bool) -> ([bool; 4], bool) {
         ([true, true, true, false], self.relu)
     }
 
@@ -162,8 +163,16 @@ impl Backward<4> for ConvolveNormalise {
 impl Backward<5> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
-    fn reads(&self) -> ([bool; 5], bool) {
-        ([true, true, true, false, false], self.relu)
+    /// Where sums follow each other, every second is kept: else the last would be made of all before it.
+    fn again([.., residual]: [bool; 5]) -> Option<Remake<Self, 5>> {
+        let from = |back: &Self, [.., residual]: [&Tensor; 5]| {
+            read([residual], |[residual]| back.apply(Some(residual)).storage())
+        };
+        (!residual).then_some(from)
+    }
+
+    fn reads(&self, again: bool) -> ([bool; 5], bool) {
+        ([true, true, true, false, again], self.relu)
     }
 
     fn gradients(

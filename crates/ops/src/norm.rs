@@ -3,7 +3,7 @@ use crate::gpu::{self, Gpu};
 use crate::kernels::affine::{Through, apply};
 use crate::kernels::forward::Moments;
 use crate::kernels::norm::{gated_gradient_sums, gradient_sums, moments};
-use crate::record::{Backward, Remake, read, record, tensor};
+use crate::record::{Backward, Numbers, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{axpby_, composed};
@@ -262,9 +262,11 @@ impl Normalise {
 impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
-    const AGAIN: Option<Remake<Self, 3>> = Some(|back, [x, ..]| read([x], |[x]| back.apply(x, None)));
+    fn again(_: [bool; 3]) -> Option<Remake<Self, 3>> {
+        Some(|back, [x, ..]| read([x], |[x]| back.apply(x, None).storage()))
+    }
 
-    fn reads(&self) -> ([bool; 3], bool) {
+    fn reads(&self, _: bool) -> ([bool; 3], bool) {
         ([true, true, false], self.relu)
     }
 
@@ -289,8 +291,16 @@ impl Backward<3> for Normalise {
 impl Backward<4> for Normalise {
     const NAME: &'static str = "batch-norm";
 
-    fn reads(&self) -> ([bool; 4], bool) {
-        ([true, true, false, false], self.relu)
+    /// Where sums follow each other, every second is kept: else the last would be made of all before it.
+    fn again([.., residual]: [bool; 4]) -> Option<Remake<Self, 4>> {
+        let from = |back: &Self, [x, .., residual]: [&Tensor; 4]| {
+            read([x, residual], |[x, residual]| back.apply(x, Some(residual)).storage())
+        };
+        (!residual).then_some(from)
+    }
+
+    fn reads(&self, again: bool) -> ([bool; 4], bool) {
+        ([true, true, false, again], self.relu)
     }
 
     fn gradients(

@@ -26,19 +26,22 @@ use kept::{Again, Kept, Work};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// How an operation makes its result once more.
-pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Vec<f32>>;
+pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Storage>;
 
 /// How gradients pass back through an operation on `N` tensors.
 pub(crate) trait Backward<const N: usize>: Sized + Send + Sync + 'static {
     /// What errors call it.
     const NAME: &'static str;
 
-    /// The result anew, where it costs but a pass over what is kept for the way back: it is not kept itself then.
-    const AGAIN: Option<Remake<Self, N>> = None;
+    /// The result anew, where it costs but a pass over what is kept anyway: it is not kept itself then. `remade`: which
+    /// arguments are made again themselves, should it need them.
+    fn again(_remade: [bool; N]) -> Option<Remake<Self, N>> {
+        None
+    }
 
-    /// Of which arguments the way back, and [`AGAIN`](Self::AGAIN), read the numbers, and whether it reads those of the result;
-    /// of the others it learns the shape, and whether they are tracked.
-    fn reads(&self) -> ([bool; N], bool);
+    /// Of which arguments the numbers are read, on the way back and where the result is made `again`, and whether those of
+    /// the result are; of the others the way back learns the shape, and whether they are tracked.
+    fn reads(&self, again: bool) -> ([bool; N], bool);
 
     /// The gradients of the arguments that are [tracked](Tensor::track_op), from that of the result.
     fn gradients(
@@ -123,14 +126,16 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
     });
     let inbox = Arc::<Inbox>::default();
     let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
-    let (reads, reads_result) = back.reads();
+    let again =
+        B::again(known.each_ref().map(|known| known.as_ref().is_some_and(|known| known.again.is_some())));
+    let (reads, reads_result) = back.reads(again.is_some());
     let mut kept = Vec::with_capacity(N);
     for ((argument, known), reads) in arguments.into_iter().zip(&known).zip(reads) {
         kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
     }
     let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
-    let work = Arc::new(Work::new(kept, shape.clone(), Arc::clone(&inbox), back));
-    let again = B::AGAIN.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
+    let work = Arc::new(Work::new(kept, shape.clone(), Arc::clone(&inbox), (back, again)));
+    let again = again.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
     let own = Arc::clone(&work);
     let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
     let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
@@ -138,7 +143,7 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
     let y = known.token.apply_op1(shown)?;
     if !reads_result {
         work.keep_result(Kept::shape(&y)?);
-    } else if B::AGAIN.is_none() {
+    } else if known.again.is_none() {
         // The same floats on no graph: a result must not keep itself alive.
         work.keep_result(Kept::Tensor(y.detach()));
     }

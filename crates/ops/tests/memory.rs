@@ -3,7 +3,7 @@
 use candle::{DType, Device, Tensor, Var};
 use peak_alloc::PeakAlloc;
 use sokd_core::{Mode, Result};
-use sokd_ops::{Conv, Norm, batch_norm, conv_norm, conv2d};
+use sokd_ops::{Conv, Norm, batch_norm, channel_shuffle, conv_norm, conv2d};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -58,7 +58,12 @@ fn a_map_that_can_be_made_again_is_not_held() -> Result<()> {
     let plain = each(|x, [first, second]| second.conv_norm(&first.conv_norm(x, None)?, None))?;
     assert!((2.0..2.1).contains(&plain), "a map for each convolution: {plain}");
     let residual = each(|x, [first, second]| second.conv_norm(&first.conv_norm(x, None)?, Some(x)))?;
-    assert!((3.0..3.1).contains(&residual), "and one for the sum: {residual}");
+    assert!((2.5..2.6).contains(&residual), "and one for every second sum: {residual}");
+    let shuffled = each(|x, [first, second]| {
+        let y = channel_shuffle(&first.conv_norm(x, None)?, 4)?;
+        second.conv_norm(&y, None)
+    })?;
+    assert!((2.0..2.1).contains(&shuffled), "none for channels in another order: {shuffled}");
     // Norms in front of convolutions: what is summed, and what the first convolution makes.
     let before = each(|x, [first, second]| {
         let y = batch_norm(x, &first.norm(), None, true, Mode::Train)?;

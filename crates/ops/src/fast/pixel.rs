@@ -1,7 +1,7 @@
 use super::numbers::{filled, map, zip};
 use crate::gpu::{Arg, Gpu};
-use crate::record::{Backward, compute, record, tensor};
-use candle::{Result, Tensor};
+use crate::record::{Backward, Remake, compute, record, tensor};
+use candle::{D, Result, Storage, Tensor};
 use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
@@ -15,7 +15,7 @@ struct Relu;
 impl Backward<1> for Relu {
     const NAME: &'static str = "relu";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -37,7 +37,7 @@ struct Abs;
 impl Backward<1> for Abs {
     const NAME: &'static str = "abs";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([true], false)
     }
 
@@ -50,6 +50,11 @@ impl Backward<1> for Abs {
 }
 
 pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
+    let back = x.dim(D::Minus1)? / groups;
+    record([x], shuffled(x, groups)?, x.shape(), Shuffle { groups, back })
+}
+
+fn shuffled(x: &Tensor, groups: usize) -> Result<Storage> {
     let (_, height, width, channels) = x.dims4()?;
     let here = |[x]: [&[f32]; 1]| {
         let image = height * width * channels;
@@ -63,8 +68,7 @@ pub(crate) fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
         unsafe { filled(x.len(), image, work) }
     };
     let sizes = [Arg::Int(channels), Arg::Int(groups)];
-    let y = compute([x], here, |gpu| gpu.each("shuffle_channels", [x], x.elem_count(), sizes))?;
-    record([x], y, x.shape(), Shuffle { back: channels / groups })
+    compute([x], here, |gpu| gpu.each("shuffle_channels", [x], x.elem_count(), sizes))
 }
 
 /// `x` as `(groups, x / groups)`, transposed. Two and three hands are what networks have, there and back: of numbers that it
@@ -111,14 +115,20 @@ fn gather<const N: usize>(x: &[f32], out: &mut [MaybeUninit<f32>]) {
 
 /// Dealing out among as many as a group had channels brings every channel home.
 struct Shuffle {
+    groups: usize,
     back: usize,
 }
 
 impl Backward<1> for Shuffle {
     const NAME: &'static str = "channel-shuffle";
 
-    fn reads(&self) -> ([bool; 1], bool) {
-        ([false], false)
+    /// Of a map that is not kept either.
+    fn again([x]: [bool; 1]) -> Option<Remake<Self, 1>> {
+        x.then_some(|shuffle, [x]| shuffled(x, shuffle.groups))
+    }
+
+    fn reads(&self, again: bool) -> ([bool; 1], bool) {
+        ([again], false)
     }
 
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
@@ -158,7 +168,7 @@ struct Permute {
 impl Backward<1> for Permute {
     const NAME: &'static str = "permute-channels";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([false], false)
     }
 
@@ -195,7 +205,7 @@ struct Normalize {
 impl Backward<1> for Normalize {
     const NAME: &'static str = "normalize";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([false], false)
     }
 

@@ -42,7 +42,7 @@ struct LogSoftmax {
 impl Backward<1> for LogSoftmax {
     const NAME: &'static str = "log-softmax";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -100,7 +100,7 @@ struct Unit {
 impl Backward<1> for Unit {
     const NAME: &'static str = "unit";
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([true], true)
     }
 

@@ -1,10 +1,10 @@
 //! What the graph keeps of an operation until it goes back through it.
 
 use super::graph::{Inbox, Known};
-use super::{Backward, Numbers};
+use super::{Backward, Numbers, Remake};
 use crate::spent::spend;
 use candle::op::BackpropOp;
-use candle::{Result, Shape, Tensor};
+use candle::{Result, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// An argument or a result, for the way back.
@@ -29,7 +29,7 @@ impl Kept {
 
     /// Its shape, and whether it is tracked: one number, seen everywhere.
     pub fn shape(tensor: &Tensor) -> Result<Self> {
-        let one = standing(vec![0.0], (), tensor.track_op());
+        let one = standing(vec![0.0].storage(), (), tensor.track_op());
         Ok(Self::Tensor(one.broadcast_as(tensor.shape())?))
     }
 
@@ -42,8 +42,8 @@ impl Kept {
 }
 
 /// A tensor that is nobody's result; tracked, if it stands for one that is.
-fn standing(numbers: Vec<f32>, shape: impl Into<Shape>, tracked: bool) -> Tensor {
-    Tensor::from_storage(numbers.storage(), shape, BackpropOp::none(), tracked)
+fn standing(numbers: Storage, shape: impl Into<Shape>, tracked: bool) -> Tensor {
+    Tensor::from_storage(numbers, shape, BackpropOp::none(), tracked)
 }
 
 /// What an operation goes back by.
@@ -61,11 +61,17 @@ struct Way<const N: usize, B> {
     /// Nothing, where it is made again.
     result: Option<Kept>,
     back: B,
+    again: Option<Remake<B, N>>,
 }
 
 impl<const N: usize, B: Backward<N>> Work<N, B> {
-    pub fn new(arguments: [Kept; N], shape: Shape, inbox: Arc<Inbox>, back: B) -> Self {
-        let way = Way { arguments, result: None, back };
+    pub fn new(
+        arguments: [Kept; N],
+        shape: Shape,
+        inbox: Arc<Inbox>,
+        (back, again): (B, Option<Remake<B, N>>),
+    ) -> Self {
+        let way = Way { arguments, result: None, back, again };
         Self { inbox, shape, way: Mutex::new(Some(way)), made: Mutex::default() }
     }
 
@@ -93,7 +99,7 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
     }
 
     fn make(&self, way: &Way<N, B>, arguments: &[Tensor; N]) -> Result<Tensor> {
-        let Some(again) = B::AGAIN else { candle::bail!("{} has no result any more", B::NAME) };
+        let Some(again) = way.again else { candle::bail!("{} has no result any more", B::NAME) };
         let numbers = spend(|| (format!("{} again", B::NAME), 0), || again(&way.back, arguments.each_ref()))?;
         Ok(standing(numbers, &self.shape, true))
     }

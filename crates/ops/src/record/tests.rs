@@ -1,7 +1,7 @@
 //! Graphs of our operations and candle's, whose gradients are known.
 
 use super::graph::{Known, table};
-use super::{Backward, Remake, read, record};
+use super::{Backward, Numbers, Remake, read, record};
 use crate::{abs, relu};
 use candle::{Device, Tensor, Var};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ struct Weighed;
 impl<const N: usize> Backward<N> for Weighed {
     const NAME: &'static str = "weighed";
 
-    fn reads(&self) -> ([bool; N], bool) {
+    fn reads(&self, _: bool) -> ([bool; N], bool) {
         ([false; N], false)
     }
 
@@ -107,12 +107,14 @@ struct Doubled(Arc<AtomicUsize>);
 impl Backward<1> for Doubled {
     const NAME: &'static str = "doubled";
 
-    const AGAIN: Option<Remake<Self, 1>> = Some(|doubled, [x]| {
-        doubled.0.fetch_add(1, Ordering::Relaxed);
-        read([x], |[x]| x.iter().map(|x| 2.0 * x).collect())
-    });
+    fn again(_: [bool; 1]) -> Option<Remake<Self, 1>> {
+        Some(|doubled, [x]| {
+            doubled.0.fetch_add(1, Ordering::Relaxed);
+            read([x], |[x]| x.iter().map(|x| 2.0 * x).collect::<Vec<_>>().storage())
+        })
+    }
 
-    fn reads(&self) -> ([bool; 1], bool) {
+    fn reads(&self, _: bool) -> ([bool; 1], bool) {
         ([true], true)
     }
 
