@@ -13,6 +13,7 @@ use super::geometry::Geometry;
 use super::line::Line;
 use super::norm;
 use super::pack::{Block, Direction, Packed, blocks};
+use super::rows::LONGEST;
 use super::tile::{Finish, Run};
 use super::weights::{Pixels, channels};
 use crate::simd::{Kernel, Lanes, Simd, transpose};
@@ -187,9 +188,6 @@ struct Few<'a> {
 
 /// Pixels whose channels are all done before the next come.
 const NEAR: usize = 24;
-
-/// Weights that a pixel meets before the next does, in rows of two vectors: more, and they leave the nearest cache.
-const LONGEST: usize = 192;
 
 impl Kernel for Few<'_> {
     type Output = ();
