@@ -97,7 +97,7 @@ impl Session {
     /// Meets the processes that train with this one, if there are any.
     ///
     /// # Errors
-    /// Not all of them come within [`PATIENCE`].
+    /// Not all of them come within the seconds that `SOKD_PATIENCE` has.
     pub fn meet(&self) -> Result<World> {
         let Some(place) = &self.place else { return Ok(World::alone()) };
         let Place { rank, size, host, port, .. } = place;
