@@ -25,10 +25,22 @@ pub struct Environment {
     pub device: String,
     /// Threads of the kernels.
     pub threads: usize,
+    /// Processes that trained together, where they were several.
+    #[serde(default = "one", skip_serializing_if = "alone")]
+    pub processes: usize,
     /// The command line.
     pub command: Vec<String>,
     /// When it began, in UTC: `2026-11-21T08:15:00Z`.
     pub started: String,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way of asking")]
+fn alone(processes: &usize) -> bool {
+    *processes == 1
 }
 
 impl Environment {
@@ -57,6 +69,7 @@ impl Environment {
             simd: format!("{:?}", sokd_ops::simd()).to_lowercase(),
             device: device.to_owned(),
             threads: sokd_ops::threads(),
+            processes: 1,
             // Not where the program lies, which is this machine's affair.
             command: ["sokd".to_owned()].into_iter().chain(std::env::args().skip(1)).collect(),
             started: utc(SystemTime::now()),

@@ -86,7 +86,9 @@ fn lead(resolved: &Resolved, dir: &Path, options: &Options<'_>) -> Result<Summar
     if !pins.is_empty() {
         dir.write_json(pins::FILE, &pins)?;
     }
-    let environment = dir.describe(resolved, Environment::here(&options.session.device_name))?;
+    let here = Environment::here(&options.session.device_name);
+    let here = Environment { processes: options.world.size(), ..here };
+    let environment = dir.describe(resolved, here)?;
     let stop = signals::heed();
     let about = About {
         dir: dir.path().to_owned(),

@@ -4,9 +4,8 @@
 
 mod folder;
 
-use folder::{Folder, done, heard, signal};
+use folder::{Folder, done, heard, left, signal};
 use std::fs::{File, read, read_to_string};
-use std::path::Path;
 
 /// A student of two minutes' patience: 5 epochs of 24 steps on a core.
 const RECIPE: &str = r#"
@@ -46,21 +45,6 @@ lr = { base = 0.02 }
 [phase.search]
 interlude = { before = [1], passes = 4 }
 "#;
-
-/// What a run leaves, times aside.
-fn left(run: &Path) -> ([Vec<u8>; 2], String) {
-    let timeless = |line: &str| {
-        let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        line.remove("seconds");
-        serde_json::Value::Object(line).to_string()
-    };
-    let metrics = read_to_string(run.join("metrics.jsonl")).unwrap();
-    let metrics: Vec<String> = metrics.lines().map(timeless).collect();
-    (
-        ["student/model.safetensors", "predictions.json"].map(|file| read(run.join(file)).unwrap()),
-        metrics.join("\n"),
-    )
-}
 
 #[test]
 fn a_killed_run_ends_as_an_unbroken_one() {

@@ -4,10 +4,9 @@
 
 mod folder;
 
-use folder::{Folder, done, heard, on_one_line, signal};
-use std::fs::{read, read_to_string};
+use folder::{Folder, done, heard, left, on_one_line, signal};
+use std::fs::read_to_string;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, Command, Output};
 
 /// SoKD: a search with an imagined step, areas, an adapter; normalisation, and images that are changed by chance.
@@ -40,21 +39,6 @@ fn end(processes: Vec<Child>) -> Vec<Output> {
     processes.into_iter().map(|process| process.wait_with_output().unwrap()).collect()
 }
 
-/// What a run leaves, times aside.
-fn left(run: &Path) -> ([Vec<u8>; 2], String) {
-    let timeless = |line: &str| {
-        let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        line.remove("seconds");
-        serde_json::Value::Object(line).to_string()
-    };
-    let metrics = read_to_string(run.join("metrics.jsonl")).unwrap();
-    let metrics: Vec<String> = metrics.lines().map(timeless).collect();
-    (
-        ["student/model.safetensors", "predictions.json"].map(|file| read(run.join(file)).unwrap()),
-        metrics.join("\n"),
-    )
-}
-
 const TRAIN: [&str; 4] = ["train", "recipe.toml", "--run-dir", "run"];
 
 fn finished(folder: &Folder) {
@@ -75,7 +59,7 @@ fn two_processes_train_one_network_and_only_the_first_speaks() {
     let again = Folder::of(RECIPE);
     finished(&again);
     assert_eq!(first, left(&again.join("run")));
-    // As many images as one process sees.
+    // As many images as one process sees; and what it saw says how many there were.
     let alone = Folder::of(RECIPE);
     done(&alone.sokd(&TRAIN).output().unwrap(), 0);
     let images = |folder: &Folder| {
@@ -83,6 +67,9 @@ fn two_processes_train_one_network_and_only_the_first_speaks() {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["images"].clone()
     };
     assert_eq!(images(&alone), images(&again));
+    let told =
+        |folder: &Folder| read_to_string(folder.join("run/env.json")).unwrap().contains("\"processes\": 2");
+    assert!(told(&again) && !told(&alone));
 }
 
 /// Whoever it is that is killed, the other ends, and both go on to the end of an unbroken run.
@@ -139,6 +126,7 @@ fn what_one_of_them_lacks_all_are_told() {
     let mut alone = placed(folder.sokd(&TRAIN), 0, 2, port);
     let said = on_one_line(&done(&alone.env("SOKD_PATIENCE", "1").output().unwrap(), 69));
     assert!(said.contains("rank 1 is missing") && said.contains("MASTER_ADDR"), "{said}");
+    // One process has images enough in any batch, two have not.
     let mut small = folder.sokd(&[&TRAIN[..], &["batch=191"]].concat());
     small = placed(small, 0, 1, port);
     done(&small.args(["epochs=1", "--dry-run"]).output().unwrap(), 0);

@@ -50,6 +50,7 @@ fn run(row: &str, seed: u64, last: f64) -> Measured {
             simd: "avx2".into(),
             device: "cpu".into(),
             threads: 2,
+            processes: 1,
             command: vec!["sokd".into()],
             started: "2026-11-21T08:15:00Z".into(),
         },

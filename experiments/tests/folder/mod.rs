@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test needs it all")]
 #![allow(clippy::disallowed_methods, reason = "who waits for a process looks at the clock")]
 
-use std::fs::{create_dir_all, read_to_string, write};
+use std::fs::{create_dir_all, read, read_to_string, write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -93,6 +93,21 @@ pub fn done(output: &Output, code: i32) -> String {
 /// The same on one line, without the rules that errors are set with.
 pub fn on_one_line(said: &str) -> String {
     said.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a run leaves, times aside.
+pub fn left(run: &Path) -> ([Vec<u8>; 2], String) {
+    let timeless = |line: &str| {
+        let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        line.remove("seconds");
+        serde_json::Value::Object(line).to_string()
+    };
+    let metrics = read_to_string(run.join("metrics.jsonl")).unwrap();
+    let metrics: Vec<String> = metrics.lines().map(timeless).collect();
+    (
+        ["student/model.safetensors", "predictions.json"].map(|file| read(run.join(file)).unwrap()),
+        metrics.join("\n"),
+    )
 }
 
 /// Waits until a file of the run says so; the run may not end before.

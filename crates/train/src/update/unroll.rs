@@ -16,7 +16,8 @@ use sokd_nn::Params;
 /// `outer` what the phase goes toward, it is the gradient over χ of `outer(θ − lookahead · ∇inner(θ, χ), χ)`: a direct part
 /// at the imagined weights, and an implicit part through the imagined step, taken as the difference of two first-order
 /// gradients. Four passes over the student; nothing of it moves the student or its running statistics, and every pass sees
-/// the same draws. Processes that train together imagine the same step. Where a plug-in reports scores in place of a gradient, they are rewarded by the same two parts.
+/// the same draws. Processes that train together imagine the same step. Where a plug-in reports scores in place of a
+/// gradient, they are rewarded by the same two parts.
 ///
 /// # Source
 /// Liu et al., 2019 (DARTS, arXiv:1806.09055), equations (7) and (8), as DADA (Li et al., 2020) uses them. The lookahead is a
