@@ -1,8 +1,9 @@
 """PyTorch's side of `cargo xtask bench`: the same networks, the same work, with channels_last.
 
-Usage: step.py WORK MODEL THREADS DEVICE MODE, where WORK is `train`, `train-winograd` (for PyTorch as `train`), `inference` or `kd`, MODEL
-of `kd` is TEACHER+STUDENT, and MODE is `eager`, `bf16` (autocast) or `compile` (max-autotune). Reads from standard input, a line each,
-how often to do it, does it and answers with a line of JSON; 0 asks what it needed, and ends.
+Usage: step.py WORK MODEL THREADS DEVICE MODE, where WORK is `train`, `inference`, `kd` or `images` (with `-winograd` behind it, for
+PyTorch the same), MODEL of `kd` is TEACHER+STUDENT and of `images` empty, and MODE is `eager`, `bf16` (autocast) or `compile`
+(max-autotune). Reads from standard input, a line each, how often to do it, does it and answers with a line of JSON; 0 asks what it
+needed, and ends.
 """
 
 import json
@@ -34,8 +35,36 @@ def build(model, device, mode):
     return net, torch.compile(run, mode="max-autotune") if mode == "compile" else run
 
 
+def epoch():
+    """The batches of an epoch as mdistiller, RepDistiller and their forks make them: of PIL's pictures, by torchvision."""
+    from PIL import Image
+    from torchvision import transforms
+
+    pictures = torch.arange(50_000 * 32 * 32 * 3).remainder(251).byte().reshape(-1, 32, 32, 3).numpy()
+    change = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+        ]
+    )
+
+    class Pictures(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(pictures)
+
+        def __getitem__(self, row):
+            return change(Image.fromarray(pictures[row])), row % CLASSES, row
+
+    batches = torch.utils.data.DataLoader(Pictures(), batch_size=BATCH, shuffle=True)
+    return lambda: [None for _ in batches]
+
+
 def work(what, model, device, mode):
     torch.manual_seed(0)
+    if what == "images":
+        return epoch()
     images = torch.rand(BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(0, CLASSES, (BATCH,), device=device)
     half = lambda: torch.autocast(device, torch.bfloat16, enabled=mode == "bf16")  # noqa: E731
@@ -76,7 +105,7 @@ def work(what, model, device, mode):
 
 def main(what, model, threads, device, mode="eager"):
     torch.set_num_threads(int(threads))
-    do = work(what, model, device, mode)
+    do = work(what.removesuffix("-winograd"), model, device, mode)
     pages, done = None, 0
     for line in sys.stdin:
         usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -6,7 +6,7 @@ use crate::pixels::expected;
 use crate::progress::Preparing;
 use crate::recipe::{ApartSpec, PhaseSpec, StudentSpec};
 use crate::summary::{Network, Taught};
-use crate::{Error, LensSpec, Recipe, Result, TermSpec, rundir};
+use crate::{Error, LensSpec, Misfit, Recipe, Result, TermSpec, rundir};
 use candle::{Device, Var};
 use candle_nn::VarBuilder;
 use sokd_core::{
@@ -14,8 +14,9 @@ use sokd_core::{
     graft,
 };
 use sokd_data::{Loader, Sequential};
+use sokd_models::Remembered;
 use sokd_nn::{Groups, Optimizer, Params};
-use sokd_train::{Distiller, Phase, Shown, TermOf};
+use sokd_train::{Distiller, Phase, Shown, TermOf, Toward};
 use std::sync::Arc;
 
 /// Everything that a run works with.
@@ -93,8 +94,19 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
         let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?.on(device);
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
+    let caches = recipe.teacher.as_ref().is_some_and(|spec| spec.cache);
+    // What is learned of the teacher before the first step may look at all of it.
+    let teacher = teacher.map(|net| if caches { Box::new(Remembered::new(net)) } else { net });
     let distiller = Distiller { student: learner, teacher, lens, terms };
-    probe(&distiller, dataset.as_ref(), key, device)?;
+    // Those that count later only must not find out then that the teacher remembers too little.
+    let all = || distiller.terms.iter().map(|term| (term.name.clone(), 1.0)).collect();
+    probe(&distiller, &caches.then(all), dataset.as_ref(), key, device).map_err(|error| {
+        let problem =
+            "the teacher remembers its embedding and its logits, and the objective reads more of it";
+        let misfit =
+            || Misfit::new(format!("teacher.cache: {problem}: {error}")).help("leave `cache` out").into();
+        if caches { misfit() } else { error }
+    })?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {
         images: Images {
@@ -175,7 +187,7 @@ struct About<'a> {
 
 /// `who` tells the teacher from all others.
 fn objective(recipe: &Recipe, about: &About<'_>, who: &str, vars: VarBuilder<'_>) -> Result<Vec<TermOf>> {
-    let (watch, folder) = (Preparing::new(&about.session.stage), rundir::root().join("previews"));
+    let (watch, folder) = (Preparing::new(&about.session.stage), rundir::previews());
     let preview = |teacher| Preview {
         teacher,
         who,
@@ -199,10 +211,16 @@ fn objective(recipe: &Recipe, about: &About<'_>, who: &str, vars: VarBuilder<'_>
 
 /// Shows the objective two images: terms that want a teacher where there is none, or maps of other shapes, say so now
 /// and not after the teacher has been judged. Nothing learns from it.
-fn probe(distiller: &Distiller, dataset: &dyn Dataset, key: Key, device: &Device) -> Result<()> {
+fn probe(
+    distiller: &Distiller,
+    toward: &Toward,
+    dataset: &dyn Dataset,
+    key: Key,
+    device: &Device,
+) -> Result<()> {
     let rows: Vec<u32> = (0..dataset.info().train.min(2) as u32).collect();
     let batch = dataset.read(Split::Train, &rows)?.to_device(device)?;
-    distiller.terms(&Shown::new(batch), Mode::Probe, &None, &Step::first(key))?;
+    distiller.terms(&Shown::new(batch), Mode::Probe, toward, &Step::first(key))?;
     Ok(())
 }
 
@@ -266,8 +284,11 @@ impl Teaching {
     pub fn who(&self, net: &dyn Backbone, recipe: &Recipe) -> String {
         // Drawn weights depend on the seed; all others are told apart by their digest.
         let weights = self.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
-        let model = recipe.teacher.as_ref().map(|spec| &spec.model);
-        format!("{weights} {model:?} {:?} {:?}", net.info().pixels, recipe.data)
+        let (model, plainly) = recipe
+            .teacher
+            .as_ref()
+            .map_or((None, ""), |spec| (Some(&spec.model), if spec.winograd { "" } else { " plainly" }));
+        format!("{weights} {model:?} {:?} {:?}{plainly}", net.info().pixels, recipe.data)
     }
 
     /// With what the test images say of it.

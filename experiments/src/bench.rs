@@ -1,25 +1,28 @@
-//! Work to be timed, through the same engine as any run: a training step, a teacher's inference, a step of distillation.
+//! Work to be timed, through the same engine as any run: a training step, a teacher's inference, a step of distillation, the
+//! batches of an epoch.
 
 use crate::Model;
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
 use sokd_core::{
-    Backbone, Batch, Build, BuildCx, DatasetInfo, DistillLoss, Error, Key, Mode, PixelNorm, Result, Step,
+    Backbone, Batch, Batches, Build, BuildCx, DatasetInfo, DistillLoss, Error, Key, LearnSplit, Mode,
+    PixelNorm, Result, Step,
 };
+use sokd_data::{Augment, Images, Loader, Memory};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
 use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, step};
+use std::sync::Arc;
 
 /// What is timed, on noise in the sizes of CIFAR-100.
 #[derive(Clone, Debug)]
 pub struct Task<'a> {
+    /// What is done.
+    pub what: What,
     /// A network; or a teacher, and a student that learns from it.
     pub networks: &'a [Model],
-    /// What a teacher says of a batch, by Winograd where that is faster, instead of a training step: forward, backward, and SGD with
-    /// momentum and weight decay.
-    pub inference: bool,
-    /// Images.
+    /// Images in a batch.
     pub batch: usize,
     /// Whether a student goes by Winograd.
     pub winograd: bool,
@@ -27,19 +30,41 @@ pub struct Task<'a> {
     pub device: &'a Device,
 }
 
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A training step: forward, backward, and SGD with momentum and weight decay.
+    Step,
+    /// What a teacher says of a batch, by Winograd where that is faster.
+    Inference,
+    /// All batches of an epoch, cropped and mirrored.
+    Images,
+}
+
 /// Does the work once.
 pub type Work = Box<dyn FnMut() -> Result<()>>;
 
 const CLASSES: usize = 100;
 
+/// Images in an epoch.
+pub const EPOCH: usize = 50_000;
+
+const PIXELS: PixelNorm = PixelNorm { mean: [0.5, 0.45, 0.4], std: [0.2, 0.25, 0.3] };
+
 impl Task<'_> {
     /// What it is called.
     pub fn name(&self) -> &'static str {
-        match (self.networks, self.inference) {
-            ([_], false) => "training step",
-            ([_], true) => "inference",
-            _ => "step of distillation",
+        match (self.what, self.networks) {
+            (What::Images, _) => "batches of an epoch",
+            (What::Inference, _) => "inference",
+            (What::Step, [_]) => "training step",
+            (What::Step, _) => "step of distillation",
         }
+    }
+
+    /// Images that it sees in doing the work once.
+    pub fn sees(&self) -> usize {
+        if self.what == What::Images { EPOCH } else { self.batch }
     }
 
     /// Makes it ready.
@@ -47,25 +72,42 @@ impl Task<'_> {
     /// # Errors
     /// For networks that are not one or two, and for inference of two.
     pub fn work(&self) -> Result<Work> {
-        let batch = self.images()?;
-        match (self.networks, self.inference) {
-            ([student], false) => train(self.student(student)?, None, batch),
-            ([teacher, student], false) => train(self.student(student)?, Some(self.teacher(teacher)?), batch),
-            ([network], true) => {
-                let net = self.teacher(network)?;
+        match (self.what, self.networks) {
+            (What::Images, _) => self.epoch(),
+            (What::Step, [student]) => train(self.student(student)?, None, self.images()?),
+            (What::Step, [teacher, student]) => {
+                train(self.student(student)?, Some(self.teacher(teacher)?), self.images()?)
+            }
+            (What::Inference, [network]) => {
+                let (net, batch) = (self.teacher(network)?, self.images()?);
                 Ok(Box::new(move || {
                     net.forward(&batch.images, Mode::Eval)?;
                     Ok(())
                 }))
             }
-            _ => {
-                let count = self.networks.len();
+            (_, networks) => {
+                let count = networks.len();
                 let problem = format!(
                     "{count} networks: one is timed alone, two as teacher and student in a training step"
                 );
                 Err(Error::setting("NETWORK", problem))
             }
         }
+    }
+
+    /// The way of every image of CIFAR into a batch, by this thread alone.
+    fn epoch(&self) -> Result<Work> {
+        let mut images = Images::of_size([32, 32]);
+        images.labels = (0..EPOCH).map(|row| (row % CLASSES) as u32).collect();
+        images.pixels = (0..EPOCH * images.stride()).map(|at| (at % 251) as u8).collect();
+        let data = Memory::new("noise", classes(), PIXELS, images.clone(), images)?;
+        let loader =
+            Loader::new(Arc::new(data), LearnSplit::Train, self.batch, Augment::default(), Key::new(0))?;
+        let (loader, mut epoch) = (loader.with_threads(0).on(self.device), 0);
+        Ok(Box::new(move || {
+            epoch += 1;
+            loader.epoch(epoch, 0).try_for_each(|batch| batch.map(drop))
+        }))
     }
 
     fn images(&self) -> Result<Batch> {
@@ -89,6 +131,10 @@ impl Task<'_> {
     }
 }
 
+fn classes() -> Vec<String> {
+    (0..CLASSES).map(|class| class.to_string()).collect()
+}
+
 /// A network and its weights, drawn.
 fn build(
     model: &Model,
@@ -96,9 +142,9 @@ fn build(
 ) -> Result<(Box<dyn Backbone>, Params)> {
     let data = DatasetInfo {
         name: "noise".into(),
-        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        classes: classes(),
         size: [32, 32],
-        pixels: PixelNorm { mean: [0.5, 0.45, 0.4], std: [0.2, 0.25, 0.3] },
+        pixels: PIXELS,
         train: 0,
         search: 0,
         test: 0,
@@ -127,7 +173,7 @@ fn train(
     let phase = Phase {
         name: "student".into(),
         toward: None,
-        split: sokd_core::LearnSplit::Train,
+        split: LearnSplit::Train,
         mode: Mode::Train,
         every: 1,
         epochs: 0..1,

@@ -104,6 +104,10 @@ pub struct TeacherSpec {
     // Left out where it is so: runs from before there was a choice keep their names.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub winograd: bool,
+    /// Whether it remembers what it said of an image and is asked about it once, for losses that read its embedding and its
+    /// logits only. Images must not be cropped, turned or cut anew in every epoch.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub cache: bool,
 }
 
 /// An accuracy in per cent.
@@ -275,6 +279,20 @@ impl Recipe {
         }
         if self.objective.is_empty() {
             return fault("objective", "nothing is asked: add a term, such as [objective.task]");
+        }
+        if self.teacher.as_ref().is_some_and(|teacher| teacher.cache) {
+            let Augment { resized_crop, rotation, crop, .. } = self.augment;
+            if resized_crop.is_some() || rotation != 0.0 || crop != 0 {
+                let problem = "images change in every epoch, and the teacher has to look again: set `augment.crop = 0`, \
+                               without `rotation` and `resized-crop`, or leave `cache` out";
+                return fault("teacher.cache", problem);
+            }
+            if self.lens.is_some() {
+                return fault(
+                    "teacher.cache",
+                    "a lens shows the teacher other images in every step: leave one of them out",
+                );
+            }
         }
         if self.phase.is_empty() {
             return fault("phase", "nothing would move: add [phase.student]");

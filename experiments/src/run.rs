@@ -238,7 +238,8 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Res
     let ask = || {
         let of = said::digest(&who, parts.images.test.as_ref())?;
         if let Some(said) = Said::kept(dir.path(), &of) {
-            return Ok(said);
+            // The same weights may have come by another name.
+            return Ok(Said { taught: teaching.judged(said.taught.top1), ..said });
         }
         let guesses = sokd_train::predictions(net.as_ref(), parts.images.test.as_ref())?;
         let mut correct = 0;
@@ -248,12 +249,12 @@ fn ask_teacher(recipe: &Recipe, parts: &Parts, kept: &Kept, dir: &RunDir) -> Res
             correct += labels.iter().zip(&mut seen).filter(|(label, guess)| label == guess).count();
         }
         let top1 = 100.0 * correct as f64 / guesses.len().max(1) as f64;
-        Ok(Said { of, taught: teaching.judged(top1), guesses })
+        let said = Said { of, taught: teaching.judged(top1), guesses };
+        said.share();
+        Ok(said)
     };
     let said = kept.ask(&who, ask)?;
-    if Said::kept(dir.path(), &said.of).is_none() {
-        dir.write_json(said::FILE, &*said)?;
-    }
+    dir.write_json(said::FILE, &*said)?;
     let (name, top1) = (spec.model.label(), said.taught.top1);
     match spec.expect.filter(|_| teaching.sha256.is_some()) {
         Some(expect) if (top1 - expect.top1).abs() > expect.within + 1e-9 => {

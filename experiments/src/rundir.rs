@@ -301,6 +301,11 @@ pub fn root() -> PathBuf {
     SETTLED.get().cloned().unwrap_or_else(usual)
 }
 
+/// What was learned of teachers before a first step, by whichever run was the first to ask.
+pub fn previews() -> PathBuf {
+    root().join("previews")
+}
+
 /// Keeps this process to one folder of all runs: a job of a sweep finds them where they were when it was planned, whatever
 /// the environment says that its scheduler gave it.
 pub fn settle(root: PathBuf) {

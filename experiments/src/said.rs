@@ -1,9 +1,11 @@
-//! What a teacher says of the test images: asked once, and kept beside the run, which pays for it no second time.
+//! What a teacher says of the test images: asked once, and kept beside the run, and for all others that have the same teacher
+//! and images.
 
+use crate::rundir;
 use crate::summary::Taught;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Batches, Result};
-use std::path::Path;
+use sokd_core::{Batches, Result, file};
+use std::path::{Path, PathBuf};
 
 /// Where a run keeps it.
 pub const FILE: &str = "teacher.json";
@@ -21,12 +23,28 @@ pub struct Said {
 }
 
 impl Said {
-    /// What a run directory keeps of it, if it is about the same teacher and images. A file that cannot be read is as
-    /// good as none: the teacher can be asked again.
+    /// What a run directory keeps of it, or what another run has learned, if it is about the same teacher and images. A file that
+    /// cannot be read is as good as none: the teacher can be asked again.
     pub fn kept(dir: &Path, of: &str) -> Option<Self> {
-        let text = std::fs::read(dir.join(FILE)).ok()?;
-        serde_json::from_slice(&text).ok().filter(|said: &Self| said.of == of)
+        let read = |path: &Path| {
+            let text = std::fs::read(path).ok()?;
+            serde_json::from_slice(&text).ok().filter(|said: &Self| said.of == of)
+        };
+        read(&dir.join(FILE)).or_else(|| read(&shared(of)))
     }
+
+    /// Keeps it for other runs. Where it cannot be kept, they ask again.
+    pub fn share(&self) {
+        let path = shared(&self.of);
+        let folder = path.parent().unwrap_or(&path);
+        if let (Ok(()), Ok(text)) = (std::fs::create_dir_all(folder), serde_json::to_vec(self)) {
+            file::write(&path, &text).ok();
+        }
+    }
+}
+
+fn shared(of: &str) -> PathBuf {
+    rundir::previews().join(of).join(FILE)
 }
 
 /// The digest of a teacher, told apart by `who`, and of the images that it is asked about.

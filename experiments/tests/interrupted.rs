@@ -111,6 +111,30 @@ fn a_search_between_epochs_goes_on_where_it_was() {
     assert_eq!(left(&folder.join("whole")), left(&folder.join("broken")));
 }
 
+/// Nor does another run ask a teacher that one has asked about the same images, whatever else it does.
+#[test]
+fn a_teacher_is_asked_once_for_all_runs() {
+    let folder = Folder::of(RECIPE);
+    done(&folder.train("one", &["epochs=1"]).output().unwrap(), 0);
+    let previews: Vec<_> = std::fs::read_dir(folder.join("runs/previews")).unwrap().collect();
+    let [Ok(kept)] = &previews[..] else { panic!("{previews:?}") };
+    let kept = kept.path().join("teacher.json");
+    let mut said: serde_json::Value = serde_json::from_slice(&read(&kept).unwrap()).unwrap();
+    said["taught"]["top1"] = 12.5.into();
+    std::fs::write(&kept, said.to_string()).unwrap();
+    for (run, setting, from_the_file) in [("two", "epochs=2", true), ("three", "data.test=90", false)] {
+        done(&folder.train(run, &["epochs=1", setting]).output().unwrap(), 0);
+        let summary = read(folder.join(run).join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+        assert_eq!(summary["teacher"]["top1"] == 12.5, from_the_file, "{run}");
+    }
+    // What is torn is asked for again, and whole then.
+    std::fs::write(&kept, "{").unwrap();
+    done(&folder.train("four", &["epochs=1"]).output().unwrap(), 0);
+    let again: serde_json::Value = serde_json::from_slice(&read(&kept).unwrap()).unwrap();
+    assert_eq!(again["guesses"], said["guesses"]);
+}
+
 /// A teacher of whom the run directory tells is not asked again: what stands there goes into the summary, unless it is
 /// about another teacher or other images.
 #[test]

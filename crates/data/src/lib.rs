@@ -28,6 +28,7 @@ mod shapes;
 mod shelf;
 mod spec;
 mod tiny_imagenet;
+mod unpacked;
 mod verify;
 
 #[cfg(feature = "candle-datasets")]

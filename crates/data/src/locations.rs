@@ -16,6 +16,7 @@ pub const DATA_DIR: &str = "SOKD_DATA_DIR";
 pub struct Locations {
     data: Vec<PathBuf>,
     teachers: Vec<PathBuf>,
+    unpacked: Option<PathBuf>,
 }
 
 impl Locations {
@@ -23,10 +24,17 @@ impl Locations {
     pub fn new<P: Into<PathBuf>>(folders: impl IntoIterator<Item = P>) -> Self {
         let data: Vec<PathBuf> = folders.into_iter().map(Into::into).collect();
         let teachers = data.iter().map(|folder| folder.join("teachers")).collect();
-        Self { data, teachers }
+        Self { data, teachers, unpacked: None }
     }
 
-    /// What `SOKD_DATA_DIR` names, then `shared` beside the workspace that the program runs in, then the cache.
+    /// The same folders, and one to keep in what had to be unpacked.
+    #[must_use]
+    pub fn keeping(self, folder: &Path) -> Self {
+        Self { unpacked: Some(folder.to_owned()), ..self }
+    }
+
+    /// What `SOKD_DATA_DIR` names, then `shared` beside the workspace that the program runs in, then the cache, in which is kept
+    /// what had to be unpacked.
     pub fn from_env() -> Self {
         let named = std::env::var_os(DATA_DIR).unwrap_or_default();
         let mut found =
@@ -36,6 +44,7 @@ impl Locations {
             found.teachers.push(shared.join("teachers"));
         }
         if let Some(cache) = cache() {
+            found.unpacked = Some(cache.join("unpacked"));
             found.teachers.push(cache.join("teachers"));
             found.data.push(cache);
         }
@@ -45,6 +54,11 @@ impl Locations {
     /// The folders for data sets.
     pub fn folders(&self) -> &[PathBuf] {
         &self.data
+    }
+
+    /// Where what had to be unpacked is kept, if anywhere.
+    pub(crate) fn unpacked(&self) -> Option<&Path> {
+        self.unpacked.as_deref()
     }
 
     /// Where a fetched data set belongs: the first folder that `SOKD_DATA_DIR` names, else the cache.

@@ -13,11 +13,11 @@ impl Manifest {
     /// # Errors
     /// [`Error::Missing`] with the folders tried.
     pub fn place(&self, locations: &Locations) -> Result<PathBuf> {
-        let shelf = || Ok(self.shelf(None, locations)?.place);
+        let files = || Ok(self.find(None, locations)?.place());
         if self.tree.is_some() {
-            self.root(None, locations).or_else(|missing| shelf().or(Err(missing)))
+            self.root(None, locations).or_else(|missing| files().or(Err(missing)))
         } else {
-            shelf()
+            files()
         }
     }
 
@@ -47,11 +47,16 @@ impl Manifest {
     /// # Errors
     /// [`Error::Missing`] with the folders tried; it says so if one has a part only.
     pub(crate) fn shelf(&self, path: Option<&Path>, locations: &Locations) -> Result<Shelf> {
+        self.find(path, locations)?.open(self)
+    }
+
+    /// The same, nothing of them read yet.
+    pub(crate) fn find(&self, path: Option<&Path>, locations: &Locations) -> Result<Found> {
         let folders = match path {
             Some(path) => {
                 let found = locations.resolve(path, &self.title, &self.remedy())?;
                 if found.is_file() {
-                    return Shelf::archive(&found, &self.remedy());
+                    return Ok(Found::Archive(found));
                 }
                 vec![found]
             }
@@ -61,7 +66,7 @@ impl Manifest {
         for place in folders.iter().flat_map(|folder| self.places(folder)).filter(|place| place.is_dir()) {
             let shelf = Shelf::folder(&place, &self.remedy())?;
             if self.form(&shelf).is_some() {
-                return Ok(shelf);
+                return Ok(Found::Folder(shelf));
             }
             let there = |archive| {
                 self.files
@@ -69,7 +74,7 @@ impl Manifest {
                     .find(|entry| (entry.form == Form::Archive) == archive && shelf.has(entry.stem()))
             };
             if let Some(archive) = there(true).and_then(|entry| shelf.on_disk(entry.stem())) {
-                return Shelf::archive(archive, &self.remedy());
+                return Ok(Found::Archive(archive.to_owned()));
             }
             partly = partly.or(there(false).map(|_| self.incomplete(&shelf)));
         }
@@ -129,6 +134,49 @@ impl Manifest {
         let roots = [folder.join(&self.name), folder.to_owned()];
         let below = |root: &PathBuf| self.folders.iter().map(|name| root.join(name)).collect::<Vec<_>>();
         roots.iter().flat_map(|root| std::iter::once(root.clone()).chain(below(root))).collect()
+    }
+}
+
+/// Where a release lies.
+pub(crate) enum Found {
+    /// In a folder.
+    Folder(Shelf),
+    /// In the archive that it is handed round in.
+    Archive(PathBuf),
+}
+
+impl Found {
+    /// The folder or archive.
+    fn place(self) -> PathBuf {
+        match self {
+            Self::Folder(shelf) => shelf.place,
+            Self::Archive(path) => path,
+        }
+    }
+
+    /// Its files.
+    ///
+    /// # Errors
+    /// [`Error::File`] for an archive that cannot be read.
+    pub fn open(self, manifest: &Manifest) -> Result<Shelf> {
+        match self {
+            Self::Folder(shelf) => Ok(shelf),
+            Self::Archive(path) => Shelf::archive(&path, &manifest.remedy()),
+        }
+    }
+
+    /// The files that its images come from; none where all of them lie there as they are.
+    pub fn packed(&self, manifest: &Manifest) -> Vec<PathBuf> {
+        let shelf = match self {
+            Self::Archive(path) => return vec![path.clone()],
+            Self::Folder(shelf) => shelf,
+        };
+        let Some(form) = manifest.form(shelf) else { return Vec::new() };
+        let parts = [ForUse::Train, ForUse::Test].map(|part| manifest.parts(shelf, form, part)).concat();
+        let paths = parts.iter().filter_map(|(name, _)| shelf.on_disk(name).map(Path::to_owned));
+        let files: Vec<PathBuf> = paths.collect();
+        let is_packed = |file: &PathBuf| file.to_str().is_some_and(|name| unpacked_name(name) != name);
+        if form == Form::Parquet || files.iter().any(is_packed) { files } else { Vec::new() }
     }
 }
 

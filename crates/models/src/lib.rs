@@ -4,6 +4,7 @@ mod cost;
 mod mobile;
 mod names;
 pub mod published;
+mod remembered;
 mod residual;
 mod trace;
 pub mod weights;
@@ -11,6 +12,7 @@ pub mod weights;
 pub use cost::{Cost, cost, info};
 pub use names::{name, named, names, pixels};
 pub use published::Published;
+pub use remembered::Remembered;
 pub use residual::Stem;
 pub use trace::Traced;
 

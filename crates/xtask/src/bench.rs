@@ -19,10 +19,11 @@ memory, and our page faults a step; writes experiments/results/bench/<date>-<com
 
 Options:
   --what WORK,..      train: forward, backward, SGD with momentum and weight decay; train-winograd: the same by Winograd;
-                      inference: as a teacher does it; kd: a teacher's inference and a student's step; kernels: where our
-                      training step spends its time, beside the processor's peak; not of a GPU
+                      inference: as a teacher does it; kd, kd-winograd: a teacher's inference and a student's step; images: the
+                      batches of an epoch of 50,000, cropped and mirrored, beside torchvision's; kernels: where our training
+                      step spends its time, beside the processor's peak; not of a GPU
                       [train,inference,kd,kernels]
-  --models NAME,..    of all but kd [the eleven of the zoo]
+  --models NAME,..    of all but kd and images [the eleven of the zoo]
   --pairs A+B,..      teachers and students of kd [resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2]
   --threads N,..      [1,2]
   --rounds N          [10]
@@ -73,9 +74,14 @@ pub fn run(args: &[String]) -> Outcome {
         "other MB",
         "new pages"
     );
-    let mut ratios = Vec::new();
+    let (none, mut ratios) = (vec![String::new()], Vec::new());
     for what in settings.what.iter().filter(|what| *what != "kernels") {
-        for model in if what == "kd" { &settings.pairs } else { &settings.models } {
+        let models = match what.as_str() {
+            "kd" | "kd-winograd" => &settings.pairs,
+            "images" => &none,
+            _ => &settings.models,
+        };
+        for model in models {
             for &threads in &settings.threads {
                 for mode in &settings.modes {
                     ratios.push(measure(&settings, &ours, other.as_deref(), (what, model, threads, mode))?);
@@ -137,10 +143,14 @@ fn measure(
 
 /// What `sokd` is asked.
 fn asked<'a>(what: &'a str, model: &'a str, threads: &'a str, device: &'a str) -> Vec<&'a str> {
-    let how = [("inference", "--inference"), ("train-winograd", "--winograd")];
-    let how = how.into_iter().find_map(|(work, flag)| (work == what).then_some(flag));
+    let how = match what {
+        "inference" => Some("--inference"),
+        "train-winograd" | "kd-winograd" => Some("--winograd"),
+        "images" => Some("--images"),
+        _ => None,
+    };
     let asked = ["bench", "--turns", "--threads", threads, "--device", device];
-    asked.into_iter().chain(how).chain(model.split('+')).collect()
+    asked.into_iter().chain(how).chain(model.split('+').filter(|name| !name.is_empty())).collect()
 }
 
 fn parse(args: &[String]) -> Outcome<Settings> {

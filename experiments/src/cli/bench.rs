@@ -1,7 +1,7 @@
 use super::complete::names;
 use super::entries::Kind;
 use super::{Session, print, print_json};
-use crate::bench::{Task, Work};
+use crate::bench::{Task, What, Work};
 use crate::profile::profile;
 use crate::stopwatch::{Stopwatch, processor_ms};
 use crate::{Model, Result};
@@ -11,20 +11,24 @@ use serde::Serialize;
 use serde_json::json;
 use std::io::BufRead;
 
-/// Times a network on this machine: a training step, a teacher's inference, a step of distillation.
+/// Times a network on this machine: a training step, a teacher's inference, a step of distillation; or the making of batches.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd bench resnet20
   sokd bench resnet56 resnet20 --threads 1
-  sokd bench vgg8 --winograd --profile")]
+  sokd bench vgg8 --winograd --profile
+  sokd bench --images")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Bench {
     /// A network; two are a teacher and the student that learns from it.
-    #[arg(required = true, num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
+    #[arg(required_unless_present = "images", num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
     networks: Vec<Model>,
     /// A network's inference, as teachers do it, instead of a training step.
     #[arg(long)]
     inference: bool,
+    /// The batches of an epoch of 50,000 images, cropped and mirrored, instead of a network's work.
+    #[arg(long, conflicts_with_all = ["networks", "inference", "winograd", "profile"])]
+    images: bool,
     /// Images of 32 x 32 in a batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -53,8 +57,12 @@ impl Bench {
         }
         let batch = usize::from(self.batch);
         let task = Task {
+            what: match (self.images, self.inference) {
+                (true, _) => What::Images,
+                (false, true) => What::Inference,
+                (false, false) => What::Step,
+            },
             networks: &self.networks,
-            inference: self.inference,
             batch,
             winograd: self.winograd,
             device: &session.device,
@@ -70,7 +78,7 @@ impl Bench {
         let profile = self.profile.then(|| profile(self.times.into(), &mut bench.work)).transpose()?;
         let (fastest, median) = (times.wall_ms[0], times.wall_ms[times.wall_ms.len() / 2]);
         let names: Vec<_> = self.networks.iter().map(Model::label).collect();
-        let (rate, peak) = (batch as f64 * 1e3 / fastest, peak_mb());
+        let (rate, peak) = (task.sees() as f64 * 1e3 / fastest, peak_mb());
         if self.json {
             return print_json(&json!({
                 "networks": names, "what": task.name(), "batch": batch, "winograd": self.winograd,
@@ -80,10 +88,9 @@ impl Bench {
             }));
         }
         let peak = peak.map_or(String::new(), |peak| format!(", {peak:.0} MB at most"));
+        let what = names.join(" → ") + if names.is_empty() { "" } else { ", " } + task.name();
         print(format!(
-            "{}, {}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}",
-            names.join(" → "),
-            task.name()
+            "{what}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}"
         ))?;
         profile.map_or(Ok(()), |profile| print(format!("\n{profile}")))
     }

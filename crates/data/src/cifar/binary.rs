@@ -28,6 +28,7 @@ pub(super) fn read(
         let problem = format!("holds {whole} records of {record} bytes where the release has {expected}");
         return Err(content.wrong(content.bytes.len() as u64, problem));
     }
+    images.pixels.reserve(whole * images.stride());
     for (index, record) in content.bytes.chunks_exact(record).enumerate() {
         let (before, planes) = record.split_at(labels);
         let label = before[labels - 1];

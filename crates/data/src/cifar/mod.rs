@@ -6,6 +6,7 @@ mod pickle;
 use crate::decode::cores;
 use crate::manifest::{ForUse, Form, Manifest};
 use crate::shelf::Shelf;
+use crate::unpacked::kept;
 use crate::{Images, Locations, Memory, Source, parquet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,13 +64,21 @@ impl Source for Cifar100 {
 
 impl Cifar {
     fn read(&self, manifest: &Manifest, locations: &Locations) -> Result<Memory> {
-        let shelf = manifest.shelf(self.path.as_deref(), locations)?;
-        read(manifest, shelf, self.first)?.hold_out(self.search, self.limit, self.seed)
+        let found = manifest.find(self.path.as_deref(), locations)?;
+        let unpacked = kept(locations, (&manifest.name, manifest.size), &found.packed(manifest), || {
+            images(manifest, found.open(manifest)?)
+        });
+        memory(manifest, unpacked?, self.first)?.hold_out(self.search, self.limit, self.seed)
     }
 }
 
 /// A CIFAR set from the files of a shelf, with the first of its training images or all that are there.
-pub(crate) fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) -> Result<Memory> {
+pub(crate) fn read(manifest: &Manifest, shelf: Shelf, first: Option<usize>) -> Result<Memory> {
+    memory(manifest, images(manifest, shelf)?, first)
+}
+
+/// The images to learn from and to judge by.
+fn images(manifest: &Manifest, mut shelf: Shelf) -> Result<[Images; 2]> {
     let form = manifest.form(&shelf).ok_or_else(|| manifest.incomplete(&shelf))?;
     let parts = |part| manifest.parts(&shelf, form, part).into_iter().map(move |file| (part, file));
     let files: Vec<_> = parts(ForUse::Train).chain(parts(ForUse::Test)).collect();
@@ -89,6 +98,10 @@ pub(crate) fn read(manifest: &Manifest, mut shelf: Shelf, first: Option<usize>) 
             }
         }
     }
+    Ok([train, test])
+}
+
+fn memory(manifest: &Manifest, [mut train, test]: [Images; 2], first: Option<usize>) -> Result<Memory> {
     if let Some(first) = first {
         if first > train.len() {
             let problem = format!("{first} training images are asked for, and {} are there", train.len());
@@ -105,9 +118,11 @@ fn push_planes(images: &mut Images, planes: &[u8], label: u32) {
     let plane = images.size[0] * images.size[1];
     let (red, rest) = planes.split_at(plane);
     let (green, blue) = rest.split_at(plane);
-    images.pixels.reserve(planes.len());
-    for ((&red, &green), &blue) in red.iter().zip(green).zip(blue) {
-        images.pixels.extend_from_slice(&[red, green, blue]);
+    let before = images.pixels.len();
+    images.pixels.resize(before + planes.len(), 0);
+    let colours = red.iter().zip(green).zip(blue);
+    for (pixel, ((&red, &green), &blue)) in images.pixels[before..].chunks_exact_mut(3).zip(colours) {
+        pixel.copy_from_slice(&[red, green, blue]);
     }
     images.labels.push(label);
 }

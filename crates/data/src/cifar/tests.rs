@@ -109,6 +109,27 @@ fn binary_release_plain_packed_and_archived() {
     }
 }
 
+/// What is kept of a release is what comes out of it; one that lies there plainly is not kept twice.
+#[test]
+fn what_is_packed_is_kept_unpacked() {
+    let manifest = tiny(Manifest::cifar100());
+    let (learned, judged) = (records(&manifest, &[0, 1]), records(&manifest, &[2]));
+    let packed = archive(&[("test.bin", &judged), ("train.bin", &learned)]);
+    let archived: &[(&str, &[u8])] = &[(&manifest.files[0].name, &packed)];
+    let gzipped: &[(&str, &[u8])] = &[("train.bin", &learned), ("test.bin.gz", &gzip(&judged))];
+    let plain: &[(&str, &[u8])] = &[("train.bin", &learned), ("test.bin", &judged)];
+    for (files, keeps) in [(archived, true), (gzipped, true), (plain, false)] {
+        let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, bytes) in files {
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let open = || Cifar::default().read(&manifest, &Locations::new([dir.path()]).keeping(kept.path()));
+        expect_fixture(&open().unwrap());
+        assert_eq!(std::fs::read_dir(kept.path()).unwrap().count(), usize::from(keeps), "{}", files[0].0);
+        expect_fixture(&open().unwrap());
+    }
+}
+
 #[test]
 fn a_whole_beside_its_halves_counts_once() {
     let mut manifest = tiny(Manifest::cifar100());

@@ -102,41 +102,61 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Adds `a · b` to `out`, which holds rows.
+/// Adds `a · b` to `out`, which holds rows. What becomes of a row does not hang on how many there are.
 fn add_product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32]) {
-    /// Rows a thread takes at once, however many threads there are: how a sum is rounded may hang on it.
+    /// Rows a thread takes at once, however many threads there are.
     const ROWS: usize = 64;
+    /// Of fewer rows the library sums in another order.
+    const LEAST: usize = 4;
     let ([_, depth], [inner, columns]) = (a.size, b.size);
     assert_eq!((depth, a.size[0] * columns), (inner, out.len()), "matrices that fit together");
     let worth = out.len() * depth >= 1 << 21;
     let pieces = out.chunks_mut((ROWS * columns).max(1)).enumerate();
     share_pieces(pieces, worth, |(index, out)| {
-        let rows = out.len() / columns;
-        let a_rows = &a.numbers[index * ROWS * a.steps[0]..];
-        // SAFETY: `out` is `rows` rows of `columns` numbers; `b` is `depth` by `columns` by its construction, and
-        // `a_rows` starts at row `index * ROWS` of `a`, which has `rows` more of `depth` numbers.
-        unsafe {
-            gemm(
-                rows,
-                columns,
-                depth,
-                out.as_mut_ptr(),
-                1,
-                columns as isize,
-                true,
-                a_rows.as_ptr(),
-                a.steps[1] as isize,
-                a.steps[0] as isize,
-                b.numbers.as_ptr(),
-                b.steps[1] as isize,
-                b.steps[0] as isize,
-                1.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
+        let rows = &a.numbers[index * ROWS * a.steps[0]..];
+        if out.len() >= LEAST * columns {
+            // SAFETY: `rows` starts at a row of `a` behind which there are as many as `out` has.
+            unsafe { add_rows(rows, a.steps, b, out) };
+        } else {
+            for (row, out) in out.chunks_mut(columns).enumerate() {
+                let mut several = out.repeat(LEAST);
+                // SAFETY: the one row that is read again and again is there.
+                unsafe { add_rows(&rows[row * a.steps[0]..], [0, a.steps[1]], b, &mut several) };
+                out.copy_from_slice(&several[..columns]);
+            }
         }
     });
+}
+
+/// Adds the product of some rows, from one to the next and from column to column by `steps`, with `b` to `out`.
+///
+/// # Safety
+/// There are as many rows of as many columns as `out` and `b` have rows.
+unsafe fn add_rows(a: &[f32], steps: [usize; 2], b: Matrix<'_>, out: &mut [f32]) {
+    let [depth, columns] = b.size;
+    // SAFETY: `out` is whole rows of `columns` numbers; `b` is `depth` by `columns` by its construction; `a` is the caller's
+    // word.
+    unsafe {
+        gemm(
+            out.len() / columns,
+            columns,
+            depth,
+            out.as_mut_ptr(),
+            1,
+            columns as isize,
+            true,
+            a.as_ptr(),
+            steps[1] as isize,
+            steps[0] as isize,
+            b.numbers.as_ptr(),
+            b.steps[1] as isize,
+            b.steps[0] as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
 }

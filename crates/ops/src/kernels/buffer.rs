@@ -77,9 +77,11 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// `len` floats of any value.
     pub(crate) fn any(len: usize) -> Self {
-        let mut lines = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         let needed = len.div_ceil(16);
+        let mut lines = SPARE.with_borrow_mut(|spare| fitting(spare, needed));
         if lines.len() < needed {
+            // Not both at a time.
+            drop(lines);
             lines = vec![Line([0.0; 16]); needed];
         }
         Self { lines, len }
@@ -91,6 +93,14 @@ impl Scratch {
         scratch.fill(0.0);
         scratch
     }
+}
+
+/// The smallest that is large enough, or else the largest, so that few grow large. Who needs several at a time should ask for the
+/// largest first.
+fn fitting(spare: &mut Vec<Vec<Line>>, needed: usize) -> Vec<Line> {
+    let fits = (0..spare.len()).filter(|&at| spare[at].len() >= needed).min_by_key(|&at| spare[at].len());
+    let found = fits.or_else(|| (0..spare.len()).max_by_key(|&at| spare[at].len()));
+    found.map(|at| spare.swap_remove(at)).unwrap_or_default()
 }
 
 impl std::ops::Deref for Scratch {

@@ -36,6 +36,10 @@ const LINE: usize = 16;
 /// Rows of weights that all tiles of a piece meet before the next do.
 const LONGEST: usize = 256;
 
+/// Images for which it is decided whether a convolution goes by points: a recipe's batch, the field's. What is said of an image
+/// must not depend on how many stand beside it.
+const IMAGES: usize = 64;
+
 /// Pieces in which kernels are brought to points and back; a convolution has a quarter as many at least, if it has the
 /// channels.
 const PIECES: usize = 16;
@@ -57,7 +61,7 @@ impl Tiling {
 
     /// The tiling in which a convolution is faster than as a plain sum, if it asks for that and there is one.
     ///
-    /// A rule of the shape alone: what is computed must not depend on the machine.
+    /// A rule of the map's shape alone: what is computed must depend neither on the machine nor on the batch.
     pub(crate) fn of(geometry: &Geometry) -> Option<Self> {
         let Conv { stride, padding, dilation, groups, winograd } = geometry.conv;
         if !winograd || geometry.kernel != [3, 3] || groups != 1 {
@@ -68,7 +72,7 @@ impl Tiling {
         }
         let [height, width] = geometry.output;
         // What a plain sum multiplies: zeros in the margin are left out there.
-        let plain = geometry.batch * (3 * height - 2) * (3 * width - 2) * geometry.from * geometry.to;
+        let plain = IMAGES * (3 * height - 2) * (3 * width - 2) * geometry.from * geometry.to;
         let cost = |tiling: &Self| tiling.cost(geometry);
         let best = [4, 6].map(|window| Self::new(geometry, window)).into_iter().min_by_key(cost)?;
         // What gains less is not worth the digits.
@@ -78,7 +82,7 @@ impl Tiling {
     /// Multiplications, and what takes as long: a channel of a tile on its way to a point or back takes 24, and the
     /// kernel as much as 96 tiles. Both were fitted to measurements, and foretell most of them to a fifth.
     fn cost(self, geometry: &Geometry) -> usize {
-        let (tiles, Geometry { from, to, .. }) = (geometry.batch * self.each(), *geometry);
+        let (tiles, Geometry { from, to, .. }) = (IMAGES * self.each(), *geometry);
         self.points() * ((tiles + 96) * from * to + 24 * tiles * (from + to))
     }
 

@@ -32,12 +32,12 @@ pub(super) fn correlate(
     let (maps, gradients) = (Maps::new(x, geometry, from, tiling), Maps::new(gradient, geometry, to, tiling));
     let seen = Layout::new(tiling, many, from, STRIPE);
     let told = Layout::new(tiling, many, to, 2 * simd.lanes());
-    let (mut windows, mut tellings) = (seen.room(), told.room());
-    let (windows_at, tellings_at) = (Shared::to(&mut windows), Shared::to(&mut tellings));
     let blocks: Vec<_> = blocks(to, simd.lanes()).collect();
     let point = from * to.next_multiple_of(simd.lanes()) + super::LINE;
     let mut sums = Scratch::zeros(tiling.points() * point);
     let sums_at = Shared::to(&mut sums);
+    let (mut windows, mut tellings) = (seen.room(), told.room());
+    let (windows_at, tellings_at) = (Shared::to(&mut windows), Shared::to(&mut tellings));
     for first in (0..total).step_by(many) {
         let count = many.min(total - first);
         par(count.div_ceil(FEW), |piece| {
