@@ -1,7 +1,7 @@
 use crate::backend::has_kernels;
 use crate::composed;
 use crate::gpu::{Gpu, column_sums, scale_shift};
-use crate::kernels::backward::{Given, Gradients, backward};
+use crate::kernels::backward::{Given, Gradients, Wanted, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
@@ -167,7 +167,7 @@ impl Backward<2> for Convolve {
             ]);
         }
         let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {
-            backward(simd(), &self.0, x, kernel, &Given(gradient), wanted)
+            backward(simd(), &self.0, x, kernel, &Given(gradient), Wanted::of(wanted))
         })?;
         Ok(gradients.tensors(x, kernel))
     }

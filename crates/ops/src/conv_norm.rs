@@ -1,10 +1,10 @@
 use crate::backend::on_cpu;
-use crate::kernels::backward::backward;
+use crate::kernels::backward::{Gradients, Wanted, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
 use crate::norm::Statistics;
-use crate::record::{Backward, Numbers, Remake, read, record, tensor};
+use crate::record::{Backward, Numbers, Onto, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{Conv, Norm, batch_norm, conv2d};
@@ -127,11 +127,76 @@ impl ConvolveNormalise {
     }
 }
 
+/// Gradients of what is convolved and with what, and of weight and bias of the norm.
+type Four = [Option<Tensor>; 4];
+
+impl ConvolveNormalise {
+    fn back(
+        &self,
+        [x, kernel, weight]: [&Tensor; 3],
+        y: &Tensor,
+        gradient: &Tensor,
+        onto: Option<&Tensor>,
+    ) -> candle::Result<Four> {
+        // What gates nothing is not kept.
+        let (y, other) = (if self.relu { y } else { gradient }, onto.unwrap_or(gradient));
+        let found = read(
+            [x, kernel, weight, y, gradient, other],
+            |[of_x, of_kernel, weight, y, gradient, other]| {
+                let gate = self.relu.then_some(y);
+                let back = self.statistics.back(&self.statistics.sums(gradient, gate, &self.z), weight);
+                let through = back.through(gradient, gate, &self.z);
+                let wanted =
+                    Wanted { onto: onto.map(|_| other), ..Wanted::of([x.track_op(), kernel.track_op()]) };
+                (backward(simd(), &self.geometry, of_x, of_kernel, &through, wanted), back.of_affine)
+            },
+        )?;
+        Ok(Self::tensors(found, [x, kernel, weight]))
+    }
+
+    /// The same where a residual was added, whose gradient comes last.
+    fn back_of_sum(
+        &self,
+        [x, kernel, weight, residual]: [&Tensor; 4],
+        y: &Tensor,
+        gradient: &Tensor,
+        onto: Option<&Tensor>,
+    ) -> candle::Result<(Four, Tensor)> {
+        let Self { geometry, z, statistics, relu, .. } = self;
+        let (y, other) = (if *relu { y } else { gradient }, onto.unwrap_or(gradient));
+        let (found, kept) = read(
+            [x, kernel, weight, y, gradient, other],
+            |[of_x, of_kernel, weight, y, gradient, other]| {
+                let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);
+                let back = statistics.back(&sums, weight);
+                let through = back.through(kept.as_deref().unwrap_or(gradient), None, z);
+                let wanted =
+                    Wanted { onto: onto.map(|_| other), ..Wanted::of([x.track_op(), kernel.track_op()]) };
+                ((backward(simd(), geometry, of_x, of_kernel, &through, wanted), back.of_affine), kept)
+            },
+        )?;
+        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, residual.shape()));
+        Ok((Self::tensors(found, [x, kernel, weight]), of_residual))
+    }
+
+    fn tensors((found, of_affine): (Gradients, [Vec<f32>; 2]), [x, kernel, weight]: [&Tensor; 3]) -> Four {
+        let [of_x, of_kernel] = found.tensors(x, kernel);
+        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
+        [of_x, of_kernel, of_weight, of_bias]
+    }
+}
+
 impl Backward<4> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
 
     fn again(_: [bool; 4]) -> Option<Remake<Self, 4>> {
         Some(|back, _| Ok(back.apply(None).storage()))
+    }
+
+    fn onto() -> Option<Onto<Self, 4>> {
+        Some(|back, [x, kernel, weight, _], y, [gradient, onto]| {
+            back.back([x, kernel, weight], y, gradient, Some(onto))
+        })
     }
 
     fn reads(&self, _: bool) -> ([bool; 4], bool) {
@@ -143,20 +208,8 @@ impl Backward<4> for ConvolveNormalise {
         [x, kernel, weight, _]: [&Tensor; 4],
         y: &Tensor,
         gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 4]> {
-        let wanted = [x.track_op(), kernel.track_op()];
-        // What gates nothing is not kept.
-        let y = if self.relu { y } else { gradient };
-        let (gradients, of_affine) =
-            read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
-                let gate = self.relu.then_some(y);
-                let back = self.statistics.back(&self.statistics.sums(gradient, gate, &self.z), weight);
-                let through = back.through(gradient, gate, &self.z);
-                (backward(simd(), &self.geometry, x, kernel, &through, wanted), back.of_affine)
-            })?;
-        let [of_x, of_kernel] = gradients.tensors(x, kernel);
-        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
-        Ok([of_x, of_kernel, of_weight, of_bias])
+    ) -> candle::Result<Four> {
+        self.back([x, kernel, weight], y, gradient, None)
     }
 }
 
@@ -171,6 +224,14 @@ impl Backward<5> for ConvolveNormalise {
         (!residual).then_some(from)
     }
 
+    fn onto() -> Option<Onto<Self, 5>> {
+        Some(|back, [x, kernel, weight, _, residual], y, [gradient, onto]| {
+            let (four, of_residual) =
+                back.back_of_sum([x, kernel, weight, residual], y, gradient, Some(onto))?;
+            Ok(five(four, residual, of_residual))
+        })
+    }
+
     fn reads(&self, again: bool) -> ([bool; 5], bool) {
         ([true, true, true, false, again], self.relu)
     }
@@ -181,21 +242,17 @@ impl Backward<5> for ConvolveNormalise {
         y: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 5]> {
-        let Self { geometry, z, statistics, relu, .. } = self;
-        let wanted = [x.track_op(), kernel.track_op()];
-        let y = if *relu { y } else { gradient };
-        let (gradients, of_affine, kept) =
-            read([x, kernel, weight, y, gradient], |[x, kernel, weight, y, gradient]| {
-                let (kept, sums) = statistics.kept_sums(gradient, relu.then_some(y), z);
-                let back = statistics.back(&sums, weight);
-                let through = back.through(kept.as_deref().unwrap_or(gradient), None, z);
-                (backward(simd(), geometry, x, kernel, &through, wanted), back.of_affine, kept)
-            })?;
-        let of_residual = kept.map_or_else(|| gradient.clone(), |kept| tensor(kept, residual.shape()));
-        let [of_x, of_kernel] = gradients.tensors(x, kernel);
-        let [of_weight, of_bias] = of_affine.map(|gradient| Some(tensor(gradient, weight.shape())));
-        Ok([of_x, of_kernel, of_weight, of_bias, residual.track_op().then_some(of_residual)])
+        let (four, of_residual) = self.back_of_sum([x, kernel, weight, residual], y, gradient, None)?;
+        Ok(five(four, residual, of_residual))
     }
+}
+
+fn five(
+    [of_x, of_kernel, of_weight, of_bias]: Four,
+    residual: &Tensor,
+    of_residual: Tensor,
+) -> [Option<Tensor>; 5] {
+    [of_x, of_kernel, of_weight, of_bias, residual.track_op().then_some(of_residual)]
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 /// How an operation makes its result once more.
 pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Storage>;
 
+/// How an operation finds its gradients, that of the first argument added to what others had of it: from the gradient of the
+/// result, and from that.
+pub(crate) type Onto<B, const N: usize> =
+    fn(&B, [&Tensor; N], &Tensor, [&Tensor; 2]) -> Result<[Option<Tensor>; N]>;
+
 /// How gradients pass back through an operation on `N` tensors.
 pub(crate) trait Backward<const N: usize>: Sized + Send + Sync + 'static {
     /// What errors call it.
@@ -36,6 +41,12 @@ pub(crate) trait Backward<const N: usize>: Sized + Send + Sync + 'static {
     /// The result anew, where it costs but a pass over what is kept anyway: it is not kept itself then. `remade`: which
     /// arguments are made again themselves, should it need them.
     fn again(_remade: [bool; N]) -> Option<Remake<Self, N>> {
+        None
+    }
+
+    /// The way back where others have been to the first argument already, and to add to what they left costs no pass over
+    /// memory of its own.
+    fn onto() -> Option<Onto<Self, N>> {
         None
     }
 
@@ -134,7 +145,8 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
         kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
     }
     let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
-    let work = Arc::new(Work::new(kept, shape.clone(), Arc::clone(&inbox), (back, again)));
+    let first = inboxes.first().cloned().flatten();
+    let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
     let again = again.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
     let own = Arc::clone(&work);
     let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;

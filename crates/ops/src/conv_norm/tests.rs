@@ -102,6 +102,25 @@ fn conv_norm_is_its_composed_form_in_every_mode() {
     }
 }
 
+/// A residual block: its input is convolved, and added to what becomes of that. The convolution adds its gradient to the sum's, and
+/// no pass over memory does.
+#[test]
+fn where_two_ways_part_the_convolution_adds_up_their_gradients() {
+    let shape: &[usize] = &[2, 6, 5, 8];
+    for (kernel, residual) in [(&[3, 3, 8, 8][..], false), (&[3, 3, 8, 8], true), (&[1, 1, 8, 8], false)] {
+        let block = |x: &Tensor, kernel: &Tensor, norm: &Norm<'_>, other: &Tensor| {
+            let x = crate::relu(x)?;
+            let conv = Conv::same(kernel.dim(0)?, 1);
+            let first = conv_norm(&x, kernel, conv, norm, residual.then_some(other), true, Mode::Probe)?;
+            conv_norm(&first, kernel, conv, norm, Some(&x), true, Mode::Probe)
+        };
+        compare(&format!("a block, {kernel:?}"), (shape, kernel, shape), block);
+        let kinds = crate::spent(|| all(Backend::Fast, (shape, kernel, shape), block)).1;
+        assert!(kinds.iter().any(|kind| kind.work == "gradient of conv-norm"), "{kinds:?}");
+        assert!(kinds.iter().all(|kind| kind.work != "sum of gradients"), "{kinds:?}");
+    }
+}
+
 #[test]
 fn inference_is_its_composed_form() {
     let shapes: (&[usize], &[usize], &[usize]) = (&[3, 7, 6, 5], &[3, 3, 5, 9], &[3, 7, 6, 9]);

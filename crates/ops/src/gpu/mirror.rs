@@ -4,7 +4,7 @@
 use super::KERNELS;
 use super::launch::{Arg, Word, int};
 use super::work::Window;
-use crate::kernels::backward::{Given, backward as gradients};
+use crate::kernels::backward::{Given, Wanted, backward as gradients};
 use crate::kernels::forward::{Epilogue, forward as convolved};
 use crate::kernels::geometry::Geometry;
 use crate::record::{Numbers, read};
@@ -212,7 +212,7 @@ pub(super) fn backward(
     wanted: [bool; 2],
 ) -> Result<[Option<Storage>; 2]> {
     let found = read(arguments, |[x, kernel, gradient]| {
-        gradients(simd(), geometry, x, kernel, &Given(gradient), wanted)
+        gradients(simd(), geometry, x, kernel, &Given(gradient), Wanted::of(wanted))
     })?;
     Ok([found.input.map(Numbers::storage), found.kernel.map(Numbers::storage)])
 }

@@ -40,6 +40,30 @@ impl Incoming for Given<'_> {
     }
 }
 
+/// Which gradients a convolution is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Of its input.
+    pub input: bool,
+    /// What that is added to: what others had of the input already.
+    pub onto: Option<&'a [f32]>,
+    /// Of its kernel.
+    pub kernel: bool,
+}
+
+impl Wanted<'_> {
+    /// Of input and kernel, added to nothing.
+    pub(crate) fn of([input, kernel]: [bool; 2]) -> Self {
+        Self { input, onto: None, kernel }
+    }
+
+    /// How the sums of the input's gradient are written.
+    pub(super) fn finish(&self) -> Finish {
+        let onto = self.onto.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        Finish { residual: onto, ..Finish::PLAIN }
+    }
+}
+
 /// The gradients that a convolution was asked for.
 pub(crate) struct Gradients {
     /// Of its input.
@@ -55,9 +79,12 @@ pub(crate) fn backward(
     x: &[f32],
     kernel: &[f32],
     incoming: &impl Incoming,
-    wanted: [bool; 2],
+    wanted: Wanted<'_>,
 ) -> Gradients {
-    let what = || match wanted {
+    if let Some(onto) = wanted.onto {
+        assert_eq!(onto.len(), geometry.batch * geometry.input_len(), "a gradient of the same map");
+    }
+    let what = || match [wanted.input, wanted.kernel] {
         [true, true] => (format!("gradients of {geometry}"), 2 * geometry.macs()),
         [true, false] => (format!("map's gradient of {geometry}"), geometry.macs()),
         _ => (format!("kernel's gradient of {geometry}"), geometry.macs()),
@@ -71,17 +98,18 @@ fn gradients(
     x: &[f32],
     kernel: &[f32],
     incoming: &impl Incoming,
-    [of_input, of_kernel]: [bool; 2],
+    wanted: Wanted<'_>,
 ) -> Gradients {
     if let Some(tiling) = Tiling::of(geometry) {
-        return winograd::backward(simd, geometry, tiling, x, kernel, incoming, [of_input, of_kernel]);
+        return winograd::backward(simd, geometry, tiling, x, kernel, incoming, wanted);
     }
     if geometry.pointwise() {
-        return pointwise::backward(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
+        return pointwise::backward(simd, geometry, x, kernel, incoming, wanted);
     }
     if worth_it(simd, geometry) {
-        return few_at_a_time(simd, geometry, x, kernel, incoming, [of_input, of_kernel]);
+        return few_at_a_time(simd, geometry, x, kernel, incoming, wanted);
     }
+    let Wanted { input: of_input, kernel: of_kernel, .. } = wanted;
     let (from_len, chunks) = (geometry.input_len(), CHUNKS.min(geometry.batch));
     let inward = of_input.then(|| Pass::new(simd, geometry, Direction::Backward, kernel));
     let margin = inward.as_ref().map_or([0, 0], Pass::margin);
@@ -108,7 +136,7 @@ fn gradients(
                 unsafe {
                     let (x, out) = (x[image * from_len..].as_ptr(), input_at.at(image * from_len));
                     let next = [(x, from_len), (out.wrapping_add(from_len).cast_const(), from_len)];
-                    inward.image(gradient.padded(), out, Finish::PLAIN, next);
+                    inward.image(gradient.padded(), out, wanted.finish().at(0, image * from_len), next);
                 };
             }
             if let Some(part) = &mut part {
@@ -133,19 +161,19 @@ fn few_at_a_time(
     x: &[f32],
     kernel: &[f32],
     incoming: &impl Incoming,
-    [of_input, of_kernel]: [bool; 2],
+    wanted: Wanted<'_>,
 ) -> Gradients {
     let gradients = Together::new(simd, incoming, geometry.batch, geometry.output, geometry.to);
-    let of_input = of_input.then(|| {
+    let of_input = wanted.input.then(|| {
         let mut input = Fresh::new(geometry.batch * geometry.input_len());
         let floats = input.as_mut_ptr();
         let (width, pixel, image) = (geometry.input[1], geometry.from, geometry.input_len());
         let output = Output { floats, width, pixel, image };
-        convolve(simd, geometry, Direction::Backward, &gradients, kernel, output, Finish::PLAIN);
+        convolve(simd, geometry, Direction::Backward, &gradients, kernel, output, wanted.finish());
         // SAFETY: the walks of a backward pass write each input once: one walk for each place within a stride.
         unsafe { input.written() }
     });
-    let of_kernel = of_kernel.then(|| correlate(simd, geometry, x, &gradients));
+    let of_kernel = wanted.kernel.then(|| correlate(simd, geometry, x, &gradients));
     Gradients { input: of_input, kernel: of_kernel }
 }
 

@@ -5,7 +5,7 @@
 //! and one there, and no cache looks ahead for that. So all groups and blocks of a few pixels come before the next
 //! pixels do: what is read and what is written lies in a row.
 
-use super::backward::{CHUNKS, Gradients, Incoming, add_up};
+use super::backward::{CHUNKS, Gradients, Incoming, Wanted, add_up};
 use super::buffer::{Fresh, Scratch, Shared};
 use super::coming::{Coming, LINE};
 use super::forward::{Moments, counting};
@@ -63,9 +63,10 @@ pub(crate) fn backward(
     x: &[f32],
     kernel: &[f32],
     incoming: &impl Incoming,
-    [of_input, of_kernel]: [bool; 2],
+    wanted: Wanted<'_>,
 ) -> Gradients {
     let (Geometry { from, to, .. }, pixels) = (*geometry, geometry.pixels());
+    let Wanted { input: of_input, kernel: of_kernel, .. } = wanted;
     let chunks = CHUNKS.min(pixels.div_ceil(BAND));
     let product = of_input.then(|| Product::new(simd, geometry, Direction::Backward, kernel));
     let mut input = Fresh::new(if of_input { pixels * from } else { 0 });
@@ -100,7 +101,7 @@ pub(crate) fn backward(
                     let out = input_at.at(start * from);
                     let soon = [out.wrapping_add(NEAR * from).cast_const(), x]
                         .map(|map| Soon { from: map, pixel: from });
-                    product.pixels(gradient, step, count, out, Finish::PLAIN, soon);
+                    product.pixels(gradient, step, count, out, wanted.finish().at(0, start * from), soon);
                 };
             }
             if of_kernel {

@@ -1,13 +1,17 @@
 //! The kernels against plain loops in double precision, on shapes that fit nothing, for each set of instructions.
 
 use super::affine::apply;
-use super::backward::{Given, backward};
+use super::backward::{Given, Wanted, backward};
 use super::forward::{Epilogue, forward};
 use super::geometry::Geometry;
 use super::norm::{gradient_sums, moments};
+use super::sum;
 use crate::Conv;
 use crate::simd::{Simd, levels};
 use sokd_core::Key;
+
+/// All that there is to ask for.
+pub(super) const BOTH: Wanted<'_> = Wanted { input: true, onto: None, kernel: true };
 
 pub(super) fn noise(len: usize, name: &str) -> Vec<f32> {
     let mut stream = Key::new(1).fold(name).stream();
@@ -145,14 +149,16 @@ fn a_convolution_and_its_gradients_are_those_of_plain_loops() {
         });
         for simd in levels() {
             let (got, _) = forward(simd, &g, &x, &kernel, &Epilogue::default());
-            let back = backward(simd, &g, &x, &kernel, &Given(&gradient), [true, true]);
-            let errors = [
-                error(&got, &y),
-                error(&back.input.unwrap(), &of_x),
-                error(&back.kernel.unwrap(), &of_kernel),
-            ];
+            let gradients = |wanted| backward(simd, &g, &x, &kernel, &Given(&gradient), wanted);
+            let back = gradients(BOTH);
+            let (input, back) = (back.input.unwrap(), back.kernel.unwrap());
+            let errors = [error(&got, &y), error(&input, &of_x), error(&back, &of_kernel)];
             assert!(errors.iter().all(|&error| error < 2e-6), "{simd:?} {g:?}: {errors:?}");
-            let back = backward(simd, &g, &x, &kernel, &Given(&gradient), [false, false]);
+            // What others had of the input is added last, as if by itself.
+            let onto = noise(x.len(), "onto");
+            let added = gradients(Wanted { onto: Some(&onto), ..BOTH }).input.unwrap();
+            assert!(added == sum(simd, &input, &onto), "{simd:?} {g:?}");
+            let back = gradients(Wanted::of([false, false]));
             assert!(back.input.is_none() && back.kernel.is_none());
         }
     }
@@ -265,7 +271,7 @@ fn the_number_of_threads_changes_no_bit() {
             let pivot = vec![0.5; g.to];
             let (y, counted) =
                 forward(simd, g, &x, &kernel, &Epilogue { pivot: Some(&pivot), ..Epilogue::default() });
-            let back = backward(simd, g, &x, &kernel, &Given(&gradient), [true, true]);
+            let back = backward(simd, g, &x, &kernel, &Given(&gradient), BOTH);
             let sums = gradient_sums(simd, &gradient, Some(&y), &y, &pivot);
             let floats = [y, back.input.unwrap(), back.kernel.unwrap()].concat();
             let bits: Vec<u32> = floats.iter().map(|value| value.to_bits()).collect();

@@ -13,7 +13,7 @@ mod maps;
 mod transform;
 mod weights;
 
-use super::backward::{Gradients, Incoming};
+use super::backward::{Gradients, Incoming, Wanted};
 use super::buffer::{Fresh, Scratch, Shared};
 use super::forward::Moments;
 use super::geometry::Geometry;
@@ -345,7 +345,7 @@ pub(crate) fn backward(
     x: &[f32],
     kernel: &[f32],
     incoming: &impl Incoming,
-    [of_input, of_kernel]: [bool; 2],
+    wanted: Wanted<'_>,
 ) -> Gradients {
     let own;
     let gradient = if let Some(gradient) = incoming.ready() {
@@ -354,14 +354,14 @@ pub(crate) fn backward(
         own = whole(geometry, incoming);
         &own[..]
     };
-    let input = of_input.then(|| {
+    let input = wanted.input.then(|| {
         let mut input = Fresh::new(geometry.batch * geometry.input_len());
         let out = input.as_mut_ptr();
-        convolve(simd, geometry, tiling, Direction::Backward, gradient, kernel, out, Finish::PLAIN);
+        convolve(simd, geometry, tiling, Direction::Backward, gradient, kernel, out, wanted.finish());
         // SAFETY: the tiles cover each map.
         unsafe { input.written() }
     });
-    let kernel = of_kernel.then(|| kernel::correlate(simd, geometry, tiling, x, gradient));
+    let kernel = wanted.kernel.then(|| kernel::correlate(simd, geometry, tiling, x, gradient));
     Gradients { input, kernel }
 }
 

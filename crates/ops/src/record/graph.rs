@@ -2,6 +2,7 @@
 
 use super::kept::Again;
 use super::total;
+use crate::spent::named;
 #[cfg(feature = "cuda")]
 use candle::CudaStorage;
 use candle::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId};
@@ -52,15 +53,22 @@ impl Inbox {
         *gathered = Some(match gathered.take() {
             None => part,
             // A new tensor, because others may hold the one that is there.
-            Some(other) => super::tensor(total(&other.contiguous()?, &part.contiguous()?)?, part.shape()),
+            Some(other) => {
+                let (other, part) = (other.contiguous()?, part.contiguous()?);
+                super::tensor(named("sum of gradients", || total(&other, &part))?, part.shape())
+            }
         });
         Ok(())
     }
 
+    /// What is there so far, for someone who adds to it.
+    pub(super) fn gathered(&self) -> Option<Tensor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The whole.
     pub(super) fn take(&self) -> Result<Tensor> {
-        let gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(gradient) = gathered else {
+        let Some(gradient) = self.gathered() else {
             candle::bail!("a backward pass came to a result without a gradient")
         };
         gradient.contiguous()

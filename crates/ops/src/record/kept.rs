@@ -49,6 +49,8 @@ fn standing(numbers: Storage, shape: impl Into<Shape>, tracked: bool) -> Tensor 
 /// What an operation goes back by.
 pub(super) struct Work<const N: usize, B> {
     inbox: Arc<Inbox>,
+    /// Where the gradient of the first argument gathers, if that is a result of ours.
+    first: Option<Arc<Inbox>>,
     shape: Shape,
     /// Until the backward pass has gone it.
     way: Mutex<Option<Way<N, B>>>,
@@ -68,11 +70,11 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
     pub fn new(
         arguments: [Kept; N],
         shape: Shape,
-        inbox: Arc<Inbox>,
+        (inbox, first): (Arc<Inbox>, Option<Arc<Inbox>>),
         (back, again): (B, Option<Remake<B, N>>),
     ) -> Self {
         let way = Way { arguments, result: None, back, again };
-        Self { inbox, shape, way: Mutex::new(Some(way)), made: Mutex::default() }
+        Self { inbox, first, shape, way: Mutex::new(Some(way)), made: Mutex::default() }
     }
 
     pub fn keep_result(&self, result: Kept) {
@@ -93,7 +95,14 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
                 (None, Some(made)) => made,
                 (None, None) => self.make(&way, &arguments)?,
             };
-            way.back.gradients(arguments.each_ref(), &result, &gradient)
+            // Whoever cannot add to it leaves it there.
+            let before = B::onto().and_then(|onto| Some((onto, self.first.as_ref()?.gathered()?)));
+            match before {
+                Some((onto, before)) => {
+                    onto(&way.back, arguments.each_ref(), &result, [&gradient, &before.contiguous()?])
+                }
+                None => way.back.gradients(arguments.each_ref(), &result, &gradient),
+            }
         };
         spend(|| (format!("gradient of {}", B::NAME), 0), back)
     }

@@ -2,12 +2,13 @@
 
 use super::{Tiling, backward, convolve};
 use crate::Conv;
-use crate::kernels::backward::{self as plain, Given, Gradients, Incoming};
+use crate::kernels::backward::{self as plain, Given, Incoming, Wanted};
 use crate::kernels::buffer::Fresh;
 use crate::kernels::forward::{self, Epilogue, Moments};
 use crate::kernels::geometry::Geometry;
 use crate::kernels::pack::Direction;
-use crate::kernels::tests::{Case, case, each, error, geometry, noise};
+use crate::kernels::sum;
+use crate::kernels::tests::{BOTH, Case, case, each, error, geometry, noise};
 use crate::kernels::tile::Finish;
 use crate::simd::{Simd, levels};
 
@@ -72,11 +73,15 @@ fn a_convolution_and_its_gradients_are_those_of_plain_loops() {
             for (window, bound) in BOUNDS {
                 let (got, _) = forwards(simd, &g, window, [&x, &kernel], Finish::PLAIN);
                 let incoming = Computed(Given(&gradient));
-                let Gradients { input, kernel: back } =
-                    backward(simd, &g, Tiling::new(&g, window), &x, &kernel, &incoming, [true, true]);
-                let errors =
-                    [error(&got, &y), error(&input.unwrap(), &of_x), error(&back.unwrap(), &of_kernel)];
+                let gradients =
+                    |wanted| backward(simd, &g, Tiling::new(&g, window), &x, &kernel, &incoming, wanted);
+                let back = gradients(BOTH);
+                let (input, back) = (back.input.unwrap(), back.kernel.unwrap());
+                let errors = [error(&got, &y), error(&input, &of_x), error(&back, &of_kernel)];
                 assert!(errors.iter().all(|&error| error < bound), "{simd:?} {window} {g:?}: {errors:?}");
+                let onto = noise(x.len(), "onto");
+                let added = gradients(Wanted { onto: Some(&onto), ..BOTH }).input.unwrap();
+                assert!(added == sum(simd, &input, &onto), "{simd:?} {window} {g:?}");
             }
         }
     }
@@ -128,7 +133,7 @@ fn the_number_of_threads_changes_no_bit() {
             let finish = Finish { pivot: pivot.as_ptr(), ..Finish::PLAIN };
             let (y, counted) = forwards(simd, g, window, [&x, &kernel], finish);
             let tiling = Tiling::new(g, window);
-            let back = backward(simd, g, tiling, &x, &kernel, &Given(&gradient), [true, true]);
+            let back = backward(simd, g, tiling, &x, &kernel, &Given(&gradient), BOTH);
             let floats = [y, back.input.unwrap(), back.kernel.unwrap()].concat();
             let bits: Vec<u32> = floats.iter().map(|value| value.to_bits()).collect();
             (bits, counted)
@@ -161,7 +166,7 @@ fn a_convolution_goes_by_winograd_where_it_asks_and_where_it_pays() {
         for simd in levels() {
             let all = |g: &Geometry| {
                 let (y, _) = forward::forward(simd, g, &x, &kernel, &Epilogue::default());
-                let back = plain::backward(simd, g, &x, &kernel, &Given(&gradient), [true, true]);
+                let back = plain::backward(simd, g, &x, &kernel, &Given(&gradient), BOTH);
                 [y, back.input.unwrap(), back.kernel.unwrap()]
             };
             for (got, right) in all(&asked).iter().zip(&all(&not)) {
