@@ -40,17 +40,19 @@ fn a_network_at_rest_says_the_same_of_an_image_in_any_batch() -> Result<()> {
         "imagenet_resnet18",
         "imagenet_mobilenetv1",
     ] {
-        let params = Params::new(Key::new(3));
-        let cx = BuildCx::alone(params.frozen(&Device::Cpu), &data);
-        let net = with_winograd(true, || named(name).unwrap().build(&cx))?;
-        fill(&params, "")?;
-        // More than the rows of a head that are multiplied at once, of one network.
-        let all: Vec<u32> = (0..if name == "resnet8" { 66 } else { 9 }).collect();
-        let images = images(all.len())?;
-        let together = said(net.as_ref(), &images, &all)?;
-        for rows in [&[4][..], &[3, 5], &[8, 4, 0], &all[1..]] {
-            for (alone, &row) in said(net.as_ref(), &images, rows)?.iter().zip(rows) {
-                assert!(alone == &together[row as usize], "{name}: image {row} of {rows:?}");
+        for winograd in [true, false] {
+            let params = Params::new(Key::new(3));
+            let cx = BuildCx::alone(params.frozen(&Device::Cpu), &data);
+            let net = with_winograd(winograd, || named(name).unwrap().build(&cx))?;
+            fill(&params, "")?;
+            // More than the rows of a head that are multiplied at once, of one network.
+            let all: Vec<u32> = (0..if name == "resnet8" { 66 } else { 9 }).collect();
+            let images = images(all.len())?;
+            let together = said(net.as_ref(), &images, &all)?;
+            for rows in [&[4][..], &[3, 5], &[8, 4, 0], &all[1..]] {
+                for (alone, &row) in said(net.as_ref(), &images, rows)?.iter().zip(rows) {
+                    assert!(alone == &together[row as usize], "{name}, {winograd}: image {row} of {rows:?}");
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 ///
 /// Images are told apart by their pixels, so that it is never wrong about one, wherever it comes from. It remembers the embedding
 /// and the logits, and shows nothing else: maps of all images would take more room than they take time. At rest a network
-/// says the same of an image to the bit, whatever stands beside it in a batch; the tests hold every network to that.
+/// says the same of an image to the bit, on a CPU, whatever stands beside it in a batch; the tests hold every family to that.
 ///
 /// Asked for a gradient (images that a graph tracks) or in another mode, it is the network itself.
 pub struct Remembered {
@@ -102,6 +102,7 @@ impl Backbone for Remembered {
             Tensor::from_vec(values, (hashes.len(), width), images.device())
         };
         Ok(Forward {
+            // Whoever wants it anyway is told by the shape.
             stem: Tensor::zeros((hashes.len(), 0), images.dtype(), images.device())?,
             stages: Vec::new(),
             pooled: recall(&said.pooled, info.features)?,
