@@ -103,8 +103,7 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     probe(&distiller, &caches.then(all), dataset.as_ref(), key, device).map_err(|error| {
         let problem =
             "the teacher remembers its embedding and its logits, and the objective reads more of it";
-        let misfit =
-            || Misfit::new(format!("teacher.cache: {problem}: {error}")).help("leave `cache` out").into();
+        let misfit = || Misfit::new(format!("teacher.cache: {problem}")).help("leave `cache` out").into();
         if caches { misfit() } else { error }
     })?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);

@@ -66,6 +66,8 @@ OPS = {
     "channel_shuffle": lambda x, groups: F.channel_shuffle(x, groups),
     "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
     "log_softmax": lambda x: F.log_softmax(x, dim=-1),
+    "softmax": lambda x: F.softmax(x, dim=-1),
+    "soft_cross_entropy": lambda x, targets: F.cross_entropy(x, targets, reduction="none"),
     "normalize": normalize,
 }
 
@@ -134,6 +136,9 @@ def cases():
         yield "channel_shuffle", {"x": {"shape": (1, 6, 2, 3)}}, {"groups": groups}
     yield "linear", {"x": {"shape": (3, 5)}, "weight": {"shape": (4, 5)}, "bias": {"shape": (4,)}}, {}
     yield "log_softmax", {"x": {"shape": (3, 7), "scale": 20.0}}, {}
+    yield "softmax", {"x": {"shape": (3, 7), "scale": 4.0}}, {}
+    # Targets that add up to nothing in particular, some of them below zero.
+    yield "soft_cross_entropy", {"x": {"shape": (3, 21), "scale": 20.0}, "targets": {"shape": (3, 21)}}, {}
     yield "normalize", {"x": {"shape": (2, 3, 2, 4)}}, {}
 
 

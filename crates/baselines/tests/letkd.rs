@@ -306,7 +306,7 @@ fn targets_are_a_softmax_of_distances() -> Result<()> {
     let view = View { place: Place::Penultimate, pool: 1 };
     let at = |sharpness: f64, map: &Tensor| -> Result<Vec<f64>> {
         let loss = LetkdClusters { sharpness, ..LetkdClusters::default() };
-        flat(&Distances::new(loss, view, &centres)?.targets(map)?.exp()?)
+        flat(&Distances::new(loss, view, &centres)?.targets(map)?.0)
     };
     // A place that is a centre is nearest to it; by hand, the softmax of what is left.
     let map = centres.get(2)?.reshape((1, 1, 1, 3))?;

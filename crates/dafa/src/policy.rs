@@ -2,7 +2,7 @@ use crate::Space;
 use candle::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder, ops::sigmoid};
 use sokd_core::{Key, Result};
-use sokd_ops::{axpby_, log_softmax};
+use sokd_ops::{axpby_, log_softmax, softmax};
 
 /// Where α begins: nothing is preferred.
 const ALPHA: f64 = 1e-3;
@@ -123,7 +123,7 @@ impl Policy {
         let beta = within(&row(&self.beta, draw.pair)?, OPEN)?;
         let logit = (beta.log()? - beta.affine(-1.0, 1.0)?.log()?)?;
         let bits = sigmoid(&((logit + noise(&draw.logistic)?)? / self.temperature)?)?;
-        Ok(Relaxed { choice: log_softmax(&scores)?.exp()?, bits, levels: self.levels(draw)? })
+        Ok(Relaxed { choice: softmax(&scores)?, bits, levels: self.levels(draw)? })
     }
 
     /// m of the sub-policy drawn, in [0, 1].
@@ -162,7 +162,7 @@ impl Policy {
     /// Of every operation of the space.
     pub(crate) fn habits(&self, space: &Space) -> Result<Vec<Habit>> {
         let [alpha, beta, levels] = self.read()?;
-        let chances = log_softmax(&self.alpha.detach())?.exp()?.to_vec1::<f32>()?;
+        let chances = softmax(&self.alpha.detach())?.to_vec1::<f32>()?;
         debug_assert_eq!(alpha.len(), chances.len());
         let habit = |operation: usize| {
             let mut sums = [0.0; 3];

@@ -5,7 +5,7 @@ use crate::{
     Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, batch_norm,
     channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm, conv2d,
     energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu,
-    sigmoid, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d,
+    sigmoid, soft_cross_entropy, softmax, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d,
 };
 use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Key, Mode, Result};
@@ -166,6 +166,12 @@ pub fn cases() -> Vec<Case> {
             squared_distance(&x[0], &x[1])
         }),
         case("log softmax", &[&[3, 5]], |x| log_softmax(&(&x[0] * 10.0)?)),
+        case("softmax", &[&[3, 5]], |x| softmax(&(&x[0] * 10.0)?)),
+        case("softmax, many classes", &[&[2, 3, 37]], |x| softmax(&(&x[0] * 3.0)?)),
+        case("soft cross-entropy", &[&[3, 5], &[3, 5]], |x| soft_cross_entropy(&x[0], &(&x[1] * 10.0)?)),
+        case("soft cross-entropy, many classes", &[&[2, 3, 37], &[2, 3, 37]], |x| {
+            soft_cross_entropy(&x[0], &(&x[1] * 3.0)?)
+        }),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
     ]
 }

@@ -68,6 +68,11 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     named("log-softmax", || either([x], |[x]| fast::log_softmax(x), |[x]| composed::log_softmax(x)))
 }
 
+/// The softmax over the last axis.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    named("softmax", || either([x], |[x]| fast::softmax(x), |[x]| composed::softmax(x)))
+}
+
 /// Vectors along the last axis, scaled to length 1; those shorter than 1e-12 are only divided by it, so that a dead map is no
 /// NaN.
 ///

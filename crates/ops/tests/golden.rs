@@ -16,7 +16,7 @@ use sokd_core::{Mode, Result};
 use sokd_ops::{
     Backend, Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d,
     batch_norm, channel_shuffle, conv2d, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d,
-    normalize, relu, upsample_bilinear2d, upsample_nearest2d, with_backend,
+    normalize, relu, soft_cross_entropy, softmax, upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -93,8 +93,8 @@ impl Case {
     }
 
     fn run(&self, inputs: &BTreeMap<String, Var>) -> Result<Tensor> {
-        let [x, kernel, weight, bias, theta, grid, residual] =
-            ["x", "kernel", "weight", "bias", "theta", "grid", "residual"]
+        let [x, kernel, weight, bias, theta, grid, residual, targets] =
+            ["x", "kernel", "weight", "bias", "theta", "grid", "residual", "targets"]
                 .map(|name| inputs.get(name).map(Var::as_tensor));
         let given = |tensor: Option<&Tensor>| tensor.cloned().expect("an input of the recording");
         let x = || given(x);
@@ -148,6 +148,8 @@ impl Case {
             "channel_shuffle" => channel_shuffle(&x(), self.set("groups")),
             "linear" => linear(&x(), &given(weight), bias),
             "log_softmax" => log_softmax(&x()),
+            "softmax" => softmax(&x()),
+            "soft_cross_entropy" => soft_cross_entropy(&given(targets), &x()),
             "normalize" => normalize(&x(), [0.5, 0.45, 0.4], [0.25, 0.2, 0.3]),
             other => panic!("an operation that nothing runs: {other}"),
         }

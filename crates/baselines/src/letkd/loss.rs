@@ -7,7 +7,7 @@ use candle::{D, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Build, BuildCx, DistillLoss, Error, Key, Pair, Place, Result, Step, Terms};
-use sokd_ops::log_softmax;
+use sokd_ops::{soft_cross_entropy, softmax};
 use std::collections::BTreeMap;
 
 /// letKD's loss behind the last stage: a layer's templates should match as the teacher's place lies to its clusters.
@@ -193,13 +193,16 @@ impl Distances {
         Ok(Self { centres: (centres * (2.0 * loss.sharpness))?, lengths, view, loss })
     }
 
-    /// The logarithm of the targets.
+    /// The targets, and the entropy of each.
     ///
     /// # Shapes
-    /// `map`: `(batch, height, width, channels)` → `(batch · height · width, clusters)`.
-    pub fn targets(&self, map: &Tensor) -> Result<Tensor> {
+    /// `map`: `(batch, height, width, channels)` → `(batch · height · width, clusters)`, `(batch · height · width,)`.
+    pub fn targets(&self, map: &Tensor) -> Result<(Tensor, Tensor)> {
         // −t |f − c|² = 2 t f·c − t |c|² − t |f|², and the last is the same for all clusters.
-        log_softmax(&mixed(&map.detach(), &self.centres, Some(&self.lengths))?.flatten_to(2)?)
+        let scores = mixed(&map.detach(), &self.centres, Some(&self.lengths))?.flatten_to(2)?;
+        let targets = softmax(&scores)?;
+        let entropy = soft_cross_entropy(&targets, &scores)?;
+        Ok((targets, entropy))
     }
 }
 
@@ -208,9 +211,7 @@ impl DistillLoss for Distances {
         const WHO: &str = "letkd-clusters";
         let map = self.view.of(pair.teacher(WHO)?.out.said(self.view.place)?)?;
         let scores = scores(pair, self.loss.place, &map, self.centres.dim(0)?)?;
-        let log_targets = self.targets(&map)?;
-        let targets = log_targets.exp()?;
-        let entropy = (&targets * log_targets)?.sum(D::Minus1)?.neg()?;
+        let (targets, entropy) = self.targets(&map)?;
         Ok(Terms::one(WHO, divergence(&targets, &entropy, &scores)?))
     }
 }
@@ -258,7 +259,6 @@ fn scores(pair: &Pair<'_>, place: Place, map: &Tensor, targets: usize) -> Result
 /// `(batch, height, width, templates)` → `(batch,)`.
 pub fn divergence(targets: &Tensor, entropy: &Tensor, scores: &Tensor) -> Result<Tensor> {
     let (batch, height, width, templates) = scores.dims4()?;
-    let predicted = log_softmax(&scores.reshape((batch * height * width, templates))?)?;
-    let cross = (targets * predicted)?.sum(D::Minus1)?.neg()?;
+    let cross = soft_cross_entropy(targets, &scores.reshape((batch * height * width, templates))?)?;
     Ok((cross - entropy)?.reshape((batch, height * width))?.mean(D::Minus1)?)
 }

@@ -3,7 +3,7 @@ use candle::{D, Tensor};
 use candle_nn::VarBuilder;
 use sokd_core::Result;
 use sokd_nn::{LayerNorm, Linear, init};
-use sokd_ops::{log_softmax, relu};
+use sokd_ops::{relu, softmax};
 
 /// The simplifier of a [`Skd`], with its weights.
 ///
@@ -61,7 +61,7 @@ impl Simplifier {
         let softened = (logits / temperature)?;
         let (read, unit) = match softening {
             Softening::Logits => (softened, self.skd.compared_at()),
-            Softening::Probabilities => (log_softmax(&softened)?.exp()?, self.skd.compared_at()),
+            Softening::Probabilities => (softmax(&softened)?, self.skd.compared_at()),
             Softening::None => (logits.clone(), self.skd.compared_at() / temperature),
         };
         let (said, attention) = body.forward(&read, showings)?;
@@ -160,7 +160,7 @@ impl Body {
             Ok(all.transpose(1, 2)?.contiguous()?)
         };
         let scores = headed(query)?.matmul(&headed(key)?.transpose(D::Minus2, D::Minus1)?.contiguous()?)?;
-        let attention = log_softmax(&(scores / (width as f64).sqrt())?)?.exp()?;
+        let attention = softmax(&(scores / (width as f64).sqrt())?)?;
         let mixed = attention.matmul(&headed(&self.value)?)?.transpose(1, 2)?.contiguous()?;
         Ok((mixed.reshape((sets * tokens, self.width))?, attention))
     }

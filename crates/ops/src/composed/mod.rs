@@ -15,7 +15,7 @@ pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
 pub(crate) use pixel::{
     abs, channel_range, channel_shuffle, energy, linear, log_softmax, normalize, permute_channels, relu,
-    sigmoid, squared_distance, unit,
+    sigmoid, soft_cross_entropy, softmax, squared_distance, unit,
 };
 pub(crate) use pool::max_pool2d;
 pub(crate) use resample::resample;

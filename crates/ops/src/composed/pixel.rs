@@ -36,6 +36,14 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     shifted.broadcast_sub(&log_sum)
 }
 
+pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
+    log_softmax(x)?.exp()
+}
+
+pub(crate) fn soft_cross_entropy(targets: &Tensor, scores: &Tensor) -> Result<Tensor> {
+    (targets * log_softmax(scores)?)?.sum(D::Minus1)?.neg()
+}
+
 pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
     let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
     // Before the root, whose slope at 0 is infinite.

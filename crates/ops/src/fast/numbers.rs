@@ -2,7 +2,9 @@
 
 use crate::threads;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::iter::Sum;
 use std::mem::MaybeUninit;
+use std::ops::AddAssign;
 
 /// Below this many numbers, waking another thread costs more than it brings.
 pub(super) const WORTH_SHARING: usize = 1 << 15;
@@ -80,6 +82,63 @@ pub(super) fn zip(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> V
     unsafe { filled(x.len(), PAGES, work) }
 }
 
+/// Partial sums of a row: as many as the compiler keeps in registers.
+const SUMS: usize = 16;
+
+/// Σ f(a, b), with as many sums side by side as vectors have lanes: one alone would wait for each of its additions.
+#[inline(always)]
+pub(super) fn sum<T>(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> T) -> T
+where
+    T: Copy + Default + AddAssign + Sum,
+{
+    let mut sums = [T::default(); SUMS];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..SUMS {
+            sums[lane] += f(a[lane], b[lane]);
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(&a, &b)| f(a, b)).sum::<T>();
+    let mut sum = sums.into_iter().sum::<T>();
+    sum += rest;
+    sum
+}
+
+/// The largest, as many at once; none is a number that is not.
+#[inline(always)]
+pub(super) fn largest(x: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut most = [f32::NEG_INFINITY; SUMS];
+    let (chunks, rest) = x.as_chunks::<SUMS>();
+    for chunk in chunks {
+        for lane in 0..SUMS {
+            most[lane] = larger(most[lane], chunk[lane]);
+        }
+    }
+    most.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
+}
+
+/// eˣ, to the last digit or two, in operations that the compiler makes vectors of; what would leave the numbers stays at
+/// their end.
+///
+/// # Source
+/// Cephes' `expf`: x = n ln 2 + r, a polynomial in r, n added to the exponent.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    /// Added, it leaves no place for a fraction.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+        p = p * r + coefficient;
+    }
+    let scale = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    (p * r * r + r + 1.0) * scale
+}
+
 /// `N` numbers in a row.
 #[inline(always)]
 pub(super) fn row<const N: usize>(numbers: &[f32], start: usize) -> &[f32; N] {
@@ -113,5 +172,36 @@ pub(super) fn visit_channels(channels: usize, work: &mut impl Channels) {
         2 => work.visit::<2>(first),
         1 => work.visit::<1>(first),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{exp, largest, sum};
+
+    #[test]
+    fn the_exponential_is_right_to_a_digit_or_two_of_the_last_place() {
+        for step in -87_000..=88_000 {
+            let x = step as f32 / 1000.0;
+            let (ours, right) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!((ours / right - 1.0).abs() < 2e-7, "{x}: {ours} instead of {right}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(-1e9) > 0.0 && exp(1e9).is_finite());
+    }
+
+    #[test]
+    fn sums_and_the_largest_take_in_every_number() {
+        for length in [0, 1, 15, 16, 17, 40] {
+            let x: Vec<f32> = (0..length).map(|at| ((at * 7) % 11) as f32 - 20.0).collect();
+            let right: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            assert_eq!(sum(&x, &x, |a, b| f64::from(a) * f64::from(b)), right);
+            for place in 0..length {
+                let mut x = x.clone();
+                x[place] = 3.0;
+                assert_eq!(largest(&x), 3.0);
+            }
+        }
+        assert_eq!(largest(&[]), f32::NEG_INFINITY);
     }
 }

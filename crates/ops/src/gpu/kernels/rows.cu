@@ -14,29 +14,33 @@
         together;                                               \
     }
 
+// `most`, the largest of each row, and `sum`, Σ exp(x - most).
+#define powers_of(x)                                                                                     \
+    each_lane                                                                                            \
+    {                                                                                                    \
+        most[lane] = NOTHING_YET;                                                                        \
+        each_of_row(row, at) most[lane] = x[at] > most[lane] ? x[at] : most[lane];                       \
+    }                                                                                                    \
+    together;                                                                                            \
+    for (int half = WARP / 2; half > 0; half /= 2) {                                                     \
+        each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half]; \
+        together;                                                                                        \
+    }                                                                                                    \
+    each_lane                                                                                            \
+    {                                                                                                    \
+        sum[lane] = 0.0;                                                                                 \
+        each_of_row(row, at) sum[lane] += expf(x[at] - own(most));                                       \
+    }                                                                                                    \
+    together;                                                                                            \
+    add_up(sum);
+
 kernel log_softmax(const float *x, float *y, int width, int rows)
 {
     shared float most[LANES];
     shared double sum[LANES];
     each_rows(first)
     {
-        each_lane
-        {
-            most[lane] = NOTHING_YET;
-            each_of_row(row, at) most[lane] = x[at] > most[lane] ? x[at] : most[lane];
-        }
-        together;
-        for (int half = WARP / 2; half > 0; half /= 2) {
-            each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half];
-            together;
-        }
-        each_lane
-        {
-            sum[lane] = 0.0;
-            each_of_row(row, at) sum[lane] += expf(x[at] - own(most));
-        }
-        together;
-        add_up(sum);
+        powers_of(x);
         each_lane each_of_row(row, at) y[at] = x[at] - own(most) - (float)log(own(sum));
         together;
     }
@@ -55,6 +59,98 @@ kernel log_softmax_back(const float *y, const float *gradient, float *of_x, int 
         together;
         add_up(sum);
         each_lane each_of_row(row, at) of_x[at] = gradient[at] - expf(y[at]) * (float)own(sum);
+        together;
+    }
+}
+
+kernel softmax(const float *x, float *y, int width, int rows)
+{
+    shared float most[LANES];
+    shared double sum[LANES];
+    each_rows(first)
+    {
+        powers_of(x);
+        each_lane each_of_row(row, at) y[at] = expf(x[at] - own(most)) * (float)(1.0 / own(sum));
+        together;
+    }
+}
+
+kernel softmax_back(const float *y, const float *gradient, float *of_x, int width, int rows)
+{
+    shared double mean[LANES];
+    each_rows(first)
+    {
+        each_lane
+        {
+            mean[lane] = 0.0;
+            each_of_row(row, at) mean[lane] += (double)y[at] * gradient[at];
+        }
+        together;
+        add_up(mean);
+        each_lane each_of_row(row, at) of_x[at] = y[at] * (gradient[at] - (float)own(mean));
+        together;
+    }
+}
+
+kernel soft_cross_entropy(const float *targets, const float *scores, float *y, int width, int rows)
+{
+    shared float most[LANES];
+    shared double sum[LANES], cross[LANES];
+    each_rows(first)
+    {
+        powers_of(scores);
+        each_lane
+        {
+            double log_sum = log(own(sum));
+            cross[lane] = 0.0;
+            each_of_row(row, at) cross[lane] += targets[at] * (log_sum - (scores[at] - own(most)));
+        }
+        together;
+        add_up(cross);
+        each_lane
+        {
+            int row = first + lane / WARP;
+            if (lane % WARP == 0 && row < rows) y[row] = (float)cross[lane];
+        }
+        together;
+    }
+}
+
+kernel soft_cross_entropy_of_targets(const float *scores, const float *gradient, float *of_targets, int width, int rows)
+{
+    shared float most[LANES];
+    shared double sum[LANES];
+    each_rows(first)
+    {
+        powers_of(scores);
+        each_lane
+        {
+            float log_sum = (float)log(own(sum));
+            each_of_row(row, at) of_targets[at] = gradient[row] * (log_sum - (scores[at] - own(most)));
+        }
+        together;
+    }
+}
+
+kernel soft_cross_entropy_of_scores(const float *targets, const float *scores, const float *gradient, float *of_scores, int width, int rows)
+{
+    shared float most[LANES];
+    shared double sum[LANES], all[LANES];
+    each_rows(first)
+    {
+        powers_of(scores);
+        each_lane
+        {
+            all[lane] = 0.0;
+            each_of_row(row, at) all[lane] += targets[at];
+        }
+        together;
+        add_up(all);
+        each_lane
+        {
+            float share = (float)(own(all) / own(sum));
+            each_of_row(row, at) of_scores[at] = gradient[row] * (share * expf(scores[at] - own(most)) - targets[at]);
+        }
         together;
     }
 }
