@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Environment {
     /// Version of this program.
     pub version: String,
-    /// The sources' commit, where they still lie at the place where the program was built.
+    /// The commit that a release is made of; of any other build, that of the sources now, where they still lie where it was made.
     pub commit: String,
     /// Whether the sources had changes that no commit holds.
     pub dirty: bool,
@@ -51,19 +51,11 @@ impl Environment {
 
     /// Here and now.
     pub fn here(device: &str) -> Self {
-        // Where the program was built, which is where its sources are as long as it runs on that machine: the folder
-        // that it is started in may be another repository.
-        let git = |arguments: &[&str]| {
-            let output =
-                Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output();
-            let output = output.ok().filter(|output| output.status.success())?;
-            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
+        let (commit, dirty) = sources();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into()),
-            dirty: git(&["status", "--porcelain", "--untracked-files=no"])
-                .is_some_and(|changes| !changes.is_empty()),
+            commit,
+            dirty,
             host: first_line("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".into()),
             machine: processor(),
             simd: format!("{:?}", sokd_ops::simd()).to_lowercase(),
@@ -75,6 +67,22 @@ impl Environment {
             started: utc(SystemTime::now()),
         }
     }
+}
+
+/// The sources' commit, and whether they had changes: as a release was told when it was made (`build.rs`), or as it is now.
+fn sources() -> (String, bool) {
+    if let (Some(commit), Some(changed)) = (option_env!("SOKD_COMMIT"), option_env!("SOKD_CHANGED")) {
+        return (commit.to_owned(), changed == "true");
+    }
+    // Where the program was built: the folder that it is started in may be another repository.
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments).output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
+    (commit, changes.is_some_and(|changes| !changes.is_empty()))
 }
 
 fn first_line(path: &str) -> Option<String> {
