@@ -306,7 +306,10 @@ fn targets_are_a_softmax_of_distances() -> Result<()> {
     let view = View { place: Place::Penultimate, pool: 1 };
     let at = |sharpness: f64, map: &Tensor| -> Result<Vec<f64>> {
         let loss = LetkdClusters { sharpness, ..LetkdClusters::default() };
-        flat(&Distances::new(loss, view, &centres)?.targets(map)?.0)
+        let (targets, entropy) = Distances::new(loss, view, &centres)?.targets(map)?;
+        let targets = flat(&targets)?;
+        close(&flat(&entropy)?, &[-targets.iter().map(|p| p * p.max(1e-30).ln()).sum::<f64>()], 1e-5);
+        Ok(targets)
     };
     // A place that is a centre is nearest to it; by hand, the softmax of what is left.
     let map = centres.get(2)?.reshape((1, 1, 1, 3))?;
