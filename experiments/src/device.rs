@@ -18,7 +18,7 @@ pub fn named(name: &str) -> Result<Device> {
     let index: usize = index.parse().map_err(|_| unknown())?;
     let (found, lacks) = match kind {
         "cpu" => return Ok(Device::Cpu),
-        "cuda" => (Device::new_cuda(index), CUDA.lacks()),
+        "cuda" => (sokd_ops::cuda(index), CUDA.lacks()),
         "metal" => (Device::new_metal(index), METAL.lacks()),
         _ => return Err(unknown()),
     };
@@ -37,7 +37,7 @@ pub fn kinds() -> Vec<(String, String)> {
     };
     vec![
         state("cpu", Ok(Device::Cpu), None),
-        state("cuda", Device::new_cuda(0), CUDA.lacks()),
+        state("cuda", sokd_ops::cuda(0), CUDA.lacks()),
         state("metal", Device::new_metal(0), METAL.lacks()),
     ]
 }

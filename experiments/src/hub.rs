@@ -182,9 +182,8 @@ pub fn published(known: &Published, stage: &Stage) -> Result<PathBuf> {
 
 /// Where PyTorch keeps what it has fetched.
 fn torch_keeps(file: &str) -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = || set("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    let home = set("TORCH_HOME").or_else(|| Some(cache()?.join("torch")))?;
+    let named = std::env::var_os("TORCH_HOME").filter(|named| !named.is_empty()).map(PathBuf::from);
+    let home = named.or_else(|| Some(sokd_core::file::cache()?.join("torch")))?;
     Some(home.join("hub").join("checkpoints").join(file)).filter(|path| path.is_file())
 }
 

@@ -9,6 +9,12 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 /// What unfinished files and folders are called: `.unfinished-…`, beside what they would become.
 const UNFINISHED: &str = ".unfinished-";
 
+/// Where programs on this machine keep what can be had again: `XDG_CACHE_HOME`, or `.cache` in the user's home.
+pub fn cache() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").filter(|named| !named.is_empty());
+    named.map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))
+}
+
 /// Writes a file so that a reader finds the old bytes or the new ones, also after a crash of the machine.
 ///
 /// # Errors

@@ -2,7 +2,7 @@ use crate::Space;
 use candle::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder, ops::sigmoid};
 use sokd_core::{Key, Result};
-use sokd_ops::{axpby_, log_softmax, softmax};
+use sokd_ops::{Moved, axpby_, log_softmax, softmax};
 
 /// Where α begins: nothing is preferred.
 const ALPHA: f64 = 1e-3;
@@ -154,7 +154,7 @@ impl Policy {
     /// Brings β and m back into [0, 1], in place.
     pub fn project(&self) -> Result<()> {
         for weights in [&self.beta, &self.magnitude] {
-            axpby_(weights, 1.0, &weights.detach().clamp(0.0, 1.0)?, 0.0)?;
+            axpby_(&[Moved::new(weights, &weights.detach().clamp(0.0, 1.0)?)], 1.0, 0.0)?;
         }
         Ok(())
     }

@@ -111,9 +111,7 @@ fn beside_workspace() -> Option<PathBuf> {
 }
 
 fn cache() -> Option<PathBuf> {
-    let named = std::env::var_os("XDG_CACHE_HOME").filter(|named| !named.is_empty()).map(PathBuf::from);
-    let folder = named.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
-    Some(folder.join("sokd").join("data"))
+    Some(sokd_core::file::cache()?.join("sokd").join("data"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use crate::Params;
 use candle::{Tensor, Var};
 use sokd_core::{Error, Result};
-use sokd_ops::axpby_;
+use sokd_ops::{Moved, axpby_};
 use std::collections::BTreeMap;
 
 /// The exponential moving average of some weights and their buffers.
@@ -32,8 +32,9 @@ impl Ema {
 
     /// Takes in the weights as they are now.
     pub fn update(&self) -> Result<()> {
-        let follow = |(average, weight): &(Var, Var)| axpby_(average, 1.0 - self.decay, weight, self.decay);
-        self.pairs.iter().try_for_each(follow)
+        let followed: Vec<_> =
+            self.pairs.iter().map(|(average, weight)| Moved::new(average, weight)).collect();
+        axpby_(&followed, 1.0 - self.decay, self.decay)
     }
 
     /// The averages under the weights' own names: a network on their [`Params::frozen`] is the averaged one.

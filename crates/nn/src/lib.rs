@@ -20,7 +20,7 @@ mod plateau;
 pub mod schedule;
 
 pub use adapter::{Adapter, Hint};
-pub use clip::clip_grad_norm;
+pub use clip::{clip_grad_norm, grad_norm};
 pub use conv::{Conv2d, with_winograd};
 pub use ema::Ema;
 pub use layer_norm::LayerNorm;

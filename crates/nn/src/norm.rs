@@ -2,7 +2,7 @@ use crate::{Conv2d, init};
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use sokd_core::{Mode, Result};
-use sokd_ops::{Norm, axpby_, batch_norm, conv_norm};
+use sokd_ops::{Moved, Norm, axpby_, batch_norm, conv_norm};
 
 /// Batch normalisation over all pixels of a batch, one mean and variance a channel.
 ///
@@ -76,7 +76,7 @@ impl ConvNorm {
                 let without = Norm { mean: &mean, bias: &shift, ..norm };
                 let y = conv_norm(x, kernel, conv, &without, residual, relu, mode)?;
                 if mode == Mode::Train {
-                    axpby_(norm.mean, 1.0, &(mean + bias.detach())?, 0.0)?;
+                    axpby_(&[Moved::new(norm.mean, &(mean + bias.detach())?)], 1.0, 0.0)?;
                 }
                 Ok(y)
             }

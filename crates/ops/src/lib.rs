@@ -39,6 +39,7 @@ pub use channels::{channel_concat, channel_interleave, channel_pad, channel_rang
 pub use compare::{energy, sigmoid, soft_cross_entropy, squared_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::conv_norm;
+pub use gpu::cuda;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
 pub use linear::linear;
 pub use macs::count_macs;
@@ -53,4 +54,4 @@ pub use simd::{Simd, simd};
 pub use spent::{Spent, peak_gflops, spent};
 pub use threads::{set_threads, threads};
 pub use trace::{Normed, Operation, Step, trace};
-pub use update::{AdamStep, SgdStep, adam_, axpby_, sgd_};
+pub use update::{AdamStep, Moved, SgdStep, adam_, axpby_, sgd_};

@@ -6,7 +6,7 @@ use crate::kernels::norm::{gated_gradient_sums, gradient_sums, moments};
 use crate::record::{Backward, Numbers, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
-use crate::{axpby_, composed};
+use crate::{Moved, axpby_, composed};
 use candle::Tensor;
 use sokd_core::{Error, Mode, Result};
 
@@ -166,9 +166,9 @@ impl Statistics {
         // What the statistics of unseen images will be is estimated without bias; the batch's own is not.
         let unbiased = self.count.map_or(1.0, |count| count as f64 / (count as f64 - 1.0));
         let var: Vec<f32> = self.var.iter().map(|var| (var * unbiased) as f32).collect();
-        let keep = 1.0 - norm.momentum;
-        axpby_(norm.mean, norm.momentum, &tensor(self.mean.clone(), channels), keep)?;
-        axpby_(norm.var, norm.momentum, &tensor(var, channels), keep)
+        let (mean, var) = (tensor(self.mean.clone(), channels), tensor(var, channels));
+        let moved = [Moved::new(norm.mean, &mean), Moved::new(norm.var, &var)];
+        axpby_(&moved, norm.momentum, 1.0 - norm.momentum)
     }
 
     /// What a value is multiplied by, and what is added then.

@@ -4,16 +4,43 @@ use crate::spent::named;
 use candle::Tensor;
 use sokd_core::Result;
 
-/// `y ← a · x + b · y`, in the storage that `y` shares with whoever else holds it.
+/// A weight that moves in its storage, which it shares with whoever else holds it. All its tensors have one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved<'a, const N: usize> {
+    /// What moves.
+    pub weight: &'a Tensor,
+    /// What is remembered of its way, and moves along.
+    pub memory: [&'a Tensor; N],
+    /// What it moves by: its gradient.
+    pub by: &'a Tensor,
+}
+
+impl<'a> Moved<'a, 0> {
+    /// One without a memory.
+    pub fn new(weight: &'a Tensor, by: &'a Tensor) -> Self {
+        Self { weight, memory: [], by }
+    }
+}
+
+/// Whether all of them can move by kernels: together, those of one device.
+fn by_kernels<const N: usize>(moved: &[Moved<'_, N>]) -> bool {
+    let all = moved.iter().flat_map(|moved| [moved.weight, moved.by].into_iter().chain(moved.memory));
+    let all: Vec<_> = all.collect();
+    all.is_empty() || has_kernels(&all)
+}
+
+/// `y ← a · x + b · y` for each `y` that moves by its `x`.
 ///
 /// # Errors
-/// When the shapes differ, or `y` is not contiguous.
-pub fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
-    if has_kernels(&[x, y]) {
-        return Ok(named("axpby", || fast::axpby_(y, a, x, b))?);
+/// When the shapes differ, or a `y` is not contiguous.
+pub fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
+    if by_kernels(moved) {
+        return Ok(named("axpby", || fast::axpby_(moved, a, b))?);
     }
-    let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
-    store(y, &sum)
+    moved.iter().try_for_each(|&Moved { weight: y, by: x, .. }| {
+        let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
+        store(y, &sum)
+    })
 }
 
 /// One step of stochastic gradient descent.
@@ -34,20 +61,22 @@ pub struct SgdStep {
     pub nesterov: bool,
 }
 
-/// `weight` and `velocity` take a step, both in place.
+/// Each weight and its velocity take a step.
 ///
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
-pub fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
-    if has_kernels(&[weight, velocity, grad]) {
-        return Ok(named("sgd", || fast::sgd_(weight, velocity, grad, step))?);
+pub fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep) -> Result<()> {
+    if by_kernels(moved) {
+        return Ok(named("sgd", || fast::sgd_(moved, step))?);
     }
-    let (old, grad) = (weight.detach(), grad.detach());
-    let grad = (&grad + (&old * step.weight_decay)?)?;
-    let fast = ((velocity.detach() * step.momentum)? + (&grad * (1.0 - step.dampening))?)?;
-    let way = if step.nesterov { (grad + (&fast * step.momentum)?)? } else { fast.clone() };
-    store(velocity, &fast)?;
-    store(weight, &(old - (way * step.lr)?)?)
+    moved.iter().try_for_each(|&Moved { weight, memory: [velocity], by }| {
+        let (old, grad) = (weight.detach(), by.detach());
+        let grad = (&grad + (&old * step.weight_decay)?)?;
+        let fast = ((velocity.detach() * step.momentum)? + (&grad * (1.0 - step.dampening))?)?;
+        let way = if step.nesterov { (grad + (&fast * step.momentum)?)? } else { fast.clone() };
+        store(velocity, &fast)?;
+        store(weight, &(old - (way * step.lr)?)?)
+    })
 }
 
 /// One step of Adam.
@@ -71,29 +100,31 @@ pub struct AdamStep {
     pub count: u64,
 }
 
-/// `weight` and its moments take a step, all in place.
+/// Each weight and its two moments take a step.
 ///
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
-pub fn adam_(weight: &Tensor, first: &Tensor, second: &Tensor, grad: &Tensor, step: &AdamStep) -> Result<()> {
-    if has_kernels(&[weight, first, second, grad]) {
-        return Ok(named("adam", || fast::adam_(weight, first, second, grad, step))?);
+pub fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
+    if by_kernels(moved) {
+        return Ok(named("adam", || fast::adam_(moved, step))?);
     }
     let [beta1, beta2] = step.betas;
-    let (mut old, mut grad) = (weight.detach(), grad.detach());
-    if step.decoupled {
-        old = (old * (1.0 - step.lr * step.weight_decay))?;
-    } else {
-        grad = (grad + (&old * step.weight_decay)?)?;
-    }
-    let mean = ((first.detach() * beta1)? + (&grad * (1.0 - beta1))?)?;
-    let square = ((second.detach() * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
     let unbiased = |beta: f64| 1.0 - beta.powf(step.count as f64);
-    let scale = ((&square / unbiased(beta2))?.sqrt()? + step.eps)?;
-    let way = ((&mean / scale)? * (step.lr / unbiased(beta1)))?;
-    store(first, &mean)?;
-    store(second, &square)?;
-    store(weight, &(old - way)?)
+    moved.iter().try_for_each(|&Moved { weight, memory: [first, second], by }| {
+        let (mut old, mut grad) = (weight.detach(), by.detach());
+        if step.decoupled {
+            old = (old * (1.0 - step.lr * step.weight_decay))?;
+        } else {
+            grad = (grad + (&old * step.weight_decay)?)?;
+        }
+        let mean = ((first.detach() * beta1)? + (&grad * (1.0 - beta1))?)?;
+        let square = ((second.detach() * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
+        let scale = ((&square / unbiased(beta2))?.sqrt()? + step.eps)?;
+        let way = ((&mean / scale)? * (step.lr / unbiased(beta1)))?;
+        store(first, &mean)?;
+        store(second, &square)?;
+        store(weight, &(old - way)?)
+    })
 }
 
 fn store(into: &Tensor, values: &Tensor) -> Result<()> {

@@ -13,6 +13,7 @@ pub fn run(args: &[String]) -> Outcome {
     step("lints", || {
         finish(command("cargo", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))
     })?;
+    step("lints of what only a build for NVIDIA's GPUs compiles", crate::cuda::check)?;
     step("documentation", || {
         let mut doc = command("cargo", &["doc", "--workspace", "--no-deps", "--quiet"]);
         doc.env("RUSTDOCFLAGS", "--deny warnings");

@@ -77,9 +77,7 @@ impl Moments {
 impl Optimizer for Moments {
     fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         let step = self.step;
-        self.memory.each(grads, |var, steps, [first, second], grad| {
-            adam_(var, first, second, grad, &AdamStep { lr, count: steps + 1, ..step })
-        })
+        self.memory.each(grads, |steps, moved| adam_(moved, &AdamStep { lr, count: steps + 1, ..step }))
     }
 
     fn vars(&self) -> &[(String, Var)] {

@@ -1,6 +1,7 @@
 use crate::layout::{fit, from_torch, to_torch, torch_dims};
 use candle::{Device, Tensor, Var, backprop::GradStore};
 use sokd_core::Result;
+use sokd_ops::Moved;
 use std::collections::BTreeMap;
 
 /// What an optimiser remembers of each of its weights: how many steps it took, and `N` tensors of its shape.
@@ -39,18 +40,22 @@ impl<const N: usize> Memory<N> {
         &self.vars
     }
 
-    /// Calls `step` for every weight that has a gradient, with the steps it took until now, what is remembered of
-    /// it, and the gradient.
+    /// Calls `step` for the weights that have a gradient, all that took as many steps until now at once.
     pub fn each(
         &mut self,
         grads: &GradStore,
-        step: impl Fn(&Var, u64, &[Tensor; N], &Tensor) -> Result<()>,
+        step: impl Fn(u64, &[Moved<'_, N>]) -> Result<()>,
     ) -> Result<()> {
-        for ((_, var), kept) in self.vars.iter().zip(&mut self.kept) {
-            if let Some(grad) = grads.get(var) {
-                step(var, kept.steps, &kept.tensors, grad)?;
-                kept.steps += 1;
+        let mut alike: BTreeMap<u64, Vec<Moved<'_, N>>> = BTreeMap::new();
+        for ((_, var), kept) in self.vars.iter().zip(&self.kept) {
+            if let Some(by) = grads.get(var) {
+                let moved = Moved { weight: var, memory: kept.tensors.each_ref(), by };
+                alike.entry(kept.steps).or_default().push(moved);
             }
+        }
+        alike.into_iter().try_for_each(|(steps, moved)| step(steps, &moved))?;
+        for ((_, var), kept) in self.vars.iter().zip(&mut self.kept) {
+            kept.steps += u64::from(grads.get(var).is_some());
         }
         Ok(())
     }

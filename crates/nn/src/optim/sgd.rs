@@ -47,10 +47,10 @@ struct Descent {
 impl Optimizer for Descent {
     fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
         let Sgd { momentum, nesterov, dampening, weight_decay } = self.rule;
-        self.memory.each(grads, |var, steps, [velocity], grad| {
+        self.memory.each(grads, |steps, moved| {
             // PyTorch starts its buffer as the first gradient, undamped, and asks no dampening of plain descent.
             let dampening = if steps == 0 || momentum == 0.0 { 0.0 } else { dampening };
-            sgd_(var, velocity, grad, &SgdStep { lr, momentum, dampening, weight_decay, nesterov })
+            sgd_(moved, &SgdStep { lr, momentum, dampening, weight_decay, nesterov })
         })
     }
 

@@ -1,4 +1,4 @@
-use crate::{Norm, axpby_};
+use crate::{Moved, Norm, axpby_};
 use candle::Tensor;
 use sokd_core::{Mode, Result};
 
@@ -20,8 +20,9 @@ pub(crate) fn batch_norm(
                 let keep = 1.0 - norm.momentum;
                 // What the statistics of unseen images will be is estimated without bias; the batch's own is not.
                 let unbiased = count as f64 / (count.max(2) - 1) as f64;
-                axpby_(norm.mean, norm.momentum, &mean.detach(), keep)?;
-                axpby_(norm.var, norm.momentum * unbiased, &var.detach(), keep)?;
+                let unseen = (var.detach() * unbiased)?;
+                let moved = [Moved::new(norm.mean, &mean), Moved::new(norm.var, &unseen)];
+                axpby_(&moved, norm.momentum, keep)?;
             }
             (mean, var)
         }

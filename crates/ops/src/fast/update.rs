@@ -1,14 +1,13 @@
 use super::numbers::{PAGES, WORTH_SHARING, share_pieces};
-use crate::gpu::{Arg, Gpu};
+use crate::gpu::Gpu;
 use crate::record;
-use crate::{AdamStep, SgdStep};
+use crate::{AdamStep, Moved, SgdStep};
 use candle::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use std::cell::RefCell;
 
-pub(crate) fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
-    let there = |gpu: &Gpu, x: &Tensor| gpu.change("axpby", [y], x, [a, b].map(Arg::Float));
+pub(crate) fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
     let (a, b) = (a as f32, b as f32);
-    write([y], x, there, |[y], x| {
+    write(moved, "axpby", &[a, b], |y, [], x| {
         let pieces = y.chunks_mut(PAGES).zip(x.chunks(PAGES));
         share_pieces(pieces, x.len() >= WORTH_SHARING, |(y, x)| {
             for (y, x) in y.iter_mut().zip(x) {
@@ -18,14 +17,12 @@ pub(crate) fn axpby_(y: &Tensor, a: f64, x: &Tensor, b: f64) -> Result<()> {
     })
 }
 
-pub(crate) fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &SgdStep) -> Result<()> {
+pub(crate) fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep) -> Result<()> {
     let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
     let (take, nesterov) = ((1.0 - step.dampening) as f32, step.nesterov);
-    let there = |gpu: &Gpu, grad: &Tensor| {
-        let [lr, momentum, take, decay] = [lr, momentum, take, decay].map(f64::from).map(Arg::Float);
-        gpu.change("sgd", [weight, velocity], grad, [lr, momentum, take, decay, Arg::Int(nesterov.into())])
-    };
-    write([weight, velocity], grad, there, |[weight, velocity], grad| {
+    // The way that a weight goes, by the slope and by the velocity.
+    let (now, then) = if nesterov { (1.0, momentum) } else { (0.0, 1.0) };
+    write(moved, "sgd", &[lr, momentum, take, decay, now, then], |weight, [velocity], grad| {
         let pieces = weight.chunks_mut(PAGES).zip(velocity.chunks_mut(PAGES)).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, velocity), grad)| {
             for ((weight, velocity), grad) in weight.iter_mut().zip(velocity).zip(grad) {
@@ -37,13 +34,7 @@ pub(crate) fn sgd_(weight: &Tensor, velocity: &Tensor, grad: &Tensor, step: &Sgd
     })
 }
 
-pub(crate) fn adam_(
-    weight: &Tensor,
-    first: &Tensor,
-    second: &Tensor,
-    grad: &Tensor,
-    step: &AdamStep,
-) -> Result<()> {
+pub(crate) fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
     let unbiased = |beta: f64| 1.0 - beta.powf(step.count as f64);
     let [beta1, beta2] = step.betas.map(|beta| beta as f32);
     // In double precision: 1 − 0.999 of single ones is off in the fifth digit.
@@ -52,11 +43,8 @@ pub(crate) fn adam_(
     let (eps, decay) = (step.eps as f32, step.weight_decay);
     let (keep, decay) = if step.decoupled { (1.0 - step.lr * decay, 0.0) } else { (1.0, decay) };
     let (keep, decay) = (keep as f32, decay as f32);
-    let there = |gpu: &Gpu, grad: &Tensor| {
-        let rates = [beta1, beta2, take1, take2, keep, decay, rate, root, eps].map(f64::from).map(Arg::Float);
-        gpu.change("adam", [weight, first, second], grad, rates)
-    };
-    write([weight, first, second], grad, there, |[weight, first, second], grad| {
+    let rates = [beta1, beta2, take1, take2, keep, decay, rate, root, eps];
+    write(moved, "adam", &rates, |weight, [first, second], grad| {
         let moments = first.chunks_mut(PAGES).zip(second.chunks_mut(PAGES));
         let pieces = weight.chunks_mut(PAGES).zip(moments).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, (first, second)), grad)| {
@@ -71,46 +59,58 @@ pub(crate) fn adam_(
     })
 }
 
-/// Runs `work` on the numbers of `written`, whose storages others share, and on those of `read`; or `there`, where a GPU has
-/// them.
+/// Runs `work` on the numbers of each weight, of its memory, whose storages others share, and of what it moves by; or, where a
+/// GPU has them, its `kernel` at these rates.
 fn write<const N: usize>(
-    written: [&Tensor; N],
-    read: &Tensor,
-    there: impl FnOnce(&Gpu, &Tensor) -> Result<()>,
-    work: impl Fn([&mut [f32]; N], &[f32]),
+    moved: &[Moved<'_, N>],
+    kernel: &'static str,
+    rates: &[f32],
+    work: impl Fn(&mut [f32], [&mut [f32]; N], &[f32]),
 ) -> Result<()> {
+    moved.iter().try_for_each(check)?;
+    let by = moved.iter().map(|moved| moved.by.contiguous()).collect::<Result<Vec<_>>>()?;
+    let moved: Vec<_> = moved.iter().zip(&by).map(|(moved, by)| Moved { by, ..*moved }).collect();
+    if let Some(gpu) = by.first().and_then(|by| Gpu::of(&[by])) {
+        return gpu.change(kernel, &moved, rates);
+    }
+    for Moved { weight, memory, by } in moved {
+        record::read([by], |[by]| {
+            let work = |mut all: Vec<&mut [f32]>| {
+                let memory = all.split_off(1);
+                if let (Some(weight), Ok(memory)) = (all.pop(), memory.try_into()) {
+                    work(weight, memory, by);
+                }
+            };
+            let written: Vec<_> = std::iter::once(weight).chain(memory).collect();
+            open(&written, Vec::new(), &work)
+        })??;
+    }
+    Ok(())
+}
+
+/// Whether a weight can move where it is.
+fn check<const N: usize>(moved: &Moved<'_, N>) -> Result<()> {
+    let written = || std::iter::once(moved.weight).chain(moved.memory);
     // Asking for a storage twice would wait forever.
-    let keys = written
-        .iter()
-        .chain([&read])
+    let keys = written()
+        .chain([moved.by])
         .map(|tensor| std::ptr::from_ref::<Storage>(&tensor.storage_and_layout().0));
     let keys: Vec<_> = keys.collect();
     if (1..keys.len()).any(|i| keys[..i].contains(&keys[i])) {
         return Err(Error::Msg("an update in place of tensors that share their storage".into()).bt());
     }
-    if let Some(odd) = written.iter().find(|tensor| tensor.shape() != read.shape()) {
+    if let Some(odd) = written().find(|tensor| tensor.shape() != moved.by.shape()) {
         return Err(Error::ShapeMismatchBinaryOp {
             lhs: odd.shape().clone(),
-            rhs: read.shape().clone(),
+            rhs: moved.by.shape().clone(),
             op: "an update in place",
         }
         .bt());
     }
-    if !written.iter().all(|tensor| tensor.is_contiguous()) {
+    if !written().all(Tensor::is_contiguous) {
         return Err(Error::RequiresContiguous { op: "an update in place" }.bt());
     }
-    let read = &read.contiguous()?;
-    if let Some(gpu) = Gpu::of(&[read]) {
-        return there(&gpu, read);
-    }
-    record::read([read], |[read]| {
-        let work = |all: Vec<&mut [f32]>| {
-            if let Ok(all) = <[_; N]>::try_from(all) {
-                work(all, read);
-            }
-        };
-        open(&written, Vec::new(), &work)
-    })?
+    Ok(())
 }
 
 /// candle lends one storage to be written at a time: each is opened inside the loan of the one before.

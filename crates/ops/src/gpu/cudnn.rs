@@ -7,7 +7,8 @@ use crate::tf32;
 use candle::cuda_backend::DeviceId;
 use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm, cudnnConvolutionBwdFilterAlgo_t as KernelAlgorithm,
-    cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math, cudnnTensorFormat_t as Format,
+    cudnnConvolutionFwdAlgo_t as Algorithm, cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math,
+    cudnnTensorFormat_t as Format,
 };
 use candle::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, FilterDescriptor,
@@ -15,7 +16,7 @@ use candle::cuda_backend::cudarc::cudnn::{
 };
 use candle::cuda_backend::cudarc::driver::CudaSlice;
 use candle::{CudaDevice, Error, Result, Storage, Tensor};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,14 +25,36 @@ thread_local! {
     /// cuDNN's handles stay in their thread.
     static HANDLES: RefCell<HashMap<DeviceId, Arc<Cudnn>>> = RefCell::default();
     static PLANS: RefCell<HashMap<(DeviceId, Geometry, bool), Rc<Plan>>> = RefCell::default();
+    static ROOMS: RefCell<HashMap<DeviceId, CudaSlice<u8>>> = RefCell::default();
 }
 
-/// A convolution as cuDNN knows it.
+/// A convolution as cuDNN knows it, and how it goes about its three passes, once it was asked: asking takes longer than many a
+/// pass.
 struct Plan {
     x: TensorDescriptor<f32>,
     y: TensorDescriptor<f32>,
     kernel: FilterDescriptor<f32>,
     conv: ConvDescriptor<f32>,
+    forward: Way<Algorithm>,
+    to_map: Way<DataAlgorithm>,
+    to_kernel: Way<KernelAlgorithm>,
+}
+
+/// An algorithm, and how many bytes it works in.
+struct Way<A>(Cell<Option<(A, usize)>>);
+
+impl<A> Default for Way<A> {
+    fn default() -> Self {
+        Self(Cell::new(None))
+    }
+}
+
+impl<A: Copy> Way<A> {
+    fn or(&self, choose: impl FnOnce() -> Result<(A, usize)>) -> Result<(A, usize)> {
+        let way = self.0.get().map_or_else(choose, Ok)?;
+        self.0.set(Some(way));
+        Ok(way)
+    }
 }
 
 impl Plan {
@@ -76,14 +99,31 @@ impl Plan {
             y: map(geometry.output, geometry.to)?,
             kernel: handle.create_4d_filter(Format::CUDNN_TENSOR_NHWC, sizes)?,
             conv,
+            forward: Way::default(),
+            to_map: Way::default(),
+            to_kernel: Way::default(),
         })
     }
 }
 
-/// Room that an algorithm works in.
-fn workspace(device: &CudaDevice, bytes: usize) -> Result<CudaSlice<u8>> {
-    // SAFETY: bytes of any value.
-    unsafe { device.alloc::<u8>(bytes.max(1)) }
+/// Lends an algorithm so many bytes to work in: those that the last one had, where they are enough. On one stream, that one is
+/// done.
+fn working<R>(
+    device: &CudaDevice,
+    bytes: usize,
+    work: impl FnOnce(&mut CudaSlice<u8>) -> Result<R>,
+) -> Result<R> {
+    ROOMS.with_borrow_mut(|rooms| {
+        let enough = rooms.remove(&device.id()).filter(|room| room.len() >= bytes);
+        let mut room = match enough {
+            Some(room) => room,
+            // SAFETY: bytes of any value.
+            None => unsafe { device.alloc::<u8>(bytes.max(1))? },
+        };
+        let result = work(&mut room);
+        rooms.insert(device.id(), room);
+        result
+    })
 }
 
 /// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels; and back.
@@ -107,12 +147,16 @@ pub(super) fn forward(
     let kernel = turned(&gpu, kernel, rows_columns(geometry))?;
     let plan = Plan::of(device, geometry)?;
     let forward = ConvForward { conv: &plan.conv, x: &plan.x, w: &plan.kernel, y: &plan.y };
-    let algorithm = forward.pick_algorithm()?;
-    let mut work = workspace(device, forward.get_workspace_size(algorithm)?)?;
+    let (algorithm, bytes) = plan.forward.or(|| {
+        let algorithm = forward.pick_algorithm()?;
+        Ok((algorithm, forward.get_workspace_size(algorithm)?))
+    })?;
     let mut y = gpu.room(geometry.batch * geometry.output_len())?;
-    nvidia::with([x, &kernel], &mut y, |[x, kernel], y| {
-        // SAFETY: the maps have the sizes that the descriptors tell.
-        unsafe { forward.launch(algorithm, Some(&mut work), (1.0, 0.0), x, kernel, y) }.map_err(Error::from)
+    working(device, bytes, |work| {
+        nvidia::with([x, &kernel], &mut y, |[x, kernel], y| {
+            // SAFETY: the maps have the sizes that the descriptors tell.
+            unsafe { forward.launch(algorithm, Some(work), (1.0, 0.0), x, kernel, y) }.map_err(Error::from)
+        })
     })?;
     Ok(y)
 }
@@ -128,16 +172,22 @@ pub(super) fn backward_map(
     let kernel = turned(&gpu, kernel, rows_columns(geometry))?;
     let plan = Plan::of(device, geometry)?;
     let back = ConvBackwardData { conv: &plan.conv, dx: &plan.x, w: &plan.kernel, dy: &plan.y };
-    let algorithm = match back.pick_algorithm()? {
-        DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 => DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
-        other => other,
-    };
-    let mut work = workspace(device, back.get_workspace_size(algorithm)?)?;
+    let (algorithm, bytes) = plan.to_map.or(|| {
+        let algorithm = match back.pick_algorithm()? {
+            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 => {
+                DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1
+            }
+            other => other,
+        };
+        Ok((algorithm, back.get_workspace_size(algorithm)?))
+    })?;
     let mut of_x = gpu.room(geometry.batch * geometry.input_len())?;
-    nvidia::with([&kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
-        // SAFETY: the maps have the sizes that the descriptors tell.
-        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), of_x, kernel, gradient) }
-            .map_err(Error::from)
+    working(device, bytes, |work| {
+        nvidia::with([&kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
+            // SAFETY: the maps have the sizes that the descriptors tell.
+            unsafe { back.launch(algorithm, Some(work), (1.0, 0.0), of_x, kernel, gradient) }
+                .map_err(Error::from)
+        })
     })?;
     Ok(of_x)
 }
@@ -156,18 +206,22 @@ pub(super) fn backward_kernel(
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::of(device, geometry)?;
     let back = ConvBackwardFilter { conv: &plan.conv, x: &plan.x, dw: &plan.kernel, dy: &plan.y };
-    let algorithm = match back.pick_algorithm()? {
-        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 | CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 => {
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
-        }
-        other => other,
-    };
-    let mut work = workspace(device, back.get_workspace_size(algorithm)?)?;
+    let (algorithm, bytes) = plan.to_kernel.or(|| {
+        let algorithm = match back.pick_algorithm()? {
+            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 | CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 => {
+                CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
+            }
+            other => other,
+        };
+        Ok((algorithm, back.get_workspace_size(algorithm)?))
+    })?;
     let mut of_kernel = gpu.room(geometry.kernel_len())?;
-    nvidia::with([x, gradient], &mut of_kernel, |[x, gradient], of_kernel| {
-        // SAFETY: the maps have the sizes that the descriptors tell.
-        unsafe { back.launch(algorithm, Some(&mut work), (1.0, 0.0), x, of_kernel, gradient) }
-            .map_err(Error::from)
+    working(device, bytes, |work| {
+        nvidia::with([x, gradient], &mut of_kernel, |[x, gradient], of_kernel| {
+            // SAFETY: the maps have the sizes that the descriptors tell.
+            unsafe { back.launch(algorithm, Some(work), (1.0, 0.0), x, of_kernel, gradient) }
+                .map_err(Error::from)
+        })
     })?;
     let [rows, columns] = rows_columns(geometry);
     let of_kernel = crate::record::tensor(of_kernel, rows * columns);

@@ -1,4 +1,5 @@
-use super::work::Window;
+use super::work::{Addresses, Firsts, MANY, Window};
+use crate::Moved;
 #[cfg(feature = "mirror")]
 use crate::backend::{Backend, backend};
 #[cfg(feature = "cuda")]
@@ -32,9 +33,12 @@ pub(crate) enum Arg<'a> {
     Write(&'a mut Storage),
     /// Numbers to change, whoever else holds them.
     Change(Option<&'a Tensor>),
+    /// Tensors to change, at most [`MANY`].
+    ChangeAll(Vec<&'a Tensor>),
     Int(usize),
     Float(f64),
     Window(Window),
+    Firsts(Box<Firsts>),
 }
 
 impl<'a> From<&'a Tensor> for Arg<'a> {
@@ -50,13 +54,15 @@ impl<'a> From<&'a mut Storage> for Arg<'a> {
 }
 
 /// A parameter as the machine takes it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "no machine takes it"))]
 pub(super) enum Word {
     Address(u64),
+    Addresses(Box<Addresses>),
     Int(i32),
     Float(f32),
     Window(Window),
+    Firsts(Box<Firsts>),
 }
 
 #[cfg_attr(
@@ -147,19 +153,26 @@ impl Gpu {
         Ok(y)
     }
 
-    /// Runs a kernel that changes `count` numbers where they are: `kernel(changes .., read, count, rest ..)`.
-    pub(crate) fn change<const N: usize, const M: usize>(
+    /// Runs a kernel that changes tensors where they are, many in a launch:
+    /// `kernel(weights, memories .., movers, firsts, count, rates ..)`.
+    pub(crate) fn change<const N: usize>(
         &self,
         kernel: &'static str,
-        changes: [&Tensor; N],
-        read: &Tensor,
-        rest: [Arg<'_>; M],
+        moved: &[Moved<'_, N>],
+        rates: &[f32],
     ) -> Result<()> {
-        let count = read.elem_count();
-        let mut args: Vec<Arg<'_>> = changes.into_iter().map(|tensor| Arg::Change(Some(tensor))).collect();
-        args.extend([Arg::from(read), Arg::Int(count)]);
-        args.extend(rest);
-        self.launch(kernel, Self::blocks(count, LANES), args)
+        for moved in moved.chunks(MANY) {
+            let (firsts, count) = Firsts::of(moved.iter().map(|moved| moved.by))?;
+            let mut args = vec![Arg::ChangeAll(moved.iter().map(|moved| moved.weight).collect())];
+            args.extend(
+                (0..N).map(|at| Arg::ChangeAll(moved.iter().map(|moved| moved.memory[at]).collect())),
+            );
+            args.push(Arg::ChangeAll(moved.iter().map(|moved| moved.by).collect()));
+            args.extend([Arg::Firsts(Box::new(firsts)), Arg::Int(count)]);
+            args.extend(rates.iter().map(|&rate| Arg::Float(rate.into())));
+            self.launch(kernel, Self::blocks(count, LANES), args)?;
+        }
+        Ok(())
     }
 
     /// Runs a kernel whose rows have a warp each: `kernel(reads .., y, width, rows, rest ..)`.

@@ -3,7 +3,7 @@
 
 use super::KERNELS;
 use super::launch::{Arg, Word, int};
-use super::work::Window;
+use super::work::{Addresses, Firsts, MANY, Window};
 use crate::kernels::backward::{Given, Wanted, backward as gradients};
 use crate::kernels::forward::{Epilogue, forward as convolved};
 use crate::kernels::geometry::Geometry;
@@ -99,8 +99,8 @@ impl Lent {
         Self { numbers: [&guard, numbers, &guard].concat(), len: numbers.len() }
     }
 
-    fn address(&mut self) -> Word {
-        Word::Address(self.numbers[GUARD..].as_mut_ptr() as u64)
+    fn address(&mut self) -> u64 {
+        self.numbers[GUARD..].as_mut_ptr() as u64
     }
 
     /// What the kernel left; its guards must stand.
@@ -119,43 +119,23 @@ pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Resul
     assert_eq!(args.len(), kernel.parameters.len(), "arguments of {name}");
     let mut lent = Vec::new();
     let mut words = Vec::new();
-    for (arg, kind) in args.iter_mut().zip(&kernel.parameters) {
-        let (word, given) = match arg {
-            Arg::Read(None) | Arg::Change(None) => {
-                assert!(kind.ends_with('*'), "{name}: no numbers for {kind}");
-                (Word::Address(0), None)
+    for (arg, kind) in args.iter().zip(&kernel.parameters) {
+        let (expected, mut given) = lend(arg)?;
+        assert!(expected.contains(&kind.as_str()), "{name}: {expected:?} for {kind}");
+        words.push(match arg {
+            Arg::Read(_) | Arg::Change(_) | Arg::Write(_) => {
+                Word::Address(given.first_mut().map_or(0, Lent::address))
             }
-            Arg::Read(Some(tensor)) => {
-                let expected =
-                    if tensor.dtype() == DType::U32 { "const unsigned *" } else { "const float *" };
-                assert_eq!(kind, expected, "{name}");
-                let mut given = Lent::new(&bits(tensor)?);
-                (given.address(), Some(given))
+            Arg::ChangeAll(_) => {
+                let mut all = [0; MANY];
+                all.iter_mut().zip(&mut given).for_each(|(one, lent)| *one = lent.address());
+                Word::Addresses(Box::new(Addresses(all)))
             }
-            Arg::Change(Some(tensor)) => {
-                assert_eq!(kind, "float *", "{name}");
-                let mut given = Lent::new(&bits(tensor)?);
-                (given.address(), Some(given))
-            }
-            Arg::Write(storage) => {
-                assert_eq!(kind, "float *", "{name}");
-                let mut given = Lent::new(floats(storage)?);
-                (given.address(), Some(given))
-            }
-            Arg::Int(number) => {
-                assert_eq!(kind, "int", "{name}");
-                (Word::Int(int(*number)?), None)
-            }
-            Arg::Float(number) => {
-                assert_eq!(kind, "float", "{name}");
-                (Word::Float(*number as f32), None)
-            }
-            Arg::Window(window) => {
-                assert_eq!(kind, "Window", "{name}");
-                (Word::Window(*window), None)
-            }
-        };
-        words.push(word);
+            Arg::Int(number) => Word::Int(int(*number)?),
+            Arg::Float(number) => Word::Float(*number as f32),
+            Arg::Window(window) => Word::Window(*window),
+            Arg::Firsts(firsts) => Word::Firsts(firsts.clone()),
+        });
         lent.push(given);
     }
     let addresses: Vec<*const c_void> = words
@@ -165,22 +145,49 @@ pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Resul
             Word::Int(number) => std::ptr::from_ref(number).cast(),
             Word::Float(number) => std::ptr::from_ref(number).cast(),
             Word::Window(window) => std::ptr::from_ref::<Window>(window).cast(),
+            Word::Addresses(all) => std::ptr::from_ref::<Addresses>(all).cast(),
+            Word::Firsts(firsts) => std::ptr::from_ref::<Firsts>(firsts).cast(),
         })
         .collect();
     (kernel.run)(addresses.as_ptr(), int(blocks)?);
     for (arg, lent) in args.iter_mut().zip(lent) {
-        let Some(lent) = lent else { continue };
-        let numbers = lent.back(name);
+        let mut numbers = lent.into_iter().map(|lent| lent.back(name));
         match arg {
-            Arg::Write(storage) => **storage = numbers.storage(),
-            Arg::Change(Some(tensor)) => {
-                let numbers = Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?;
-                tensor.flatten_all()?.slice_set(&numbers, 0, 0)?;
-            }
-            _ => {}
+            Arg::Write(storage) => **storage = numbers.next().expect("its room was lent").storage(),
+            Arg::Change(Some(tensor)) => put(tensor, numbers)?,
+            Arg::ChangeAll(tensors) => tensors.iter().try_for_each(|tensor| put(tensor, &mut numbers))?,
+            // What was only read must still be whole.
+            _ => numbers.for_each(drop),
         }
     }
     Ok(())
+}
+
+/// What a kernel's parameter may be for this argument, and what it is lent.
+fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
+    let of = |tensor: &Tensor| Ok(Lent::new(&bits(tensor)?));
+    Ok(match arg {
+        Arg::Read(None) | Arg::Change(None) => {
+            (&["float *", "const float *", "const unsigned *"], Vec::new())
+        }
+        Arg::Read(Some(tensor)) if tensor.dtype() == DType::U32 => (&["const unsigned *"], vec![of(tensor)?]),
+        Arg::Read(Some(tensor)) => (&["const float *"], vec![of(tensor)?]),
+        Arg::Change(Some(tensor)) => (&["float *"], vec![of(tensor)?]),
+        Arg::ChangeAll(tensors) => {
+            (&["Tensors"], tensors.iter().map(|tensor| of(tensor)).collect::<Result<_>>()?)
+        }
+        Arg::Write(storage) => (&["float *"], vec![Lent::new(floats(storage)?)]),
+        Arg::Int(_) => (&["int"], Vec::new()),
+        Arg::Float(_) => (&["float"], Vec::new()),
+        Arg::Window(_) => (&["Window"], Vec::new()),
+        Arg::Firsts(_) => (&["Firsts"], Vec::new()),
+    })
+}
+
+/// Puts what a kernel left where the tensor's numbers were.
+fn put(tensor: &Tensor, mut numbers: impl Iterator<Item = Vec<f32>>) -> Result<()> {
+    let numbers = numbers.next().expect("its numbers were lent");
+    tensor.flatten_all()?.slice_set(&Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?, 0, 0)
 }
 
 /// The numbers of a tensor, whole ones by their bits.

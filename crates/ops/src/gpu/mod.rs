@@ -8,6 +8,8 @@
 mod conv;
 #[cfg(feature = "cuda")]
 mod cudnn;
+#[cfg(any(feature = "cuda", test))]
+mod kept;
 mod launch;
 #[cfg(feature = "mirror")]
 mod mirror;
@@ -21,6 +23,19 @@ pub(crate) use launch::{Arg, Gpu};
 pub(crate) use norm::{batch_norm, column_sums, scale_shift};
 pub(crate) use tables::tables;
 pub(crate) use work::Window;
+
+/// An NVIDIA GPU by its number, made ready to train: what any thread asks of it, it does in the order in which they ask, and
+/// memory that is freed stays with this process for the next tensor.
+///
+/// # Errors
+/// Without the feature `cuda`, such a GPU, or its driver.
+pub fn cuda(index: usize) -> candle::Result<candle::Device> {
+    #[cfg(feature = "cuda")]
+    return nvidia::open(index);
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::disallowed_methods, reason = "it says what the build lacks")]
+    candle::Device::new_cuda(index)
+}
 
 /// The text of all kernels, but for the words that differ from machine to machine.
 #[cfg_attr(

@@ -1,17 +1,42 @@
 //! Launching on NVIDIA's GPUs.
 
 use super::KERNELS;
+use super::kept::kept;
 use super::launch::{Arg, LANES, Word, int};
+use super::work::{Addresses, Firsts, MANY};
 use candle::backend::BackendStorage;
 use candle::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
+    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle::cuda_backend::cudarc::nvrtc::compile_ptx;
-use candle::{CudaDevice, CudaStorage, DType, Error, Result, Storage, Tensor};
+use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
+use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
+use sokd_core::file;
 use std::sync::OnceLock;
 
 // SAFETY: `repr(C)`, of numbers alone.
 unsafe impl DeviceRepr for super::Window {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for Addresses {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for Firsts {}
+
+/// One stream for all threads. candle's own choice, a stream for each thread, would let a step begin before the images have
+/// come that another thread has sent.
+pub(super) fn open(index: usize) -> Result<Device> {
+    let device = Device::new_cuda_with_stream(index)?;
+    let cuda = device.as_cuda_device()?;
+    // SAFETY: what one stream does, it does in order; there is nothing for events to tell.
+    unsafe { cuda.disable_event_tracking() };
+    let mut all = u64::MAX;
+    // SAFETY: the driver says which pool is this GPU's, and the threshold is a number of 64 bits. A GPU without pools has none.
+    let _ = unsafe {
+        result::device::get_mem_pool(cuda.cuda_stream().context().cu_device()).and_then(|pool| {
+            let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast())
+        })
+    };
+    Ok(device)
+}
 
 pub(super) fn room(device: &CudaDevice, count: usize) -> Result<Storage> {
     // SAFETY: whoever asks for room has a kernel write all of it.
@@ -26,9 +51,11 @@ pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args:
     for word in &words {
         match word {
             Word::Address(address) => builder.arg(address),
+            Word::Addresses(all) => builder.arg(&**all),
             Word::Int(int) => builder.arg(int),
             Word::Float(float) => builder.arg(float),
             Word::Window(window) => builder.arg(window),
+            Word::Firsts(firsts) => builder.arg(&**firsts),
         };
     }
     let grid = LaunchConfig {
@@ -43,16 +70,25 @@ pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args:
     Ok(())
 }
 
-/// The kernels in NVIDIA's assembler, for any of its GPUs: its driver makes of it what the one that is here wants, and keeps
-/// that on disk.
+/// The kernels in NVIDIA's assembler, for any of its GPUs: its driver makes of it what the one that is here wants. Both keep
+/// what they made on disk.
 fn compiled() -> Result<&'static str> {
     static PTX: OnceLock<String> = OnceLock::new();
     if let Some(text) = PTX.get() {
         return Ok(text);
     }
     let source = [include_str!("kernels/nvidia.h"), KERNELS].concat();
-    let text = compile_ptx(source).map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?;
-    Ok(PTX.get_or_init(|| text.to_src()))
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: it writes two numbers.
+    let _ = unsafe { nvrtcVersion(&raw mut major, &raw mut minor) };
+    // A driver may be too old for what a newer compiler makes.
+    let maker = format!("NVRTC {major}.{minor}");
+    let text = kept(file::cache().as_deref(), [&maker, &source], || {
+        let made =
+            compile_ptx(&source).map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?;
+        Ok(made.to_src())
+    })?;
+    Ok(PTX.get_or_init(|| text))
 }
 
 fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
@@ -65,9 +101,17 @@ fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
             };
             Word::Address(storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&device.cuda_stream()).0)
         }
+        Arg::ChangeAll(tensors) => {
+            let mut all = [0; MANY];
+            for (one, tensor) in all.iter_mut().zip(tensors) {
+                *one = address(device, tensor)?;
+            }
+            Word::Addresses(Box::new(Addresses(all)))
+        }
         Arg::Int(number) => Word::Int(int(*number)?),
         Arg::Float(number) => Word::Float(*number as f32),
         Arg::Window(window) => Word::Window(*window),
+        Arg::Firsts(firsts) => Word::Firsts(firsts.clone()),
     })
 }
 

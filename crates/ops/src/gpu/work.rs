@@ -1,5 +1,7 @@
+use super::launch::int;
 use crate::Pool;
 use crate::kernels::geometry::Geometry;
+use candle::{Result, Tensor};
 
 /// How a window moves over a map, as kernels have it (`kernels/common.h`): height first in each pair.
 #[repr(C)]
@@ -37,5 +39,31 @@ impl Window {
     pub(crate) fn of_pool(pool: Pool, map: [usize; 2], to: [usize; 2]) -> Self {
         let (size, stride, padding) = (pair(pool.kernel), pair(pool.stride), pair(pool.padding));
         Self { map: pair(map), to: pair(to), size, stride, padding, dilation: [1; 2] }
+    }
+}
+
+/// Tensors of one launch, at most (`kernels/common.h`).
+pub(super) const MANY: usize = 64;
+
+/// Where each of some tensors begins; 0 behind the last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "nothing is launched"))]
+pub(super) struct Addresses(pub(super) [u64; MANY]);
+
+/// With which of all their numbers in a row each of some tensors begins; with none, behind the last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Firsts([i32; MANY]);
+
+impl Firsts {
+    /// And how many numbers they have together.
+    pub(super) fn of<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<(Self, usize)> {
+        let (mut firsts, mut count) = ([i32::MAX; MANY], 0);
+        for (first, tensor) in firsts.iter_mut().zip(tensors) {
+            *first = int(count)?;
+            count += tensor.elem_count();
+        }
+        Ok((Self(firsts), count))
     }
 }

@@ -8,7 +8,7 @@ use candle::{Tensor, Var, backprop::GradStore};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, LearnSplit, Result, Step, Terms};
-use sokd_nn::Params;
+use sokd_nn::{Params, grad_norm};
 
 /// Down the gradient of what the phase wants *after* the step that the student would take next.
 ///
@@ -158,7 +158,7 @@ impl Unrolled {
         let mut reward = if direct { outer.loss } else { 0.0 };
         let mut sides = None;
         if through != Through::Direct && lookahead > 0.0 {
-            let norm = self.norm(&outer.grads)?;
+            let norm = grad_norm(&self.inner, &outer.grads)?;
             if norm > 0.0 {
                 let radius = self.spec.radius / norm;
                 let still = Step { steers: true, learns: false, ..*at };
@@ -190,16 +190,6 @@ impl Unrolled {
             add_all(&mut grads, &(score * reward)?.backward()?, vars)?;
         }
         Ok((outer.terms, grads))
-    }
-
-    /// The norm of the inner weights' gradient.
-    fn norm(&self, grads: &GradStore) -> Result<f64> {
-        let squares = self.inner.iter().filter_map(|var| grads.get(var));
-        let mut sum = 0.0;
-        for grad in squares {
-            sum += f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?);
-        }
-        Ok(sum.sqrt())
     }
 
     /// Moves the student `distance` along a gradient, from where it was.

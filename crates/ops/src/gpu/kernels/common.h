@@ -9,3 +9,12 @@
 typedef struct {
     int height, width, to_height, to_width, rows, columns, down, right, above, left, apart_down, apart_right;
 } Window;
+
+// Tensors of one launch: where each begins, and with which number of all their numbers in a row.
+#define MANY 64
+typedef struct {
+    float *of[MANY];
+} Tensors;
+typedef struct {
+    int of[MANY];
+} Firsts;

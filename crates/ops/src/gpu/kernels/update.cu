@@ -1,30 +1,46 @@
-// Steps of optimisers, in place.
+// Steps of optimisers, in place, for many tensors at once: on small networks a launch each would take longer than the steps.
 
-kernel axpby(float *y, const float *x, int count, float a, float b)
+// Which of the tensors has number `at`.
+device_function int owner(Firsts first, int at)
 {
-    each(at, count) y[at] = a * x[at] + b * y[at];
+    int low = 0;
+    for (int half = MANY / 2; half > 0; half /= 2)
+        if (first.of[low + half] <= at) low += half;
+    return low;
 }
 
-kernel sgd(float *weight, float *velocity, const float *grad, int count, float lr, float momentum, float take, float decay,
-           int nesterov)
+kernel axpby(Tensors y, Tensors x, Firsts first, int count, float a, float b)
 {
-    each(at, count)
+    each(number, count)
     {
-        float slope = grad[at] + decay * weight[at];
-        float fast = momentum * velocity[at] + take * slope;
-        velocity[at] = fast;
-        weight[at] -= lr * (nesterov ? slope + momentum * fast : fast);
+        int one = owner(first, number), at = number - first.of[one];
+        y.of[one][at] = a * x.of[one][at] + b * y.of[one][at];
     }
 }
 
-kernel adam(float *weight, float *first, float *second, const float *grad, int count, float beta1, float beta2, float take1,
-            float take2, float keep, float decay, float rate, float root, float eps)
+kernel sgd(Tensors weights, Tensors velocities, Tensors grads, Firsts first, int count, float lr, float momentum, float take,
+           float decay, float now, float then)
 {
-    each(at, count)
+    each(number, count)
     {
-        float slope = grad[at] + decay * weight[at];
-        first[at] = beta1 * first[at] + take1 * slope;
-        second[at] = beta2 * second[at] + take2 * slope * slope;
-        weight[at] = keep * weight[at] - rate * first[at] / (sqrtf(second[at]) / root + eps);
+        int one = owner(first, number), at = number - first.of[one];
+        float *weight = weights.of[one] + at, *velocity = velocities.of[one] + at;
+        float slope = grads.of[one][at] + decay * *weight;
+        *velocity = momentum * *velocity + take * slope;
+        *weight -= lr * (now * slope + then * *velocity);
+    }
+}
+
+kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Firsts first, int count, float beta1, float beta2,
+            float take1, float take2, float keep, float decay, float rate, float root, float eps)
+{
+    each(number, count)
+    {
+        int one = owner(first, number), at = number - first.of[one];
+        float *weight = weights.of[one] + at, *mean = firsts.of[one] + at, *square = seconds.of[one] + at;
+        float slope = grads.of[one][at] + decay * *weight;
+        *mean = beta1 * *mean + take1 * slope;
+        *square = beta2 * *square + take2 * slope * slope;
+        *weight = keep * *weight - rate * *mean / (sqrtf(*square) / root + eps);
     }
 }
