@@ -212,7 +212,6 @@ impl Gpu {
 }
 
 /// A number as kernels count.
-#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "nothing is launched"))]
 pub(super) fn int(number: usize) -> Result<i32> {
     match i32::try_from(number) {
         Ok(int) if number <= NUMBERS => Ok(int),

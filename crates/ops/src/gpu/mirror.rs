@@ -37,7 +37,7 @@ struct Kernel {
 static COMPILED: LazyLock<HashMap<String, Kernel>> = LazyLock::new(|| compile().expect("a C compiler, `cc`"));
 
 /// The name of each kernel and the types of its parameters.
-fn signatures() -> impl Iterator<Item = (String, Vec<String>)> {
+pub(super) fn signatures() -> impl Iterator<Item = (String, Vec<String>)> {
     KERNELS.match_indices("\nkernel ").map(|(at, found)| {
         let text = &KERNELS[at + found.len()..];
         let (head, _) = text.split_once(')').expect("a kernel's parameters end");

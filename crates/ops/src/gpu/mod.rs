@@ -16,6 +16,8 @@ mod mirror;
 mod norm;
 #[cfg(feature = "cuda")]
 mod nvidia;
+#[cfg(all(test, feature = "mirror"))]
+mod nvrtc;
 mod tables;
 mod work;
 

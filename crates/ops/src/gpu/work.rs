@@ -48,7 +48,6 @@ pub(super) const MANY: usize = 64;
 /// Where each of some tensors begins; 0 behind the last.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(any(feature = "cuda", feature = "mirror")), expect(dead_code, reason = "nothing is launched"))]
 pub(super) struct Addresses(pub(super) [u64; MANY]);
 
 /// With which of all their numbers in a row each of some tensors begins; with none, behind the last.

@@ -1,19 +1,18 @@
 // Steps of optimisers, in place, for many tensors at once: on small networks a launch each would take longer than the steps.
 
-// Which of the tensors has number `at`.
-device_function int owner(Firsts first, int at)
-{
-    int low = 0;
-    for (int half = MANY / 2; half > 0; half /= 2)
-        if (first.of[low + half] <= at) low += half;
-    return low;
-}
+// For number `number` of all: `one`, the tensor that has it, and `at`, where it is there. No function: its copy of `first` could lie
+// in a lane's own memory, which is far.
+#define find(number, first)                                  \
+    int one = 0;                                             \
+    for (int half = MANY / 2; half > 0; half /= 2)           \
+        if ((first).of[one + half] <= (number)) one += half; \
+    int at = (number) - (first).of[one]
 
 kernel axpby(Tensors y, Tensors x, Firsts first, int count, float a, float b)
 {
     each(number, count)
     {
-        int one = owner(first, number), at = number - first.of[one];
+        find(number, first);
         y.of[one][at] = a * x.of[one][at] + b * y.of[one][at];
     }
 }
@@ -23,7 +22,7 @@ kernel sgd(Tensors weights, Tensors velocities, Tensors grads, Firsts first, int
 {
     each(number, count)
     {
-        int one = owner(first, number), at = number - first.of[one];
+        find(number, first);
         float *weight = weights.of[one] + at, *velocity = velocities.of[one] + at;
         float slope = grads.of[one][at] + decay * *weight;
         *velocity = momentum * *velocity + take * slope;
@@ -36,7 +35,7 @@ kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Fir
 {
     each(number, count)
     {
-        int one = owner(first, number), at = number - first.of[one];
+        find(number, first);
         float *weight = weights.of[one] + at, *mean = firsts.of[one] + at, *square = seconds.of[one] + at;
         float slope = grads.of[one][at] + decay * *weight;
         *mean = beta1 * *mean + take1 * slope;
