@@ -36,7 +36,6 @@ struct Map {
     operation: Operation,
     constant: Vec<f32>,
     slope: Vec<f32>,
-    known: Vec<f64>,
     gradient: f64,
 }
 
@@ -100,10 +99,10 @@ fn weighed(out: &Tensor) -> Result<Tensor> {
     Ok((out * cosines)?.sum_all()?)
 }
 
-/// The released encoders' maps, and what they make of a ramp.
+/// With the released encoders' maps. What they make of images is looked at in `released.rs`.
 #[test]
-fn encoders_of_places_move_as_the_released_ones() -> Result<()> {
-    for Map { operation, constant, slope, known, gradient } in recorded().affine {
+fn encoders_of_places_have_the_recorded_gradients() -> Result<()> {
+    for Map { operation, constant, slope, gradient } in recorded().affine {
         let weight: Vec<f32> =
             slope.iter().flat_map(|slope| [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, *slope]).collect();
         let encoder = filled(
@@ -116,14 +115,6 @@ fn encoders_of_places_move_as_the_released_ones() -> Result<()> {
         )?;
         let level = Var::new(&[[0.5_f32]], &CPU)?;
         let out = encoder.forward(&ramp()?, &level, None)?;
-        let at = |channel: usize, row: usize, column: usize| -> Result<f32> {
-            Ok(out.get(0)?.get(row)?.get(column)?.get(channel)?.to_scalar()?)
-        };
-        let sum = out.sum_all()?.to_scalar::<f32>()?;
-        let got = [sum, at(0, 3, 3)?, at(1, 0, 0)?, at(2, 7, 7)?, at(2, 4, 2)?];
-        for (got, known) in got.iter().zip(known) {
-            assert!((f64::from(*got) - known).abs() < 1e-5 * known.max(1.0), "{operation:?}: {got}, {known}");
-        }
         let slope = weighed(&out)?.backward()?;
         near(operation.name(), slope.get(&level).expect("it depends on the level"), &[gradient], 1e-4)?;
     }
@@ -444,7 +435,7 @@ fn what_cannot_work_is_refused() {
 /// to pixels that differ.
 #[test]
 fn encoders_that_come_with_the_program_imitate_their_operations() -> Result<()> {
-    let (images, encoders) = (images(8)?, tst::encoders::frozen("cifar100", &CPU)?);
+    let (images, encoders) = (images(8)?, tst::encoders::frozen("cifar100", Tst::default().gate, &CPU)?);
     let pixels = data(5, [32, 32]).pixels;
     let normal = |images: &Tensor| sokd_ops::normalize(images, pixels.mean, pixels.std);
     let plain = normal(&images)?;
@@ -466,7 +457,7 @@ fn encoders_that_come_with_the_program_imitate_their_operations() -> Result<()> 
         for bin in [3, 6, 9] {
             let target = normal(&exact::apply_all(operation, operation.strength(bin, 32), &images)?)?;
             let level = Tensor::full((bin as f32 + 0.5) / 10.0, (8, 1), &CPU)?;
-            let got = match &encoders[operation.index()] {
+            let got = match &encoders[operation.index()].encoder {
                 tst::encoders::Encoder::Affine(encoder) => encoder.forward(&plain, &level, None)?,
                 tst::encoders::Encoder::Color(encoder) => {
                     encoder.forward(&plain, &level, (Key::new(0), 0.0), None)?
@@ -485,7 +476,7 @@ fn encoders_that_come_with_the_program_imitate_their_operations() -> Result<()> 
 /// is learned less than the others, because images that overlap by less tell less.
 #[test]
 fn encoders_of_places_have_the_slopes_of_their_operations() -> Result<()> {
-    let encoders = tst::encoders::frozen("cifar100", &CPU)?;
+    let encoders = tst::encoders::frozen("cifar100", Tst::default().gate, &CPU)?;
     let shift = -2.0 * 150.0 / 331.0;
     for (operation, slopes, within) in [
         (Operation::ShearX, [0.0, 0.3, 0.3, 0.0, 0.0, 0.0], 0.02),
@@ -494,7 +485,7 @@ fn encoders_of_places_have_the_slopes_of_their_operations() -> Result<()> {
         (Operation::TranslateY, [0.0, 0.0, 0.0, 0.0, 0.0, shift], 0.2),
         (Operation::Rotate, [0.0, -0.5, 0.0, 0.5, 0.0, 0.0], 0.05),
     ] {
-        let tst::encoders::Encoder::Affine(encoder) = &encoders[operation.index()] else {
+        let tst::encoders::Encoder::Affine(encoder) = &encoders[operation.index()].encoder else {
             panic!("{operation:?} moves places")
         };
         let maps = encoder.map(&Tensor::new(&[[0.0_f32], [1.0]], &CPU)?, None)?.reshape((2, 6))?;

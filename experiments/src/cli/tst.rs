@@ -5,10 +5,11 @@ use crate::{Error, Misfit, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
-use sokd_baselines::tst::encoders::{read, write};
+use sokd_baselines::tst::encoders::{read, released, write};
 use sokd_baselines::tst::{LEVELS, Learned, Operation, Pretraining};
 use sokd_core::{Batches, Key, LearnSplit};
 use sokd_data::{Augment, DataSpec, Loader};
+use sokd_models::weights;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -16,7 +17,9 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd tst pretrain-encoders --data cifar100 --out encoders.safetensors
-  sokd train cifar100-tst lens.encoders=encoders.safetensors")]
+  sokd train cifar100-tst lens.encoders=encoders.safetensors
+  sokd tst convert-encoders TST/SDAKD_FOR_BASELINE/checkpoints/Augmentation --out released.safetensors
+  sokd train cifar100-tst lens.encoders=released.safetensors lens.gate=own")]
 pub struct Tst {
     #[command(subcommand)]
     verb: Verb,
@@ -29,6 +32,19 @@ enum Verb {
     ///
     /// Encoders that the file holds already are kept: a run that was interrupted goes on with the next.
     PretrainEncoders(Pretrain),
+    /// Reads the eleven files of the networks that TST's authors released, `Brightness.pth` and so on, and writes them as
+    /// one, by the names that they have here. Their repository has them in checkpoints/Augmentation.
+    ConvertEncoders(Convert),
+}
+
+#[derive(Debug, Args)]
+struct Convert {
+    /// The folder of the eleven files.
+    #[arg(value_name = "FOLDER")]
+    released: PathBuf,
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +76,28 @@ impl Tst {
     pub fn run(&self, session: &Session) -> Result<()> {
         match &self.verb {
             Verb::PretrainEncoders(pretrain) => pretrain.run(session),
+            Verb::ConvertEncoders(convert) => convert.run(),
         }
+    }
+}
+
+impl Convert {
+    fn run(&self) -> Result<()> {
+        let mut all = BTreeMap::new();
+        for &operation in &Operation::ALL[..LEVELS] {
+            let path = self.released.join(format!("{operation:?}.pth"));
+            let read = weights::read(&path).map_err(|error| match error {
+                sokd_core::Error::Missing { path, .. } => sokd_core::Error::Missing {
+                    path,
+                    what: format!("the released encoder of {}", operation.name()),
+                    remedy: "clone github.com/shaoshitong/TST: SDAKD_FOR_BASELINE/checkpoints/Augmentation has them".into(),
+                },
+                other => other,
+            })?;
+            all.extend(released(operation, &read.tensors)?);
+        }
+        write(&self.out, &all)?;
+        print(self.out.display().to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 use super::affine::Affine;
 use super::color::Color;
-use super::{Kind, LEVELS, Operation};
+use super::{Gate, Kind, LEVELS, Operation};
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
 use sokd_core::{Error, Key, Result, file};
@@ -30,14 +30,66 @@ impl Encoder {
     }
 }
 
-/// Encoders that learn nothing any more, in the order of their operations.
-pub fn frozen(from: &str, device: &Device) -> Result<Vec<Encoder>> {
+/// An encoder that learns nothing any more, and the logit with which it acts.
+pub struct Frozen {
+    /// The network.
+    pub encoder: Encoder,
+    /// Its logit.
+    pub gate: f64,
+}
+
+/// The encoders of a name or a file, in the order of their operations.
+pub fn frozen(from: &str, gate: Gate, device: &Device) -> Result<Vec<Frozen>> {
+    let mut weights = find(from)?;
     let params = Params::new(Key::new(0));
     let vars = params.frozen(device);
-    let encoder = |&operation: &Operation| Encoder::new(operation, vars.pp(operation.name())).transpose();
-    let encoders = Operation::ALL[..LEVELS].iter().filter_map(encoder).collect::<Result<_>>()?;
-    params.load("", &find(from)?)?;
+    let mut encoders = Vec::new();
+    for &operation in &Operation::ALL[..LEVELS] {
+        let own = weights.remove(&format!("{}.gate", operation.name()));
+        let gate = match (gate, own) {
+            (Gate::Logit(gate), _) => gate,
+            (Gate::Own, Some(own)) => f64::from(own.squeeze(0)?.to_scalar::<f32>()?),
+            (Gate::Own, None) => {
+                let problem = format!("the encoders `{from}` have none of their own: give a number");
+                return Err(Error::setting("tst.gate", problem));
+            }
+        };
+        if let Some(encoder) = Encoder::new(operation, vars.pp(operation.name()))? {
+            encoders.push(Frozen { encoder, gate });
+        }
+    }
+    params.load("", &weights)?;
     Ok(encoders)
+}
+
+/// The weights of an encoder that was released with TST's code, by the names that they have here.
+///
+/// # Errors
+/// [`Error::Unfit`] where they are not those of the operation's encoder.
+pub fn released(
+    operation: Operation,
+    weights: &BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let name = |name: &str| {
+        Some(match name {
+            "H" => "hidden",
+            "n_regress.weight" => "n.weight",
+            "c_regress.weight" => "c.weight",
+            "logits" => "gate",
+            // The map that moves nothing.
+            "i_matrix" => return None,
+            same => same,
+        })
+        .map(str::to_owned)
+    };
+    let named = weights.iter().filter_map(|(key, tensor)| Some((name(key)?, tensor.clone())));
+    let mut weights: BTreeMap<String, Tensor> = named.collect();
+    let gate = weights.remove("gate");
+    let params = Params::new(Key::new(0));
+    let _ = Encoder::new(operation, params.builder(&Device::Cpu).pp(operation.name()))?;
+    params.load(operation.name(), &weights)?;
+    weights.extend(gate.map(|gate| ("gate".to_owned(), gate)));
+    Ok(weights.into_iter().map(|(key, tensor)| (format!("{}.{key}", operation.name()), tensor)).collect())
 }
 
 /// Encoders by the name of some that come with the program, or by their file.

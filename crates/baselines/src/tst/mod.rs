@@ -55,16 +55,15 @@ pub struct Tst {
     pub temperature: f64,
     /// The deviation of what is added to what encoders read: 0.01 in the released code.
     pub noise: f64,
-    /// The logit with which an encoder acts on an image. 4, a probability of 0.982: ours, in the range of the released
-    /// encoders (0.965 to 0.997), whose own were learned by code that is not public.
-    pub gate: f64,
+    /// The logit with which an encoder acts on an image.
+    pub gate: Gate,
     /// The side of what is cut out, in pixels: 32 in the released code for CIFAR, which leaves at most three quarters of an
     /// image, and 224 for ImageNet. 16 is usual elsewhere.
     pub cutout: usize,
     /// The first epoch, from 0, in which the student sees changed images: 0, before any search, in the released code.
     pub since: usize,
     /// Small networks that imitate the operations: `cifar100`, trained here, or a file that `sokd tst pretrain-encoders`
-    /// wrote.
+    /// or `sokd tst convert-encoders` wrote.
     pub encoders: String,
 }
 
@@ -104,6 +103,17 @@ pub enum Probability {
     Intent,
 }
 
+/// The logit with which an encoder acts on an image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", expecting = "it is a number, a logit, or `own`: that of each encoder")]
+pub enum Gate {
+    /// That of each encoder, as its file has it. Released files have some, learned by code that is not public.
+    Own,
+    /// The same for all. 4, a probability of 0.982: ours, in the range of the released encoders (0.965 to 0.997).
+    #[serde(untagged)]
+    Logit(f64),
+}
+
 impl Default for Tst {
     fn default() -> Self {
         Self {
@@ -114,7 +124,7 @@ impl Default for Tst {
             probability: Probability::Released,
             temperature: 0.05,
             noise: 0.01,
-            gate: 4.0,
+            gate: Gate::Logit(4.0),
             cutout: 32,
             since: 0,
             encoders: "cifar100".into(),

@@ -1,5 +1,5 @@
 use super::affine::Chance;
-use super::encoders::{self, Encoder};
+use super::encoders::{self, Encoder, Frozen};
 use super::exact::apply_all;
 use super::policy::{Drawn, Theta};
 use super::{Combine, Operation, Policy, Tst};
@@ -11,7 +11,7 @@ use sokd_ops::normalize;
 pub struct Module {
     tst: Tst,
     theta: Theta,
-    encoders: Vec<Encoder>,
+    encoders: Vec<Frozen>,
     pixels: PixelNorm,
 }
 
@@ -19,7 +19,7 @@ impl Module {
     pub(super) fn new(tst: Tst, cx: &BuildCx<'_>) -> Result<Self> {
         Ok(Self {
             theta: Theta::new(tst.policy, &cx.vars)?,
-            encoders: encoders::frozen(&tst.encoders, cx.vars.device())?,
+            encoders: encoders::frozen(&tst.encoders, tst.gate, cx.vars.device())?,
             pixels: cx.data("tst")?.pixels,
             tst,
         })
@@ -64,9 +64,7 @@ impl Module {
 
     /// An operation on normalised images.
     fn apply(&self, operation: Operation, images: &Tensor, drawn: &Drawn, key: Key) -> Result<Tensor> {
-        let Tst { noise, gate, temperature, .. } = self.tst;
-        let chance = Some(Chance { key, noise, gate, temperature });
-        let Some(encoder) = self.encoders.get(operation.index()) else {
+        let Some(&Frozen { ref encoder, gate }) = self.encoders.get(operation.index()) else {
             return if operation == Operation::Cutout {
                 self.cut(images, key)
             } else {
@@ -76,6 +74,8 @@ impl Module {
                 normalize(&apply_all(operation, 0.0, &bytes)?, self.pixels.mean, self.pixels.std)
             };
         };
+        let Tst { noise, temperature, .. } = self.tst;
+        let chance = Some(Chance { key, noise, gate, temperature });
         let level = drawn.levels.narrow(0, operation.index(), 1)?;
         let level = level.reshape((1, 1))?.broadcast_as((images.dim(0)?, 1))?.contiguous()?;
         match encoder {
