@@ -26,6 +26,7 @@ pub mod overlay;
 mod pins;
 mod pixels;
 pub mod predictions;
+pub mod prerequisite;
 mod profile;
 pub mod progress;
 mod protobuf;

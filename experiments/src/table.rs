@@ -1,12 +1,12 @@
 //! A table: rows, columns and seeds over one recipe.
 
-mod prerequisite;
 mod work;
 
 pub use work::{Outcome, Work};
 
 use crate::misfit::{closest, misfit, typed};
 use crate::overlay::{Document, Setting, Value};
+use crate::prerequisite::Teacher;
 use crate::report::{Published, Score};
 use crate::{Error, Layers, Misfit, Resolved, Result, shipped};
 use indexmap::IndexMap;
@@ -77,17 +77,6 @@ pub struct Cell {
     pub resolved: Resolved,
     /// What trains its teacher, where that is another recipe.
     pub teacher: Option<Teacher>,
-    /// How progress and reports call it.
-    pub label: String,
-}
-
-/// A recipe that must have run before a cell can.
-#[derive(Clone, Debug)]
-pub struct Teacher {
-    /// The recipe's name.
-    pub name: String,
-    /// What it runs.
-    pub resolved: Resolved,
     /// How progress and reports call it.
     pub label: String,
 }
@@ -273,8 +262,8 @@ impl Table {
         if recipe.objective.values().all(|term| term.loss.name() == "cross-entropy") {
             recipe.teacher = None;
         }
-        let teacher = prerequisite::of(recipe, &choice.tier)?;
-        resolved.id = resolved.recipe.id();
+        resolved.id = recipe.id();
+        let teacher = Teacher::of(&mut resolved, &choice.tier)?;
         let label = format!("{}, seed {seed}", self.arm(row, column));
         Ok(Cell { row: row.to_owned(), column: column.to_owned(), seed, resolved, teacher, label })
     }

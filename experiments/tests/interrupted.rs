@@ -4,7 +4,7 @@
 
 mod folder;
 
-use folder::{Folder, done, heard, left, signal};
+use folder::{Folder, done, heard, left, on_one_line, signal};
 use std::fs::{File, read, read_to_string};
 
 /// A student of two minutes' patience: 5 epochs of 24 steps on a core.
@@ -109,6 +109,30 @@ fn a_search_between_epochs_goes_on_where_it_was() {
     done(&child.wait_with_output().unwrap(), 75);
     done(&folder.sokd(&["resume", "broken"]).output().unwrap(), 0);
     assert_eq!(left(&folder.join("whole")), left(&folder.join("broken")));
+}
+
+/// A teacher that is a recipe is trained before its student, goes on where it was stopped, and is trained once.
+#[test]
+#[cfg(unix)]
+fn a_teacher_that_is_a_recipe_is_trained_first() {
+    let student = RECIPE.replace("\"drawn\"", "\"recipe:elder.toml\"");
+    let folder = Folder::with(&[("recipe.toml", &student), ("elder.toml", RECIPE)]);
+    let told = folder.says(&["train", "recipe.toml", "--dry-run"], 66);
+    assert!(on_one_line(&told).contains("sokd train elder.toml"), "{told}");
+
+    let mut child = folder.sokd(&["train", "recipe.toml"]).spawn().unwrap();
+    heard(&mut child, &folder.join("runs/latest/train.log"), "epoch 1 of 5");
+    assert!(signal(child.id(), "TERM"));
+    let told = done(&child.wait_with_output().unwrap(), 75);
+    assert!(told.contains("teacher elder.toml") && told.contains("runs/elder/"), "{told}");
+
+    let told = folder.says(&["train", "recipe.toml", "epochs=2"], 0);
+    assert!(told.contains("runs/recipe/"), "{told}");
+    let elder = std::fs::read_dir(folder.join("runs/elder")).unwrap().next().unwrap().unwrap().path();
+    let log = read_to_string(elder.join("seed-0/train.log")).unwrap();
+    assert!(log.contains("goes on after step") && log.contains("epoch 5 of 5"), "{log}");
+    folder.says(&["train", "recipe.toml", "epochs=1"], 0);
+    assert_eq!(log, read_to_string(elder.join("seed-0/train.log")).unwrap());
 }
 
 /// Nor does another run ask a teacher that one has asked about the same images, whatever else it does.

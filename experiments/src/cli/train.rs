@@ -4,16 +4,18 @@ use super::trackers::Trackers;
 use super::{Session, Which};
 use crate::pins::Pins;
 use crate::predictions::Predictions;
+use crate::prerequisite::Teacher;
 use crate::report::{Confusion, Form, Report};
 use crate::study::{self, Arm, Extent};
-use crate::{Options, Resolved, Result, Summary, follow, run, rundir};
+use crate::{Error, Options, Resolved, Result, Summary, follow, run, rundir};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
 /// Trains what a recipe says.
 ///
-/// A run that was stopped or killed goes on where it stood; one that is finished is not run again. The last line on
-/// the standard output is the run's directory.
+/// A run that was stopped or killed goes on where it stood; one that is finished is not run again. A teacher that is
+/// itself a recipe (`teacher.weights=recipe:NAME`) is trained first, once. The last line on the standard output is the
+/// run's directory.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd train cifar10-first
@@ -42,8 +44,20 @@ pub struct Train {
 
 impl Train {
     pub fn run(&self, session: &Session) -> Result<()> {
-        let resolved = self.which.resolve()?;
+        let mut resolved = self.which.resolve()?;
+        let tier = self.which.tier.as_deref().unwrap_or("full");
+        let teacher = match Teacher::of(&mut resolved, tier)? {
+            Some(teacher) if !teacher.finished()? => Some(teacher),
+            _ => None,
+        };
         if self.dry_run {
+            if let Some(teacher) = &teacher {
+                let alone = teacher.command(tier)?;
+                return Err(untrained(
+                    teacher,
+                    format!("without --dry-run it is trained first; alone by: {alone}"),
+                ));
+            }
             let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
             let parts = crate::assemble::assemble(&recipe, session)?;
             return print(parts.describe());
@@ -52,19 +66,35 @@ impl Train {
         if !world.leads() {
             return follow(session, &world);
         }
+        let track = self.trackers.chosen()?;
+        if let Some(teacher) = &teacher {
+            if world.size() > 1 {
+                let error = untrained(teacher, format!("train it first: {}", teacher.command(tier)?));
+                world.leave(&error.to_string());
+                return Err(error);
+            }
+            let epochs = teacher.resolved.recipe.epochs;
+            session.stage.say(&format!("{}: trained first, {epochs} epochs", teacher.label));
+            rundir::point_latest(&teacher.dir());
+            teacher.train(&teacher.dir(), session, &track)?;
+        }
         let dir = self.run_dir.clone().unwrap_or_else(|| rundir::default_dir(&self.which.recipe, &resolved));
         if self.run_dir.is_none() {
             rundir::point_latest(&dir);
         }
-        let track = self.trackers.chosen()?;
         let label = format!("{}, seed {}", self.which.recipe, resolved.recipe.seed);
         let options = Options { session, force: self.force, label, track: &track, world: &world };
         let summary = run(&resolved, &dir, &options)?;
-        let tier = self.which.tier.as_deref().unwrap_or("full");
         let about = About { name: &self.which.recipe, tier, extent: self.studies.extent(tier) };
         leave_report(&resolved, &dir, session, &summary, &about);
         print(format!("{}\n{}", came_to(&summary), dir.display()))
     }
+}
+
+/// A teacher that has to be trained before anything else can be done.
+fn untrained(teacher: &Teacher, remedy: String) -> Error {
+    let what = format!("the run that trains the teacher, by the recipe {}", teacher.name);
+    sokd_core::Error::Missing { path: teacher.dir(), what, remedy }.into()
 }
 
 /// What a single run's report says of the run.

@@ -1,6 +1,7 @@
 use super::{Gallery, Gap, Measured, Report, duration, grouped, id};
+use crate::prerequisite::Teacher;
 use crate::progress::Stage;
-use crate::table::{Cell, Choice, Table, Teacher};
+use crate::table::{Cell, Choice, Table};
 use crate::{Resolved, Result, Summary, hub, rundir};
 use sokd_core::Dataset;
 use sokd_data::DataSpec;

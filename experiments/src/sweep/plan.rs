@@ -1,7 +1,8 @@
 use super::asked::{Planned, Swept};
 use super::task::written;
 use super::{ASKED, Asked, GRID, Job, Prior, Sweep, TABLE, Task};
-use crate::table::{Cell, Choice, Teacher};
+use crate::prerequisite::Teacher;
+use crate::table::{Cell, Choice};
 use crate::{Misfit, Resolved, Result, rundir};
 use sokd_core::file;
 use std::path::{Path, PathBuf};

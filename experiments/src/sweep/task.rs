@@ -1,7 +1,8 @@
 use super::axis::Point;
 use super::torn;
 use crate::overlay::Document;
-use crate::table::{Cell, Teacher};
+use crate::prerequisite::Teacher;
+use crate::table::Cell;
 use crate::{Layers, Resolved, Result, Summary};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,17 @@ pub struct Prior {
     pub job: Job,
 }
 
+impl Prior {
+    /// The teacher as a table has it.
+    ///
+    /// # Errors
+    /// As [`Job::resolved`].
+    pub fn teacher(&self, sweep: &Path) -> Result<Teacher> {
+        let (name, label) = (self.name.clone(), self.label.clone());
+        Ok(Teacher { name, resolved: self.job.resolved(sweep)?, label })
+    }
+}
+
 impl Job {
     /// The recipe as it was planned.
     ///
@@ -93,16 +105,12 @@ impl Task {
     /// # Errors
     /// As [`Job::resolved`].
     pub fn cell(&self, sweep: &Path) -> Result<Cell> {
-        let teacher = |prior: &Prior| {
-            let (name, label) = (prior.name.clone(), prior.label.clone());
-            Ok::<_, crate::Error>(Teacher { name, resolved: prior.job.resolved(sweep)?, label })
-        };
         Ok(Cell {
             row: self.row.clone(),
             column: self.column.clone(),
             seed: self.seed,
             resolved: self.job.resolved(sweep)?,
-            teacher: self.teacher.as_ref().map(teacher).transpose()?,
+            teacher: self.teacher.as_ref().map(|prior| prior.teacher(sweep)).transpose()?,
             label: self.label.clone(),
         })
     }

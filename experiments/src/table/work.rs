@@ -1,6 +1,7 @@
-use super::{Cell, Choice, Table, Teacher};
+use super::{Cell, Choice, Table};
 use crate::cli::Session;
 use crate::predictions::Predictions;
+use crate::prerequisite::Teacher;
 use crate::report::{Measured, duration};
 use crate::track::Kind;
 use crate::{Error, Options, Recipe, Resolved, Result, Summary, run, rundir};
