@@ -1,4 +1,5 @@
-//! Every command that the pages show is one that works: it parses, what it names is there, and cheap ones are run.
+//! Every command that the pages show is one that works: it parses, what it names is there, cheap ones are run, and what trains
+//! does so for two steps.
 
 use clap::Parser;
 use sokd_data::DataSpec;
@@ -66,7 +67,6 @@ fn sokd(arguments: &[&str], folder: &Path) -> Result<(), String> {
         _ => Ok(()),
     };
     match arguments {
-        ["train", recipe, ..] => drop(Layers::open(recipe).map_err(|error| error.to_string())?),
         ["table" | "report", table, ..] => drop(Table::open(table).map_err(|error| error.to_string())?),
         ["eval", model, ..] => drop(Model::named(model)?),
         ["data", _, name, ..] => data(name)?,
@@ -82,13 +82,26 @@ fn sokd(arguments: &[&str], folder: &Path) -> Result<(), String> {
     let shown = arguments.iter().any(|word| ["--dry-run", "--help", "--version"].contains(word));
     let planned =
         arguments.starts_with(&["sweep", "plan"]) && !arguments.iter().any(|word| word.contains("mine.toml"));
-    if !shown && !planned && arguments.first().is_none_or(|verb| !CHEAP.contains(verb)) {
+    let smoke = smoked(arguments);
+    let arguments = smoke.as_deref().unwrap_or(arguments);
+    if !shown && !planned && smoke.is_none() && arguments.first().is_none_or(|verb| !CHEAP.contains(verb)) {
         return Ok(());
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_sokd"));
-    let run = command.args(arguments).current_dir(folder).env("XDG_CACHE_HOME", folder).output();
+    let command =
+        command.args(arguments).current_dir(folder).env("XDG_CACHE_HOME", folder).env("COLUMNS", "400");
+    let run = command.env_remove("SOKD_RUNS_DIR").output();
     let run = run.map_err(|error| error.to_string())?;
     if run.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&run.stderr).into_owned()) }
+}
+
+/// What trains, at the size of two steps; none where it would need a file, or trains in some other place.
+fn smoked<'a>(arguments: &[&'a str]) -> Option<Vec<&'a str>> {
+    let file =
+        |word: &&str| ["…", ".toml", ".pth", ".safetensors", "--track"].iter().any(|of| word.contains(of));
+    let sized = arguments.contains(&"--tier") || arguments.contains(&"--dry-run");
+    (arguments.first() == Some(&"train") && !sized && !arguments.iter().any(file))
+        .then(|| [arguments, &["--tier", "smoke", "--no-studies"]].concat())
 }
 
 fn check(command: &str, folder: &Path) -> Result<(), String> {
