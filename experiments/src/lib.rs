@@ -2,6 +2,7 @@
 
 pub mod assemble;
 pub mod bench;
+mod beyond;
 mod card;
 pub mod cli;
 mod coming;

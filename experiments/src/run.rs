@@ -1,6 +1,7 @@
 //! A recipe in a run directory, from the first step or from where it stood.
 
 use crate::assemble::{Images, Parts, assemble, judged};
+use crate::beyond::beyond;
 use crate::cli::Session;
 use crate::environment::Environment;
 use crate::follow::Led;
@@ -124,6 +125,10 @@ fn train(
     let found = checkpoints.load()?;
     if let Some(warning) = found.as_ref().and_then(|found| found.warning.as_ref()) {
         stage.say(warning);
+    }
+    for line in beyond(recipe) {
+        stage.say(&format!("{}: {line}", options.label));
+        dir.log().say(&line)?;
     }
     let said = ask_teacher(recipe, &parts, &session.kept, dir)?;
     let guesses = said.as_ref().map(|said| said.guesses.as_slice());

@@ -2,6 +2,7 @@ use super::out::print;
 use super::studies::Studies;
 use super::trackers::Trackers;
 use super::{Session, Which};
+use crate::beyond::beyond;
 use crate::pins::Pins;
 use crate::predictions::Predictions;
 use crate::prerequisite::Teacher;
@@ -60,7 +61,8 @@ impl Train {
             }
             let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
             let parts = crate::assemble::assemble(&recipe, session)?;
-            return print(parts.describe());
+            let never = beyond(&recipe).into_iter().map(|line| format!("\nnever    {line}"));
+            return print(parts.describe() + &never.collect::<String>());
         }
         let world = session.meet()?;
         if !world.leads() {
