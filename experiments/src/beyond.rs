@@ -15,8 +15,8 @@ pub fn beyond(recipe: &Recipe) -> Vec<String> {
         let late: Vec<String> =
             epochs.iter().filter(|&&epoch| epoch >= recipe.epochs).map(usize::to_string).collect();
         if !late.is_empty() {
-            let (never, last) = (late.join(", "), recipe.epochs - 1);
-            lines.push(format!("{setting}: {never} never comes, the last epoch is {last}, counted from 0"));
+            let (late, epochs) = (late.join(", "), recipe.epochs);
+            lines.push(format!("{setting}: {late} never comes in {epochs} epochs, counted from 0"));
         }
     };
     for (name, phase) in &recipe.phase {
@@ -52,13 +52,11 @@ mod tests {
         assert_eq!(told("smoke", &tst)?, [""; 0]);
         assert_eq!(
             told("short", &tst)?,
-            ["phase.search.interlude.before: 30, 90 never comes, the last epoch is 11, counted from 0"]
+            ["phase.search.interlude.before: 30, 90 never comes in 12 epochs, counted from 0"]
         );
         assert_eq!(
             told("full", &["epochs=180"])?,
-            [
-                "phase.student.lr.decay.milestones: 180, 210 never comes, the last epoch is 179, counted from 0"
-            ]
+            ["phase.student.lr.decay.milestones: 180, 210 never comes in 180 epochs, counted from 0"]
         );
         Ok(())
     }

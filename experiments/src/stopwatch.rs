@@ -26,11 +26,5 @@ impl Stopwatch {
 
 /// Milliseconds that the processor has given to all threads of this process; not a number, where the system does not tell.
 pub fn processor_ms() -> f64 {
-    #[cfg(unix)]
-    {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-    }
-    #[cfg(not(unix))]
-    f64::NAN
+    sokd_train::processor_seconds().map_or(f64::NAN, |seconds| seconds * 1e3)
 }

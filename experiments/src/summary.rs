@@ -33,6 +33,10 @@ pub struct Summary {
     pub images: u64,
     /// Training and evaluation together, by the wall clock, interruptions not counted.
     pub seconds: f64,
+    /// The same in seconds that processors gave to the process, all its threads together: what other work beside it does not
+    /// stretch. None where the system does not tell, and in summaries of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor_seconds: Option<f64>,
     /// The student after the last epoch.
     pub last: Scores,
     /// The student after the epoch that was best on the test images: a choice that looked at them.
@@ -150,6 +154,7 @@ impl Summary {
             steps: progress.steps,
             images: progress.images,
             seconds: progress.seconds,
+            processor_seconds: progress.processor_seconds,
             last: last.into(),
             best: Best { epoch: best.epoch, scores: (&best.evaluation).into() },
             ema: progress.latest.get("ema-test").map(Scores::from),

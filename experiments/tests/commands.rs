@@ -5,7 +5,7 @@ use clap::Parser;
 use sokd_data::DataSpec;
 use sokd_experiments::shipped::TABLES;
 use sokd_experiments::table::{Choice, Table};
-use sokd_experiments::{Layers, Model, cli::Cli};
+use sokd_experiments::{Model, cli::Cli};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

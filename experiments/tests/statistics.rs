@@ -209,4 +209,31 @@ fn runs_keep_what_their_students_said_and_reports_compare_it() {
     }
     let text = report("markdown");
     assert!(text.contains("no pair of runs that both kept") && text.contains("| 95 % interval |"), "{text}");
+    assert!(!text.contains("Times do not compare") && text.contains("| processor time |"), "{text}");
+}
+
+/// An arm without a teacher is one run beside all teachers, and is found beside each; what ran elsewhere took its own time.
+#[test]
+fn a_run_is_found_in_every_column_that_it_belongs_to() {
+    let (first, second) = ("drawn → drawn", "wider → drawn");
+    let wider = TABLE.split_once("[columns").unwrap().1.replace(first, second).replacen(
+        "[4, 4, 8, 8]",
+        "[8, 8, 8, 8]",
+        1,
+    );
+    let folder = Folder::with(&[("t.toml", &format!("{TABLE}\n[columns{wider}"))]);
+    said(&sokd(&folder, &["table", "t.toml", "--columns", first, "--seeds", "0", "--keep", "kept"]));
+    std::fs::remove_dir_all(folder.join("runs")).unwrap();
+    let report = |form: &str| {
+        said(&sokd(&folder, &["report", "t.toml", "--seeds", "0", "--results", "kept", "--format", form]))
+    };
+    let runs = report("csv");
+    assert!(runs.contains(&format!("alone,{second}")) && !runs.contains(&format!("warm,{second}")), "{runs}");
+
+    let path = folder.join("kept/t/full/warm-drawn-drawn-seed-0.json");
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    kept["summary"]["environment"]["machine"] = "another".into();
+    std::fs::write(&path, kept.to_string()).unwrap();
+    let text = report("markdown");
+    assert!(text.contains("Times do not compare") && text.contains("another ("), "{text}");
 }

@@ -1,3 +1,4 @@
+use crate::clock::Clock;
 use crate::endless::Endless;
 use crate::interlude::interlude;
 use crate::together::Wishes;
@@ -5,7 +6,6 @@ use crate::{Checkpoint, Checkpoints, Hand, Observer, Progress, Shown, Stop, Sums
 use sokd_core::{Error, Result, Step};
 use sokd_world::World;
 use std::cell::RefCell;
-use std::time::Instant;
 
 /// How [`fit`] ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,7 @@ pub fn fit(
 ) -> Result<Outcome> {
     run.check()?;
     let at = run.meet(at)?;
-    let (clock, world) = (Clock::new(at.seconds), run.world);
+    let (clock, world) = (Clock::from(&at), run.world);
     let desk = Desk { checkpoints, stop, clock, world, whole: RefCell::default() };
     let outcome = train(run, at, &desk, watch);
     if let Err(Error::Parted { .. }) = outcome {
@@ -85,12 +85,12 @@ fn train(
         }
 
         at.sums = tally.sums()?;
-        at.seconds = desk.seconds();
+        desk.clock.note(&mut at);
         let Some(exams) = run.examine(&at, desk.stop)? else {
             desk.save(run, &at)?;
             return Ok(Outcome::Stopped(at));
         };
-        at.seconds = desk.seconds();
+        desk.clock.note(&mut at);
         let improved = at.judge(&exams);
         let report = run.report(&at, exams);
         watch.iter_mut().try_for_each(|observer| observer.epoch(&report))?;
@@ -110,7 +110,7 @@ fn train(
 pub(crate) struct Desk<'a> {
     checkpoints: Option<&'a Checkpoints>,
     stop: &'a Stop,
-    clock: Clock,
+    pub(crate) clock: Clock,
     world: &'a World,
     /// After the last whole step, where another process may be missed in the middle of the next: some of its phases have
     /// moved their weights then, and what was learned before would be lost.
@@ -133,7 +133,7 @@ impl Desk<'_> {
         let keep = self.checkpoints.is_some() && !self.world.is_alone();
         if leave || save || keep {
             note(at)?;
-            at.seconds = self.seconds();
+            self.clock.note(at);
         }
         if leave || save {
             self.save(run, at)?;
@@ -152,27 +152,5 @@ impl Desk<'_> {
     fn save_whole(&self) -> Result<()> {
         let Some((whole, checkpoints)) = self.whole.take().zip(self.checkpoints) else { return Ok(()) };
         checkpoints.save(&whole)
-    }
-
-    /// Of the run until now.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.clock.seconds()
-    }
-}
-
-/// Wall-clock time, of this call and the interrupted ones before.
-struct Clock {
-    before: f64,
-    began: Instant,
-}
-
-impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "time is counted as a cost; nothing is decided by it")]
-    fn new(before: f64) -> Self {
-        Self { before, began: Instant::now() }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.before + self.began.elapsed().as_secs_f64()
     }
 }

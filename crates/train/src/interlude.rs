@@ -137,7 +137,7 @@ fn pass(
     let mean = |(name, &(images, sum)): (&String, &(u64, f64))| (name.clone(), sum / images as f64);
     let mut terms: BTreeMap<_, _> = sums.iter().map(mean).collect();
     let loss = terms.remove(LOSS).unwrap_or(0.0);
-    at.seconds = desk.seconds();
+    desk.clock.note(at);
     at.aside.losses.push(loss);
     at.aside.passes += 1;
     (at.aside.step, at.aside.sums) = (0, Sums::new());

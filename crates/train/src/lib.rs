@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "what should be exact is compared exactly"))]
 
 mod checkpoint;
+mod clock;
 mod distiller;
 mod endless;
 mod evaluate;
@@ -20,6 +21,7 @@ mod training;
 mod update;
 
 pub use checkpoint::{Checkpoint, Checkpoints, Found, Tensors};
+pub use clock::processor_seconds;
 pub use distiller::{Distiller, Hand, Shown, TermOf, Toward};
 pub use evaluate::{Evaluation, evaluate, predictions};
 pub use exam::{Best, Exam};

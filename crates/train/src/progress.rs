@@ -18,6 +18,9 @@ pub struct Progress {
     pub images: u64,
     /// Training and evaluation by the wall clock, interruptions not counted.
     pub seconds: f64,
+    /// The same in seconds that processors gave to this process, all its threads together; none where that is not known.
+    #[serde(default)]
+    pub processor_seconds: Option<f64>,
     /// The terms of the epoch that runs, summed until now.
     pub sums: Sums,
     /// How far it has come in the passes before the epoch that runs.
@@ -30,6 +33,12 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Without its times: what two runs of the same have alike.
+    #[must_use]
+    pub fn timeless(&self) -> Self {
+        Self { seconds: 0.0, processor_seconds: None, ..self.clone() }
+    }
+
     /// Takes in the results after an epoch, and says which examinations have a new best.
     pub(crate) fn judge(&mut self, exams: &BTreeMap<String, Evaluation>) -> Vec<String> {
         let mut improved = Vec::new();

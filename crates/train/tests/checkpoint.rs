@@ -16,7 +16,7 @@ fn tensors(value: f32) -> Tensors {
 fn checkpoint(steps: u64) -> Checkpoint {
     let value = steps as f32 / 3.0;
     Checkpoint {
-        progress: Progress { steps, seconds: 0.1 + 0.2, ..Progress::default() },
+        progress: Progress { steps, seconds: 0.1 + 0.2, processor_seconds: Some(0.7), ..Progress::default() },
         weights: tensors(value),
         optimizers: [("student".to_owned(), tensors(-value)), ("look.twice".to_owned(), tensors(0.0))].into(),
         ema: Some(tensors(1.0 - value)),

@@ -80,7 +80,7 @@ fn bits(tensors: &Tensors) -> Vec<(String, Vec<u8>)> {
 }
 
 fn timeless(mut checkpoint: Checkpoint) -> Checkpoint {
-    checkpoint.progress.seconds = 0.0;
+    checkpoint.progress = checkpoint.progress.timeless();
     checkpoint
 }
 

@@ -57,7 +57,7 @@ fn weights(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u32>)>> {
 
 fn ended(run: &Training<'_>, outcome: &Outcome) -> Result<(Progress, Checkpoint)> {
     let (Outcome::Finished(at) | Outcome::Stopped(at)) = outcome;
-    Ok((Progress { seconds: 0.0, ..at.clone() }, run.checkpoint(at)?))
+    Ok((at.timeless(), run.checkpoint(at)?))
 }
 
 /// Everything at once: normalisation, chance, clipping, two phases, held-out images, a moving average.

@@ -53,11 +53,9 @@ impl Train {
         };
         if self.dry_run {
             if let Some(teacher) = &teacher {
-                let alone = teacher.command(tier)?;
-                return Err(untrained(
-                    teacher,
-                    format!("without --dry-run it is trained first; alone by: {alone}"),
-                ));
+                let remedy =
+                    format!("without --dry-run it is trained first; alone by: {}", teacher.command(tier)?);
+                return Err(untrained(teacher, remedy));
             }
             let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
             let parts = crate::assemble::assemble(&recipe, session)?;

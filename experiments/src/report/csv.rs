@@ -7,7 +7,7 @@ impl Report {
     /// One line a run.
     pub fn runs_as_csv(&self) -> String {
         let head = "table,row,column,tier,seed,data,student,last,best_test,best_test_epoch,top5,loss,ece,agreement,epochs,steps,\
-                    images,seconds,parameters,macs,teacher,teacher_top1,recipe,version,commit,machine,host,device,threads,simd,\
+                    images,seconds,processor_seconds,parameters,macs,teacher,teacher_top1,recipe,version,commit,machine,host,device,threads,simd,\
                     started";
         let mut out = format!("{head}\n");
         for run in &self.runs {
@@ -21,7 +21,8 @@ impl Report {
             line.value(summary.epochs.len())
                 .value(summary.steps)
                 .value(summary.images)
-                .value(summary.seconds);
+                .value(summary.seconds)
+                .maybe(summary.processor_seconds);
             line.value(summary.student.parameters).value(summary.student.macs);
             let teacher = summary.teacher.as_ref();
             line.text(teacher.map_or("", |teacher| &teacher.network.model));
@@ -38,7 +39,7 @@ impl Report {
         let head = "table,row,column,tier,n,last,last_deviation,best_test,best_test_deviation,against,pairs,gain,gain_deviation,\
                     gain_low,gain_high,up,t_p,t_p_holm,wilcoxon_p,wilcoxon_p_holm,mcnemar_won,mcnemar_lost,mcnemar_p,\
                     mcnemar_p_holm,bootstrap_low,bootstrap_high,published,published_score,published_protocol,published_source,\
-                    parameters,macs,images,seconds";
+                    parameters,macs,images,seconds,processor_seconds";
         let mut out = format!("{head}\n");
         for column in &self.columns {
             for arm in &self.arms(column) {
@@ -59,7 +60,8 @@ impl Report {
                 line.maybe(network.map(|network| network.parameters))
                     .maybe(network.map(|network| network.macs));
                 line.maybe(arm.mean(|run| run.summary.images as f64))
-                    .maybe(arm.mean(|run| run.summary.seconds));
+                    .maybe(arm.mean(|run| run.summary.seconds))
+                    .maybe(arm.processor_seconds());
                 line.end(&mut out);
             }
         }

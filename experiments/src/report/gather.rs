@@ -1,10 +1,12 @@
 use super::{Gallery, Gap, Measured, Report, duration, grouped, id};
+use crate::environment::Environment;
 use crate::prerequisite::Teacher;
 use crate::progress::Stage;
 use crate::table::{Cell, Choice, Table};
 use crate::{Resolved, Result, Summary, hub, rundir};
 use sokd_core::Dataset;
 use sokd_data::DataSpec;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ impl Report {
             report.data(&first.resolved.recipe.data);
         }
         report.tell_teachers(&cells)?;
+        report.tell_machines();
         let named = choice.against.as_ref();
         report.against = report.rows.iter().position(|row| Some(row) == named).unwrap_or(0);
         report.compare();
@@ -84,8 +87,7 @@ impl Report {
             self.runs.push(cell.measured(choice, summary, &dir)?);
             return Ok(());
         }
-        let path = Measured::path(results, &table.name, &choice.tier, &cell.row, &cell.column, cell.seed);
-        match Measured::read(&path)? {
+        match kept(table, cell, choice, results)? {
             Some(kept) => {
                 if kept.summary.recipe != cell.resolved.id {
                     self.gap(table, cell, FORMER);
@@ -150,6 +152,25 @@ impl Report {
         Ok(())
     }
 
+    /// Where runs took place, if that is so different that their times say nothing of one beside another.
+    fn tell_machines(&mut self) {
+        let place = |run: &Measured| {
+            let Environment { machine, simd, device, threads, .. } = &run.summary.environment;
+            let threads = if *threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+            if device == "cpu" {
+                format!("{machine} ({simd}, {threads})")
+            } else {
+                format!("{device} of {machine}")
+            }
+        };
+        let places: BTreeSet<String> = self.runs.iter().map(place).collect();
+        if places.len() > 1 {
+            let places = places.into_iter().collect::<Vec<_>>().join("; ");
+            self.facts
+                .push(format!("Times do not compare: the runs took place on different machines, {places}."));
+        }
+    }
+
     /// The teachers that came with weights, but for those that have told more already.
     fn tell_given(&mut self, told: &[&str]) {
         let mut lines = Vec::new();
@@ -192,6 +213,22 @@ impl Report {
         self.settings.push((teacher.label.clone(), teacher.resolved.toml()?));
         Ok(())
     }
+}
+
+/// The committed result of a cell: its own, or that of another column in which it is the same run.
+fn kept(table: &Table, cell: &Cell, choice: &Choice, results: &Path) -> Result<Option<Measured>> {
+    let of = |column: &str| {
+        Measured::read(&Measured::path(results, &table.name, &choice.tier, &cell.row, column, cell.seed))
+    };
+    if let Some(own) = of(&cell.column)? {
+        return Ok(Some(own));
+    }
+    for column in table.columns() {
+        if let Some(same) = of(column)?.filter(|kept| kept.summary.recipe == cell.resolved.id) {
+            return Ok(Some(Measured { column: cell.column.clone(), ..same }));
+        }
+    }
+    Ok(None)
 }
 
 fn open(data: &DataSpec) -> Option<Arc<dyn Dataset>> {

@@ -141,11 +141,13 @@ impl Report {
     fn costs(&self, out: &mut String, column: &str, at: usize) {
         let caption = format!(
             "What a run costs{}: the student's parameters and multiplications for one image, images it saw, time by the wall \
-             clock (means over seeds).",
+             clock and time of processors (means over seeds).",
             self.of(column)
         );
-        self.begin(out, &caption, &format!("{at}-costs"), "lrrrr");
-        out.push_str("    method & parameters & MACs & images seen & time \\\\\n    \\midrule\n");
+        self.begin(out, &caption, &format!("{at}-costs"), "lrrrrr");
+        out.push_str(
+            "    method & parameters & MACs & images seen & time & processor time \\\\\n    \\midrule\n",
+        );
         for arm in &self.arms(column) {
             let network = arm.runs.first().map(|run| &run.summary.student);
             let cells = [
@@ -153,6 +155,7 @@ impl Report {
                 network.map(|network| short(network.macs as f64)),
                 arm.mean(|run| run.summary.images as f64).map(|images| grouped(images as u64)),
                 arm.mean(|run| run.summary.seconds).map(duration),
+                arm.processor_seconds().map(duration),
             ];
             let cells = cells.map(|cell| cell.map_or("--".to_owned(), |cell| Tex(&cell).to_string()));
             let _ = writeln!(out, "    {} & {} \\\\", Tex(&arm.row), cells.join(" & "));

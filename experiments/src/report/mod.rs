@@ -206,8 +206,18 @@ impl Arm<'_> {
     }
 
     fn mean(&self, of: impl Fn(&Measured) -> f64) -> Option<f64> {
-        let values: Vec<f64> = self.runs.iter().map(|run| of(run)).collect();
+        self.known(|run| Some(of(run)))
+    }
+
+    /// The mean of what all runs know.
+    fn known(&self, of: impl Fn(&Measured) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.runs.iter().map(|run| of(run)).collect::<Option<_>>()?;
         Sample::of(&values).map(|sample| sample.mean)
+    }
+
+    /// What a run costs, in seconds of processors, where all runs know it.
+    fn processor_seconds(&self) -> Option<f64> {
+        self.known(|run| run.summary.processor_seconds)
     }
 }
 

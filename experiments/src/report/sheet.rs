@@ -33,12 +33,16 @@ impl Sheet {
             head.push("published".to_owned());
         }
         head.extend(["parameters", "MACs", "images seen", "time a run"].map(str::to_owned));
+        let timed = arms.iter().any(|arm| arm.processor_seconds().is_some());
+        if timed {
+            head.push("processor time".to_owned());
+        }
         let scale = scale(&arms);
         let standings = report.standings(column);
         let lines = arms
             .iter()
             .zip(standings)
-            .map(|(arm, standing)| Line { standing, ..line(arm, published, report, scale) })
+            .map(|(arm, standing)| Line { standing, ..line(arm, (published, timed), report, scale) })
             .collect();
         Self { head, lines }
     }
@@ -67,7 +71,7 @@ impl Line {
 
 pub(super) const NOTHING: &str = "—";
 
-fn line(arm: &Arm<'_>, published: bool, report: &Report, scale: [f64; 2]) -> Line {
+fn line(arm: &Arm<'_>, (published, timed): (bool, bool), report: &Report, scale: [f64; 2]) -> Line {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
     let score = |score: Score| or_nothing(arm.sample(score).map(|sample| sample.to_string()));
     let mut entries =
@@ -83,6 +87,9 @@ fn line(arm: &Arm<'_>, published: bool, report: &Report, scale: [f64; 2]) -> Lin
     entries.push(or_nothing(arm.runs.first().map(|run| short(run.summary.student.macs as f64))));
     entries.push(or_nothing(arm.mean(|run| run.summary.images as f64).map(|images| grouped(images as u64))));
     entries.push(or_nothing(arm.mean(|run| run.summary.seconds).map(duration)));
+    if timed {
+        entries.push(or_nothing(arm.processor_seconds().map(duration)));
+    }
     let values = arm.values(Score::Last);
     let strip = arm.sample(Score::Last).map(|sample| plot::strip(&values, sample.mean, scale, arm.series));
     Line { series: arm.series, entries, standing: Standing::Behind, strip }

@@ -104,7 +104,7 @@ fn globbed(recipe: &Path) -> Vec<PathBuf> {
 fn timeless(path: &Path) -> String {
     fn strip(value: &mut Value) {
         if let Value::Object(object) = value {
-            for name in ["seconds", "environment"] {
+            for name in ["seconds", "processor-seconds", "environment"] {
                 object.remove(name);
             }
             object.values_mut().for_each(strip);
