@@ -1,5 +1,5 @@
 //! Every command that the pages show is one that works: it parses, what it names is there, cheap ones are run, and what trains
-//! does so for two steps.
+//! does so for two steps, and tables name their cells.
 
 use clap::Parser;
 use sokd_data::DataSpec;
@@ -95,13 +95,16 @@ fn sokd(arguments: &[&str], folder: &Path) -> Result<(), String> {
     if run.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&run.stderr).into_owned()) }
 }
 
-/// What trains, at the size of two steps; none where it would need a file, or trains in some other place.
+/// What trains, at the size of two steps, and a table as the list of its cells; none where a file is needed, or a server.
 fn smoked<'a>(arguments: &[&'a str]) -> Option<Vec<&'a str>> {
-    let file =
-        |word: &&str| ["…", ".toml", ".pth", ".safetensors", "--track"].iter().any(|of| word.contains(of));
-    let sized = arguments.contains(&"--tier") || arguments.contains(&"--dry-run");
-    (arguments.first() == Some(&"train") && !sized && !arguments.iter().any(file))
-        .then(|| [arguments, &["--tier", "smoke", "--no-studies"]].concat())
+    let more: &[&str] = match arguments.first() {
+        Some(&"train") if !arguments.contains(&"--tier") => &["--tier", "smoke", "--no-studies"],
+        Some(&"table") => &["--dry-run"],
+        _ => return None,
+    };
+    let foreign = ["…", ".toml", ".pth", ".safetensors", "--track", "--dry-run"];
+    let foreign = |word: &&str| foreign.iter().any(|of| word.contains(of));
+    (!arguments.iter().any(foreign)).then(|| [arguments, more].concat())
 }
 
 fn check(command: &str, folder: &Path) -> Result<(), String> {
