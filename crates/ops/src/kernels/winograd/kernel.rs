@@ -28,47 +28,61 @@ pub(super) fn correlate(
 ) -> Vec<f32> {
     let Geometry { from, to, batch, .. } = *geometry;
     let total = batch * tiling.each();
-    let many = (FAR / (tiling.points() * (from + to))).clamp(64, 1024).next_multiple_of(FEW).min(total);
     let (maps, gradients) = (Maps::new(x, geometry, from, tiling), Maps::new(gradient, geometry, to, tiling));
-    let seen = Layout::new(tiling, many, from, STRIPE);
-    let told = Layout::new(tiling, many, to, 2 * simd.lanes());
     let blocks: Vec<_> = blocks(to, simd.lanes()).collect();
     let point = from * to.next_multiple_of(simd.lanes()) + super::LINE;
-    let mut sums = Scratch::zeros(tiling.points() * point);
+    // Halves that meet by themselves let a thread read what it has written: what another has is far away. Their sums are
+    // added in the end, which pays where those are fewer than windows and gradients.
+    let halves = if 4 * from * to < total * (from + to) { 2 } else { 1 };
+    let many = FAR / halves / (tiling.points() * (from + to));
+    let many = many.clamp(64, 1024).next_multiple_of(FEW).min(total);
+    let (seen, told) =
+        (Layout::new(tiling, many, from, STRIPE), Layout::new(tiling, many, to, 2 * simd.lanes()));
+    let len = tiling.points() * point;
+    let mut sums = Scratch::any(halves * len);
+    let mut rooms: Vec<_> = (0..halves).map(|_| (seen.room(), told.room())).collect();
     let sums_at = Shared::to(&mut sums);
-    let (mut windows, mut tellings) = (seen.room(), told.room());
-    let (windows_at, tellings_at) = (Shared::to(&mut windows), Shared::to(&mut tellings));
-    for first in (0..total).step_by(many) {
-        let count = many.min(total - first);
-        par(count.div_ceil(FEW), |piece| {
-            let tiles = piece * FEW..count.min((piece + 1) * FEW);
-            // SAFETY: each piece writes its own tiles.
-            let (windows, tellings) = unsafe { (windows_at.at(0), tellings_at.at(0)) };
-            simd.run(Look { maps, gradients, first, tiles, seen, told, windows, tellings });
-        });
-        par(tiling.points() * blocks.len(), |piece| {
-            let (at, block) = (piece / blocks.len(), blocks[piece % blocks.len()]);
-            // SAFETY: all tiles have been written; each piece adds to its own sums.
-            unsafe {
-                simd.run(Meet {
-                    count,
-                    from,
-                    vectors: block.vectors,
-                    seen,
-                    windows: windows_at.at(at * seen.point),
-                    tellings: tellings_at.at(at * told.point + told.at(block.start, 0)),
-                    sums: sums_at.at(at * point + block.start * from),
-                });
-            }
-        });
-    }
+    let rooms: Vec<_> = rooms.iter_mut().map(|(seen, told)| (Shared::to(seen), Shared::to(told))).collect();
+    par(halves, |half| {
+        let (windows_at, tellings_at) = rooms[half];
+        // SAFETY: each half has sums of its own.
+        let sums_at = Shared::to(unsafe { std::slice::from_raw_parts_mut(sums_at.at(half * len), len) });
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(sums_at.at(0), len) }.fill(0.0);
+        let pieces = stretch(total.div_ceil(FEW), halves, half);
+        let end = total.min(pieces.end * FEW);
+        for first in (pieces.start * FEW..end).step_by(many) {
+            let count = many.min(end - first);
+            par(count.div_ceil(FEW), |piece| {
+                let tiles = piece * FEW..count.min((piece + 1) * FEW);
+                // SAFETY: each piece writes its own tiles.
+                let (windows, tellings) = unsafe { (windows_at.at(0), tellings_at.at(0)) };
+                simd.run(Look { maps, gradients, first, tiles, seen, told, windows, tellings });
+            });
+            par(tiling.points() * blocks.len(), |piece| {
+                let (at, block) = (piece / blocks.len(), blocks[piece % blocks.len()]);
+                // SAFETY: all tiles have been written; each piece adds to its own sums.
+                unsafe {
+                    simd.run(Meet {
+                        count,
+                        from,
+                        vectors: block.vectors,
+                        seen,
+                        windows: windows_at.at(at * seen.point),
+                        tellings: tellings_at.at(at * told.point + told.at(block.start, 0)),
+                        sums: sums_at.at(at * point + block.start * from),
+                    });
+                }
+            });
+        }
+    });
     let mut kernel = Fresh::new(geometry.kernel_len());
     let kernel_at = kernel.as_mut_ptr();
     par(PIECES, |piece| {
         let rows = stretch(from, PIECES, piece);
         // SAFETY: each piece writes its own rows.
         let kernel = unsafe { kernel_at.at(0) };
-        simd.run(Gather { sums: &sums, point, rows, from, to, window: tiling.window, kernel });
+        simd.run(Gather { sums: &sums, len, point, rows, from, to, window: tiling.window, kernel });
     });
     // SAFETY: the pieces cover all rows of all taps.
     unsafe { kernel.written() }
@@ -217,7 +231,10 @@ impl Meet {
 
 /// Brings some rows of a kernel's gradient back from the points.
 struct Gather<'a> {
+    /// Of each half.
     sums: &'a [f32],
+    /// How many a half has.
+    len: usize,
     point: usize,
     rows: Range<usize>,
     from: usize,
@@ -249,7 +266,6 @@ impl Gather<'_> {
                 for vector in 0..block.vectors {
                     let channel = block.start + vector * L::N;
                     let from = block.start * self.from + (row * block.vectors + vector) * L::N;
-                    let from = self.sums.as_ptr().wrapping_add(from);
                     let to = self.kernel.wrapping_add(row * self.to + channel);
                     // SAFETY: the condition of the caller.
                     unsafe {
@@ -258,7 +274,10 @@ impl Gather<'_> {
                         for column in 0..N {
                             let mut at = [L::splat(0.0); N];
                             for row in 0..N {
-                                at[row] = L::load(from.wrapping_add((row * N + column) * self.point));
+                                let from = (row * N + column) * self.point + from;
+                                for half in self.sums.chunks_exact(self.len) {
+                                    at[row] = at[row].add(L::load(half.as_ptr().wrapping_add(from)));
+                                }
                             }
                             let at = weigh_back(at);
                             for row in 0..3 {
