@@ -9,7 +9,7 @@ use std::path::Path;
 /// Runs one cell, behind its teacher. A finished one is not run again.
 ///
 /// # Errors
-/// As [`crate::run`]; [`Error::Teacher`].
+/// As [`crate::run`]; [`crate::Error::Teacher`].
 pub fn run(sweep: &Sweep, task: &Task, session: &Session, track: &[&'static Kind]) -> Result<Summary> {
     signals::heed_notice();
     if !task.job.finished()?
@@ -32,7 +32,7 @@ pub fn run(sweep: &Sweep, task: &Task, session: &Session, track: &[&'static Kind
 /// Trains a teacher of the sweep, or waits for whoever does; a finished one is not even read.
 ///
 /// # Errors
-/// [`Error::Teacher`]; [`Error::Stopped`] also while waiting.
+/// [`crate::Error::Teacher`]; [`crate::Error::Stopped`] also while waiting.
 pub fn once(sweep: &Path, teacher: &Prior, session: &Session, track: &[&'static Kind]) -> Result<()> {
     signals::heed_notice();
     if teacher.job.finished()? {

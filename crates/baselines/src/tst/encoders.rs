@@ -70,20 +70,17 @@ pub fn released(
     operation: Operation,
     weights: &BTreeMap<String, Tensor>,
 ) -> Result<BTreeMap<String, Tensor>> {
-    let name = |name: &str| {
-        Some(match name {
-            "H" => "hidden",
-            "n_regress.weight" => "n.weight",
-            "c_regress.weight" => "c.weight",
-            "logits" => "gate",
-            // The map that moves nothing.
-            "i_matrix" => return None,
-            same => same,
-        })
-        .map(str::to_owned)
+    let name = |name| match name {
+        "H" => "hidden",
+        "n_regress.weight" => "n.weight",
+        "c_regress.weight" => "c.weight",
+        "logits" => "gate",
+        same => same,
     };
-    let named = weights.iter().filter_map(|(key, tensor)| Some((name(key)?, tensor.clone())));
-    let mut weights: BTreeMap<String, Tensor> = named.collect();
+    // The map that moves nothing is no weight.
+    let weights = weights.iter().filter(|(key, _)| *key != "i_matrix");
+    let mut weights: BTreeMap<_, _> =
+        weights.map(|(key, tensor)| (name(key.as_str()).to_owned(), tensor.clone())).collect();
     let gate = weights.remove("gate");
     let params = Params::new(Key::new(0));
     let _ = Encoder::new(operation, params.builder(&Device::Cpu).pp(operation.name()))?;
