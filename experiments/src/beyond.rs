@@ -16,7 +16,7 @@ pub fn beyond(recipe: &Recipe) -> Vec<String> {
             epochs.iter().filter(|&&epoch| epoch >= recipe.epochs).map(usize::to_string).collect();
         if !late.is_empty() {
             let (late, epochs) = (late.join(", "), recipe.epochs);
-            lines.push(format!("{setting}: {late} never comes in {epochs} epochs, counted from 0"));
+            lines.push(format!("{setting}: {late} not reached in {epochs} epochs, counted from 0"));
         }
     };
     for (name, phase) in &recipe.phase {
@@ -52,11 +52,11 @@ mod tests {
         assert_eq!(told("smoke", &tst)?, [""; 0]);
         assert_eq!(
             told("short", &tst)?,
-            ["phase.search.interlude.before: 30, 90 never comes in 12 epochs, counted from 0"]
+            ["phase.search.interlude.before: 30, 90 not reached in 12 epochs, counted from 0"]
         );
         assert_eq!(
             told("full", &["epochs=180"])?,
-            ["phase.student.lr.decay.milestones: 180, 210 never comes in 180 epochs, counted from 0"]
+            ["phase.student.lr.decay.milestones: 180, 210 not reached in 180 epochs, counted from 0"]
         );
         Ok(())
     }

@@ -75,3 +75,13 @@ pub fn slopes(
     }
     Ok(read)
 }
+
+/// Σ cos(i) xᵢ of maps, in PyTorch's order: one number, to which every value counts something else.
+///
+/// # Shapes
+/// `(batch, height, width, channels)` → `()`.
+pub fn weighed(maps: &Tensor) -> Result<Tensor> {
+    let maps = maps.permute((0, 3, 1, 2))?.contiguous()?;
+    let cosines = Tensor::arange(0.0_f32, maps.elem_count() as f32, maps.device())?.cos()?;
+    Ok((&maps * cosines.reshape(maps.shape())?)?.sum_all()?)
+}

@@ -5,7 +5,7 @@ mod filled;
 mod said;
 mod wave;
 
-pub use close::{gap, near, same, slopes};
+pub use close::{gap, near, same, slopes, weighed};
 pub use filled::{fill, fill_with, images};
 pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};

@@ -3,7 +3,7 @@
 //! Their files carry no licence and are not here. Stand-ins say the same of what was recorded; where `SOKD_TST_RELEASED`
 //! names the folder of the files, they are asked themselves.
 
-use candle::{DType, Device, Tensor};
+use candle::{DType, Device, Tensor, Var};
 use serde::Deserialize;
 use sokd_baselines::tst::encoders::{Encoder, released, write};
 use sokd_baselines::tst::{Gate, LEVELS, Operation};
@@ -11,7 +11,7 @@ use sokd_baselines::{Tst, tst};
 use sokd_core::{BuildCx, Key, Result};
 use sokd_models::weights;
 use sokd_nn::Params;
-use sokd_tests::{data, golden, near, same};
+use sokd_tests::{data, golden, near, same, weighed};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tempfile::TempDir;
@@ -42,13 +42,14 @@ struct Places {
     affine: Vec<Moved>,
 }
 
-/// An encoder of places, and the sum and four pixels of what it makes of a ramp.
+/// An encoder of places: the sum and four pixels of what it makes of a ramp, and the slope over the strength.
 #[derive(Deserialize)]
 struct Moved {
     operation: Operation,
     constant: Vec<f32>,
     slope: Vec<f32>,
     known: Vec<f64>,
+    gradient: f64,
 }
 
 /// The weights of another encoder that says the same of the same images, as the released files name them.
@@ -146,14 +147,18 @@ fn hold(weights: &Weights) -> Result<()> {
         let black = grey.zeros_like()?;
         assert!(same(&encoder.forward(&black, &level, still, None)?, &black)?);
     }
-    for Moved { operation, known, .. } in golden::<Places>("tst").affine {
+    for Moved { operation, known, gradient, .. } in golden::<Places>("tst").affine {
         let (Encoder::Affine(encoder), _) = encoder(operation)? else { panic!("{operation:?} is of places") };
+        let level = Var::from_tensor(&level)?;
         let out = encoder.forward(&ramp()?, &level, None)?;
         let at = |channel: usize, row: usize, column: usize| out.get(0)?.get(row)?.get(column)?.get(channel);
         let sum = out.sum_all()?;
         for (got, known) in [sum, at(0, 3, 3)?, at(1, 0, 0)?, at(2, 7, 7)?, at(2, 4, 2)?].iter().zip(known) {
-            near(operation.name(), got, &[known], 1e-5 * known.max(1.0))?;
+            let got = f64::from(got.to_scalar::<f32>()?);
+            assert!((got - known).abs() < 1e-5 * known.max(1.0), "{operation:?}: {got} instead of {known}");
         }
+        let slope = weighed(&out)?.backward()?;
+        near(operation.name(), slope.get(&level).expect("it depends on the level"), &[gradient], 1e-4)?;
     }
     Ok(())
 }
@@ -178,7 +183,11 @@ fn released_files_say_what_was_recorded() -> Result<()> {
 fn encoders_have_gates_of_their_own() -> Result<()> {
     let folder = folder()?;
     let path = folder.path().join("released.safetensors");
-    write(&path, &converted(folder.path())?)?;
+    let mut weights = converted(folder.path())?;
+    for (_, gate) in weights.iter_mut().filter(|(name, _)| name.ends_with(".gate")) {
+        *gate = Tensor::new(&[-4.0_f32], &CPU)?;
+    }
+    write(&path, &weights)?;
     let build = |encoders: &str, gate: Gate| {
         let params = Params::new(Key::new(4));
         let tst = Tst { encoders: encoders.into(), gate, ..Tst::default() };
@@ -186,7 +195,8 @@ fn encoders_have_gates_of_their_own() -> Result<()> {
     };
     let images = Tensor::full(0.7_f32, (64, 8, 8, 3), &CPU)?;
     let changed = |gate: Gate| build(&path.to_string_lossy(), gate)?.change(&images, Key::new(1), true);
-    assert!(!same(&changed(Gate::Own)?, &changed(Gate::Logit(-4.0))?)?);
+    let own = changed(Gate::Own)?;
+    assert!(same(&own, &changed(Gate::Logit(-4.0))?)? && !same(&own, &changed(Gate::Logit(4.0))?)?);
     let refused = build("cifar100", Gate::Own).err().expect("they have none").to_string();
     assert!(refused.contains("tst.gate") && refused.contains("cifar100"), "{refused}");
     Ok(())

@@ -12,14 +12,13 @@ use sokd_baselines::tst::{LEVELS, Module, Operation, exact};
 use sokd_baselines::{Tst, tst};
 use sokd_core::{Batch, BuildCx, Key, Lens, Result, Step};
 use sokd_nn::Params;
-use sokd_tests::{Wave, data, gap, golden, near, same, wave};
+use sokd_tests::{Wave, data, gap, golden, near, same, wave, weighed};
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct Recorded {
     side: usize,
     exact: Vec<Exact>,
-    affine: Vec<Map>,
     color: Line,
 }
 
@@ -29,14 +28,6 @@ struct Exact {
     strength: f64,
     from: Vec<u8>,
     to: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct Map {
-    operation: Operation,
-    constant: Vec<f32>,
-    slope: Vec<f32>,
-    gradient: f64,
 }
 
 #[derive(Deserialize)]
@@ -84,41 +75,6 @@ fn filled<T>(
         weights.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
     params.load("", &weights)?;
     Ok(encoder)
-}
-
-/// x[c, i, j] = (64 c + 8 i + j) / 192, channels last.
-fn ramp() -> Result<Tensor> {
-    let ramp = (Tensor::arange(0.0_f32, 192.0, &CPU)? / 192.0)?;
-    Ok(ramp.reshape((1, 3, 8, 8))?.permute((0, 2, 3, 1))?.contiguous()?)
-}
-
-/// Σ cos(i) xᵢ in PyTorch's order.
-fn weighed(out: &Tensor) -> Result<Tensor> {
-    let out = out.permute((0, 3, 1, 2))?.contiguous()?;
-    let cosines = Tensor::arange(0.0_f32, out.elem_count() as f32, &CPU)?.cos()?.reshape(out.shape())?;
-    Ok((out * cosines)?.sum_all()?)
-}
-
-/// With the released encoders' maps. What they make of images is looked at in `released.rs`.
-#[test]
-fn encoders_of_places_have_the_recorded_gradients() -> Result<()> {
-    for Map { operation, constant, slope, gradient } in recorded().affine {
-        let weight: Vec<f32> =
-            slope.iter().flat_map(|slope| [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, *slope]).collect();
-        let encoder = filled(
-            Affine::new,
-            &[
-                ("hidden", Tensor::zeros(6, candle::DType::F32, &CPU)?),
-                ("fc.weight", Tensor::from_vec(weight, (6, 7), &CPU)?),
-                ("fc.bias", Tensor::new(constant, &CPU)?),
-            ],
-        )?;
-        let level = Var::new(&[[0.5_f32]], &CPU)?;
-        let out = encoder.forward(&ramp()?, &level, None)?;
-        let slope = weighed(&out)?.backward()?;
-        near(operation.name(), slope.get(&level).expect("it depends on the level"), &[gradient], 1e-4)?;
-    }
-    Ok(())
 }
 
 #[test]
