@@ -101,9 +101,14 @@ impl Simd {
         }
     }
 
+    /// Whether there are 32 registers, and not 16.
+    pub(crate) fn wide(self) -> bool {
+        self == Self::Avx512
+    }
+
     /// Images that are summed together where maps are small: as many as a tile has pixels.
     pub(crate) fn together(self) -> usize {
-        if self == Self::Avx512 { 8 } else { 6 }
+        if self.wide() { 8 } else { 6 }
     }
 
     /// Floats in a register.

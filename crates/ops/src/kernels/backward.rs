@@ -110,7 +110,8 @@ fn gradients(
         return few_at_a_time(simd, geometry, x, kernel, incoming, wanted);
     }
     let Wanted { input: of_input, kernel: of_kernel, .. } = wanted;
-    let (from_len, chunks) = (geometry.input_len(), CHUNKS.min(geometry.batch));
+    let (from_len, to_len) = (geometry.input_len(), geometry.output_len());
+    let chunks = CHUNKS.min(geometry.batch);
     let inward = of_input.then(|| Pass::new(simd, geometry, Direction::Backward, kernel));
     let margin = inward.as_ref().map_or([0, 0], Pass::margin);
     let mut input = Fresh::new(if of_input { geometry.batch * from_len } else { 0 });
@@ -130,7 +131,12 @@ fn gradients(
             let row = |row: usize, out: &mut [f32]| {
                 incoming.fill((image * geometry.output[0] + row) * out.len(), out);
             };
-            let gradient = Bordered::new(geometry.output, geometry.to, margin, row);
+            let gradient = match incoming.ready() {
+                Some(all) => {
+                    Bordered::of(&all[image * to_len..][..to_len], geometry.output, geometry.to, margin)
+                }
+                None => Bordered::new(geometry.output, geometry.to, margin, row),
+            };
             if let Some(inward) = &inward {
                 // SAFETY: each image is written by one piece of work.
                 unsafe {

@@ -181,6 +181,12 @@ impl Axis {
         }
     }
 
+    /// Whether each output sees its own input and the two beside it, in their order, and nothing else.
+    pub(crate) fn abreast(&self) -> bool {
+        let places = self.taps.iter().map(|&(place, _)| place);
+        self.stride == 1 && self.count == self.limit && places.eq(-1..=1)
+    }
+
     /// The taps that see an input from output `at`.
     pub(crate) fn inside(&self, at: usize) -> Range<usize> {
         let shift = (at * self.stride) as isize;

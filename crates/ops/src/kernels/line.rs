@@ -1,7 +1,8 @@
 //! A row of outputs, tile by tile.
 
-use super::tile::{ANY, Finish, Run, read, sum, write, zeros};
+use super::tile::{ANY, Finish, Run, read, sum, sum_abreast, write, zeros};
 use crate::simd::Lanes;
+use crate::threads::stretch;
 
 /// Outputs in a row, a block of channels of each.
 pub(crate) struct Line<'a> {
@@ -66,5 +67,47 @@ impl Line<'_> {
         tiles!(4, ANY);
         tiles!(2, ANY);
         tiles!(1, ANY);
+    }
+
+    /// The same of a whole row, with three taps abreast: in tiles of about the same size, of as many sums and inputs as
+    /// there are registers for.
+    ///
+    /// # Safety
+    /// As for [`Line::sum`].
+    #[inline(always)]
+    pub(crate) unsafe fn sum_abreast<L: Lanes, const V: usize>(&self, mask: L::Mask) {
+        let Self { input, step, out, out_step, count, runs, weights, begins, finish } = *self;
+        let tiles = count.div_ceil(if V == 1 { 11 } else { 8 });
+        for index in 0..tiles {
+            let tile = stretch(count, tiles, index);
+            let beside = [tile.start > 0, tile.end < count];
+            let place = tile.start * out_step;
+            let (input, out) = (input.wrapping_add(tile.start * step), out.wrapping_add(place));
+            let finish = finish.at(0, place);
+            macro_rules! tile {
+                ($pixels:literal) => {
+                    // SAFETY: this function's own condition.
+                    unsafe {
+                        let sums = if begins { zeros() } else { read::<L, $pixels, V>(out, out_step, mask) };
+                        let sums = sum_abreast::<L, $pixels, V>(sums, input, step, beside, runs, weights);
+                        write::<L, $pixels, V>(sums, out, out_step, $pixels, mask, &finish);
+                    }
+                };
+            }
+            match tile.len() {
+                1 => tile!(1),
+                2 => tile!(2),
+                3 => tile!(3),
+                4 => tile!(4),
+                5 => tile!(5),
+                6 => tile!(6),
+                7 => tile!(7),
+                8 => tile!(8),
+                9 if V == 1 => tile!(9),
+                10 if V == 1 => tile!(10),
+                11 if V == 1 => tile!(11),
+                _ => unreachable!("a tile of that size"),
+            }
+        }
     }
 }

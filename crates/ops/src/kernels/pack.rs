@@ -43,7 +43,17 @@ impl Direction {
     }
 }
 
-/// The weights of one walk, block by block: `[block][tap][channel read][channel written, rounded up to vectors]`.
+/// Which weights a tile meets one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Those of all channels read, tap by tap.
+    TapByTap,
+    /// Those of all taps in a row, channel by channel.
+    Abreast,
+}
+
+/// The weights of one walk, block by block: `[block][tap][channel read][channel written, rounded up to vectors]`,
+/// or `[block][row of taps][channel read][tap][channel written]` where taps stand abreast.
 pub(crate) struct Packed {
     floats: Scratch,
     /// Floats of a whole block of two vectors.
@@ -58,6 +68,7 @@ impl Packed {
         geometry: &Geometry,
         direction: Direction,
         walk: &Walk,
+        order: Order,
         kernel: &[f32],
         group: usize,
     ) -> Self {
@@ -73,7 +84,7 @@ impl Packed {
             // SAFETY: the blocks lie one behind the other, and each piece writes its own.
             let packed =
                 unsafe { std::slice::from_raw_parts_mut(to.at(index * whole), rows * block.vectors * lanes) };
-            pack(geometry, direction, walk, kernel, group, block, block.vectors * lanes, packed);
+            pack(geometry, direction, walk, order, kernel, group, block, block.vectors * lanes, packed);
         });
         Self { floats, whole, lanes }
     }
@@ -90,6 +101,7 @@ pub(crate) fn pack(
     geometry: &Geometry,
     direction: Direction,
     walk: &Walk,
+    order: Order,
     kernel: &[f32],
     group: usize,
     block: Block,
@@ -99,25 +111,29 @@ pub(crate) fn pack(
     let (read, _) = direction.channels(geometry);
     let taps =
         walk.rows.taps.iter().flat_map(|row| walk.columns.taps.iter().map(move |column| (row.1, column.1)));
-    for ((row, column), rows) in taps.zip(packed.chunks_exact_mut(read * width)) {
+    // So many taps take turns.
+    let turns = if order == Order::Abreast { walk.columns.taps.len() } else { 1 };
+    let step = turns * width;
+    for (index, (row, column)) in taps.enumerate() {
+        let rows = &mut packed[(index / turns * turns * read + index % turns) * width..];
         let tap = (row * geometry.kernel[1] + column) * geometry.group_from() * geometry.to;
         let group_start = group * geometry.group_to();
         match direction {
             Direction::Forward => {
                 let first = tap + group_start + block.start;
-                for (channel, row) in rows.chunks_exact_mut(width).enumerate() {
+                for (channel, row) in rows.chunks_mut(step).take(read).enumerate() {
                     let from = first + channel * geometry.to;
                     row[..block.channels].copy_from_slice(&kernel[from..from + block.channels]);
-                    row[block.channels..].fill(0.0);
+                    row[block.channels..width].fill(0.0);
                 }
             }
             Direction::Backward => {
                 let from = kernel[tap + block.start * geometry.to + group_start..].as_ptr();
                 // SAFETY: so many rows of the kernel, `to` floats each, belong to the block; `read` rows of
-                // `width` are to be written.
-                unsafe { transpose(from, geometry.to, rows.as_mut_ptr(), width, [block.channels, read]) };
-                for row in rows.chunks_exact_mut(width) {
-                    row[block.channels..].fill(0.0);
+                // `width`, `step` floats apart, are to be written.
+                unsafe { transpose(from, geometry.to, rows.as_mut_ptr(), step, [block.channels, read]) };
+                for row in rows.chunks_mut(step).take(read) {
+                    row[block.channels..width].fill(0.0);
                 }
             }
         }

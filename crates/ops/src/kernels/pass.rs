@@ -3,7 +3,7 @@
 use super::buffer::Scratch;
 use super::depthwise::Depthwise;
 use super::geometry::{Geometry, Walk};
-use super::pack::{Direction, Packed};
+use super::pack::{Direction, Order, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
 use crate::simd::Simd;
@@ -21,8 +21,9 @@ pub(crate) struct Pass<'a> {
     margin: [usize; 2],
 }
 
-/// A walk's runs and, by group, its weights.
+/// A walk's runs and, by group, its weights, in their order.
 struct Dense {
+    order: Order,
     runs: Runs,
     weights: Vec<Packed>,
 }
@@ -34,10 +35,12 @@ impl<'a> Pass<'a> {
             Direction::Forward => vec![geometry.forward()],
             Direction::Backward => geometry.backward(),
         };
-        let margins = walks.iter().map(|walk: &Walk| walk.columns.margin());
-        let margin = margins.fold([0, 0], |all, one| [all[0].max(one[0]), all[1].max(one[1])]);
         let mut pass =
-            Self { simd, geometry: *geometry, direction, kernel, walks, dense: Vec::new(), margin };
+            Self { simd, geometry: *geometry, direction, kernel, walks, dense: Vec::new(), margin: [0, 0] };
+        // Taps abreast need no zeros beside a row.
+        let margins = pass.walks.iter().filter(|walk| pass.order(walk) == Order::TapByTap);
+        let margins = margins.map(|walk| walk.columns.margin());
+        pass.margin = margins.fold([0, 0], |all, one| [all[0].max(one[0]), all[1].max(one[1])]);
         if !geometry.depthwise() {
             let dense = |walk| pass.dense(walk);
             pass.dense = pass.walks.iter().map(dense).collect();
@@ -45,14 +48,26 @@ impl<'a> Pass<'a> {
         pass
     }
 
+    /// In which order the weights of a walk are met.
+    fn order(&self, walk: &Walk) -> Order {
+        if self.simd.wide() && walk.columns.abreast() && !self.geometry.depthwise() {
+            Order::Abreast
+        } else {
+            Order::TapByTap
+        }
+    }
+
     fn dense(&self, walk: &Walk) -> Dense {
+        let order = self.order(walk);
         let (read, _) = self.direction.channels(&self.geometry);
         let [left, right] = self.margin;
         let pixel = self.channels()[0];
-        let weights = (0..self.geometry.conv.groups)
-            .map(|group| Packed::new(self.simd, &self.geometry, self.direction, walk, self.kernel, group));
+        let weights = (0..self.geometry.conv.groups).map(|group| {
+            Packed::new(self.simd, &self.geometry, self.direction, walk, order, self.kernel, group)
+        });
         Dense {
-            runs: Runs::new(walk, left + walk.columns.limit + right, pixel, read),
+            order,
+            runs: Runs::new(walk, order, left + walk.columns.limit + right, pixel, read),
             weights: weights.collect(),
         }
     }
@@ -89,7 +104,7 @@ impl<'a> Pass<'a> {
             Direction::Backward => self.geometry.input[1],
         };
         for (index, walk) in self.walks.iter().enumerate() {
-            let Some(Dense { runs, weights }) = self.dense.get(index) else {
+            let Some(Dense { order, runs, weights }) = self.dense.get(index) else {
                 let (kernel, kernel_width) = (self.kernel, self.geometry.kernel[1]);
                 let next = next.map(|(from, floats)| {
                     let part = stretch(floats, self.walks.len(), index);
@@ -104,6 +119,7 @@ impl<'a> Pass<'a> {
                     runs,
                     input: input.channel(group * read),
                     weights,
+                    order: *order,
                     channels: written,
                     out: out.wrapping_add(group * written),
                     out_width,

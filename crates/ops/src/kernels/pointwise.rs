@@ -12,7 +12,7 @@ use super::forward::{Moments, counting};
 use super::geometry::Geometry;
 use super::line::Line;
 use super::norm;
-use super::pack::{Block, Direction, Packed, blocks};
+use super::pack::{Block, Direction, Order, Packed, blocks};
 use super::rows::LONGEST;
 use super::tile::{Finish, Run};
 use super::weights::{Pixels, channels};
@@ -142,7 +142,7 @@ impl Product {
         let groups = geometry.conv.groups;
         // Of single pixels both directions see one tap.
         let walk = geometry.forward();
-        let packed = |group| Packed::new(simd, geometry, direction, &walk, kernel, group);
+        let packed = |group| Packed::new(simd, geometry, direction, &walk, Order::TapByTap, kernel, group);
         let of_group = |group| blocks(written, simd.lanes()).map(move |block| Job { block, group });
         let (weights, jobs) = ((0..groups).map(packed).collect(), (0..groups).flat_map(of_group).collect());
         Self { simd, jobs, read, written, groups, weights }

@@ -2,14 +2,14 @@
 
 use super::geometry::Walk;
 use super::line::Line;
-use super::pack::{Block, Packed, blocks};
+use super::pack::{Block, Order, Packed, blocks};
 use super::tile::{Finish, Run};
 use crate::simd::{Kernel, Lanes};
 use crate::threads::stretch;
 use std::ops::Range;
 
-/// An image with zeros left and right of each row, so that no column of the output is special. Above and below
-/// there are none: there the taps that would see them are left out.
+/// An image with zeros left and right of each row, where taps ask for them, so that no column of the output is special. Above
+/// and below there are none: there the taps that would see them are left out.
 #[derive(Clone, Copy)]
 pub(crate) struct Padded {
     /// The first float of the first row, zeros included.
@@ -48,8 +48,11 @@ pub(crate) struct Runs {
 
 impl Runs {
     /// For images of `width` pixels of `pixel` floats, of which `channels` are read.
-    pub(crate) fn new(walk: &Walk, width: usize, pixel: usize, channels: usize) -> Self {
+    pub(crate) fn new(walk: &Walk, order: Order, width: usize, pixel: usize, channels: usize) -> Self {
         let columns = &walk.columns.taps;
+        if order == Order::Abreast {
+            return Self::abreast(walk, width, pixel, channels);
+        }
         // Pixels that are neighbours in the map are neighbours in memory: their taps are one run.
         let joined = pixel == channels && columns.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
         let (count, len) =
@@ -69,6 +72,24 @@ impl Runs {
             }
         }
         Self { all, per_row: count * pieces, weights: walk.taps() * channels }
+    }
+
+    /// The same where a row of taps is met at once, channel by channel.
+    fn abreast(walk: &Walk, width: usize, pixel: usize, channels: usize) -> Self {
+        let columns = walk.columns.taps.len();
+        let pieces = (columns * channels).div_ceil(LONGEST);
+        let rows = walk.rows.taps.iter().enumerate();
+        let runs = rows.flat_map(|(row, &(down, _))| {
+            (0..pieces).map(move |piece| {
+                let part = stretch(channels, pieces, piece);
+                Run {
+                    input: down * (width * pixel) as isize + part.start as isize,
+                    weight: (row * channels + part.start) * columns,
+                    len: part.len(),
+                }
+            })
+        });
+        Self { all: runs.collect(), per_row: pieces, weights: walk.taps() * channels }
     }
 
     /// Parts the runs so that the weights of each part stay in the nearest cache while a band of rows meets them.
@@ -114,6 +135,8 @@ pub(crate) struct Image<'a> {
     pub input: Padded,
     /// The weights of the walk.
     pub weights: &'a Packed,
+    /// Their order.
+    pub order: Order,
     /// How many channels are written.
     pub channels: usize,
     /// The image's outputs, at the first channel that is written.
@@ -207,6 +230,11 @@ impl Image<'_> {
             finish: if ends { self.finish.at(block.start, place) } else { Finish::PLAIN },
         };
         // SAFETY: the outputs lie in this row, and the runs are those that stay in the map.
-        unsafe { line.sum::<L, V>(mask) };
+        unsafe {
+            match self.order {
+                Order::Abreast if L::WIDE => line.sum_abreast::<L, V>(mask),
+                _ => line.sum::<L, V>(mask),
+            }
+        }
     }
 }

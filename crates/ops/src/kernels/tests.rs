@@ -118,6 +118,9 @@ fn awkward() -> Vec<Geometry> {
         geometry(1, [9, 5], [200, 40], [3, 3], Conv { dilation: [2, 2], ..padded([4, 2]) }),
         geometry(2, [9, 10], [37, 70], [3, 3], strided([2, 3], [1, 1])),
         geometry(1, [1, 33], [16, 16], [1, 3], padded([0, 1])),
+        geometry(1, [4, 1], [3, 5], [3, 3], padded([1, 1])),
+        geometry(2, [3, 20], [70, 9], [5, 3], Conv { dilation: [2, 1], ..padded([4, 1]) }),
+        geometry(1, [5, 29], [24, 52], [3, 3], grouped(2, padded([1, 1]))),
     ]
 }
 

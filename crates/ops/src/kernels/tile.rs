@@ -1,5 +1,6 @@
 //! The micro-kernel of the convolution: a tile of output pixels times vectors of output channels, held in registers.
 
+use super::rows::LONGEST;
 use crate::simd::Lanes;
 
 /// A stretch of the sum that an output is: `len` inputs in a row meet as many rows of weights.
@@ -137,6 +138,74 @@ unsafe fn multiply<L: Lanes, const P: usize, const V: usize, const STEP: usize>(
             for v in 0..V {
                 sums[p][v] = value.mul_add(row[v], sums[p][v]);
             }
+        }
+    }
+}
+
+/// The same for neighbouring pixels and [three taps abreast](super::pack::Order::Abreast): each input is broadcast once, and
+/// meets the weights of all three: `P + 2 + 3 · V` loads for `3 · P · V` fused multiply-adds. A tile of one vector does not wait
+/// for loads any more, and no row needs zeros beside it: `beside` says whether there is a pixel left and right of these.
+///
+/// # Safety
+/// Beside the condition of [`Lanes`]: every input that the runs name, and the pixels left and right of them that are
+/// there; three times `V · N` weights in each row that they name. No run is longer than [`LONGEST`].
+#[inline(always)]
+pub(crate) unsafe fn sum_abreast<L: Lanes, const P: usize, const V: usize>(
+    mut sums: [[L; V]; P],
+    input: *const f32,
+    pixel: usize,
+    beside: [bool; 2],
+    runs: &[Run],
+    weights: *const f32,
+) -> [[L; V]; P] {
+    // SAFETY: this function's own condition.
+    unsafe {
+        for run in runs {
+            let mut x = input.wrapping_offset(run.input);
+            let mut left = if beside[0] { x.wrapping_sub(pixel) } else { NOTHING.as_ptr() };
+            let mut right = if beside[1] { x.wrapping_add(P * pixel) } else { NOTHING.as_ptr() };
+            let mut w = weights.add(run.weight * V * L::N);
+            for _ in 0..run.len {
+                let mut taps = [[L::splat(0.0); V]; 3];
+                for (tap, row) in taps.iter_mut().enumerate() {
+                    for v in 0..V {
+                        row[v] = L::load(w.wrapping_add((tap * V + v) * L::N));
+                    }
+                }
+                let [before, at, behind] = taps;
+                meet(&mut sums[0], *left, before);
+                for p in 0..P {
+                    let value = *x.wrapping_add(p * pixel);
+                    if p + 1 < P {
+                        meet(&mut sums[p + 1], value, before);
+                    }
+                    meet(&mut sums[p], value, at);
+                    if p > 0 {
+                        meet(&mut sums[p - 1], value, behind);
+                    }
+                }
+                meet(&mut sums[P - 1], *right, behind);
+                x = x.wrapping_add(1);
+                left = left.wrapping_add(1);
+                right = right.wrapping_add(1);
+                w = w.wrapping_add(3 * V * L::N);
+            }
+        }
+        sums
+    }
+}
+
+/// What lies beside a map.
+static NOTHING: [f32; LONGEST] = [0.0; LONGEST];
+
+/// One input meets one row of weights.
+#[inline(always)]
+unsafe fn meet<L: Lanes, const V: usize>(sums: &mut [L; V], value: f32, weights: [L; V]) {
+    // SAFETY: the condition of the caller.
+    unsafe {
+        let value = L::splat(value);
+        for v in 0..V {
+            sums[v] = value.mul_add(weights[v], sums[v]);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::backward::Incoming;
 use super::buffer::{Fresh, Scratch, Shared};
 use super::forward::Moments;
 use super::geometry::{Geometry, Walk};
-use super::pack::{Block, Direction, Packed, blocks, pack};
+use super::pack::{Block, Direction, Order, Packed, blocks, pack};
 use super::tile::{Finish, INTERLEAVED, Run, sum, write, zeros};
 use crate::simd::{Kernel, Lanes, Simd, transpose};
 use crate::threads::{par, par_map, stretch};
@@ -171,7 +171,8 @@ pub(crate) fn convolve(
     // nearer cache.
     let packed: Vec<Packed> = (0..if parts > 1 { groups * walks.len() } else { 0 })
         .map(|index| {
-            Packed::new(simd, geometry, direction, &walks[index % walks.len()], kernel, index / walks.len())
+            let walk = &walks[index % walks.len()];
+            Packed::new(simd, geometry, direction, walk, Order::TapByTap, kernel, index / walks.len())
         })
         .collect();
     let counted = !finish.pivot.is_null();
@@ -186,7 +187,7 @@ pub(crate) fn convolve(
             } else {
                 let width = block.vectors * simd.lanes();
                 let mut floats = Scratch::any(walk.taps() * read * width);
-                pack(geometry, direction, walk, kernel, group, block, width, &mut floats);
+                pack(geometry, direction, walk, Order::TapByTap, kernel, group, block, width, &mut floats);
                 own = floats;
                 &own[..]
             };
