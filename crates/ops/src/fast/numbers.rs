@@ -1,7 +1,6 @@
 //! Loops over many numbers: what every kernel here stands on.
 
-use crate::threads;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use crate::threads::{par_each, threads};
 use std::iter::Sum;
 use std::mem::MaybeUninit;
 use std::ops::AddAssign;
@@ -22,7 +21,7 @@ pub(super) fn share<T: Send>(out: &mut [T], chunk: usize, work: impl Fn(usize, &
 /// Runs `work` on every piece, sharing them among the threads where that is worth it.
 pub(super) fn share_pieces<T: Send>(pieces: impl Iterator<Item = T>, worth: bool, work: impl Fn(T) + Sync) {
     if worth && threads() > 1 {
-        pieces.collect::<Vec<_>>().into_par_iter().for_each(&work);
+        par_each(pieces.collect(), work);
     } else {
         pieces.for_each(&work);
     }

@@ -6,6 +6,7 @@ use super::geometry::{Geometry, Walk};
 use super::pack::{Direction, Order, Packed};
 use super::rows::{Image, Padded, Runs};
 use super::tile::Finish;
+use super::together::small;
 use crate::simd::Simd;
 use crate::threads::stretch;
 
@@ -48,9 +49,11 @@ impl<'a> Pass<'a> {
         pass
     }
 
-    /// In which order the weights of a walk are met.
+    /// In which order the weights of a walk are met. That of small maps is the order in which a larger batch of them goes: what
+    /// is said of an image must not depend on how many stand beside it.
     fn order(&self, walk: &Walk) -> Order {
-        if self.simd.wide() && walk.columns.abreast() && !self.geometry.depthwise() {
+        let Self { simd, geometry, .. } = self;
+        if simd.wide() && walk.columns.abreast() && !geometry.depthwise() && !small(geometry) {
             Order::Abreast
         } else {
             Order::TapByTap

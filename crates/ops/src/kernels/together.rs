@@ -20,14 +20,17 @@ use std::ops::Range;
 /// A convolution is parted into so many pieces at least, where it can be.
 const PIECES: usize = 16;
 
-/// Whether a convolution is better done this way: enough images, enough channels to pay for the storing, and rows
-/// that would waste a good part of their tiles.
+/// Whether a convolution is better done this way: enough images of maps that ask for it.
 pub(crate) fn worth_it(simd: Simd, geometry: &Geometry) -> bool {
+    geometry.batch >= simd.together() && small(geometry)
+}
+
+/// Whether maps ask for it: enough channels to pay for the storing, and rows that would waste a good part of their tiles.
+pub(crate) fn small(geometry: &Geometry) -> bool {
     let Walk { columns, .. } = geometry.forward();
     let useful: usize = (0..columns.count).map(|column| columns.inside(column).len()).sum();
     let done = columns.count.next_multiple_of(4) * columns.taps.len();
-    geometry.batch >= simd.together()
-        && geometry.group_from() >= 16
+    geometry.group_from() >= 16
         && geometry.group_to() >= 16
         && geometry.kernel != [1, 1]
         && useful * 16 < done * 15
