@@ -5,7 +5,6 @@ use std::hint::spin_loop;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Sets the number of threads, once, on the thread that will train and before the first operation.
 ///
@@ -88,17 +87,18 @@ fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a thread stays awake when it has nothing to do: longer than what lies between two operations, and short beside a
-/// step.
-const AWAKE: Duration = Duration::from_micros(300);
+/// How often a thread that has nothing to do looks for work before it lies down: for a few tenths of a millisecond, longer than
+/// what lies between two operations, and short beside a step.
+const LOOKS: usize = 300;
 
-/// Keeps this thread awake, and at work where there is some, while `wanted` holds and for [`AWAKE`] at most.
+/// Keeps this thread awake, and at work where there is some, while `wanted` holds and some of the last [`LOOKS`] found any.
 fn idle(wanted: impl Fn() -> bool) {
-    let mut since = Instant::now();
-    while wanted() && since.elapsed() < AWAKE {
+    let mut looks = 0;
+    while looks < LOOKS && wanted() {
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
-            since = Instant::now();
+            looks = 0;
         } else {
+            looks += 1;
             (0..16).for_each(|_| spin_loop());
         }
     }
