@@ -89,7 +89,7 @@ fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How often a thread that has nothing to do looks for work before it lies down: for a few tenths of a millisecond, longer than
 /// what lies between two operations, and short beside a step.
-const LOOKS: usize = 300;
+const LOOKS: usize = 1000;
 
 /// Keeps this thread awake, and at work where there is some, while `wanted` holds and some of the last [`LOOKS`] found any.
 fn idle(wanted: impl Fn() -> bool) {
