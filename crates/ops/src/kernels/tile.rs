@@ -129,15 +129,9 @@ unsafe fn multiply<L: Lanes, const P: usize, const V: usize, const STEP: usize>(
 ) {
     // SAFETY: the condition of the caller.
     unsafe {
-        let mut row = [L::splat(0.0); V];
-        for v in 0..V {
-            row[v] = L::load(weights.wrapping_add(v * L::N));
-        }
+        let row = row(weights);
         for p in 0..P {
-            let value = L::splat(*x.wrapping_add(p * if STEP == ANY { step } else { STEP }));
-            for v in 0..V {
-                sums[p][v] = value.mul_add(row[v], sums[p][v]);
-            }
+            meet(&mut sums[p], *x.wrapping_add(p * if STEP == ANY { step } else { STEP }), row);
         }
     }
 }
@@ -166,13 +160,7 @@ pub(crate) unsafe fn sum_abreast<L: Lanes, const P: usize, const V: usize>(
             let mut right = if beside[1] { x.wrapping_add(P * pixel) } else { NOTHING.as_ptr() };
             let mut w = weights.add(run.weight * V * L::N);
             for _ in 0..run.len {
-                let mut taps = [[L::splat(0.0); V]; 3];
-                for (tap, row) in taps.iter_mut().enumerate() {
-                    for v in 0..V {
-                        row[v] = L::load(w.wrapping_add((tap * V + v) * L::N));
-                    }
-                }
-                let [before, at, behind] = taps;
+                let [before, at, behind] = [0, 1, 2].map(|tap| row(w.wrapping_add(tap * V * L::N)));
                 meet(&mut sums[0], *left, before);
                 for p in 0..P {
                     let value = *x.wrapping_add(p * pixel);
@@ -197,6 +185,19 @@ pub(crate) unsafe fn sum_abreast<L: Lanes, const P: usize, const V: usize>(
 
 /// What lies beside a map.
 static NOTHING: [f32; LONGEST] = [0.0; LONGEST];
+
+/// One row of weights.
+#[inline(always)]
+unsafe fn row<L: Lanes, const V: usize>(weights: *const f32) -> [L; V] {
+    // SAFETY: the condition of the caller.
+    unsafe {
+        let mut row = [L::splat(0.0); V];
+        for v in 0..V {
+            row[v] = L::load(weights.wrapping_add(v * L::N));
+        }
+        row
+    }
+}
 
 /// One input meets one row of weights.
 #[inline(always)]
