@@ -1,7 +1,9 @@
-//! Work to be timed, through the same engine as any run: a training step, a teacher's inference, a step of distillation, the
-//! batches of an epoch.
+//! Work to be timed, through the same engine as any run: a training step, a teacher's inference, a step of distillation or of a
+//! recipe, the batches of an epoch.
 
-use crate::Model;
+use crate::assemble::{Parts, assemble};
+use crate::cli::Session;
+use crate::{Model, Recipe};
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
 use sokd_core::{
@@ -11,7 +13,7 @@ use sokd_core::{
 use sokd_data::{Augment, Images, Loader, Memory};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
-use sokd_nn::{LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
+use sokd_nn::{Ema, LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
 use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, step};
 use std::sync::Arc;
 
@@ -74,9 +76,9 @@ impl Task<'_> {
     pub fn work(&self) -> Result<Work> {
         match (self.what, self.networks) {
             (What::Images, _) => self.epoch(),
-            (What::Step, [student]) => train(self.student(student)?, None, self.images()?),
+            (What::Step, [student]) => alone(self.student(student)?, None, self.images()?),
             (What::Step, [teacher, student]) => {
-                train(self.student(student)?, Some(self.teacher(teacher)?), self.images()?)
+                alone(self.student(student)?, Some(self.teacher(teacher)?), self.images()?)
             }
             (What::Inference, [network]) => {
                 let (net, batch) = (self.teacher(network)?, self.images()?);
@@ -155,7 +157,7 @@ fn build(
 }
 
 /// A step under the published recipe's optimiser.
-fn train(
+fn alone(
     (student, params): (Box<dyn Backbone>, Params),
     teacher: Option<Box<dyn Backbone>>,
     batch: Batch,
@@ -183,15 +185,64 @@ fn train(
         optimizer: OptimSpec::Sgd(sgd).build(params.group("student"))?,
         lr: LrSchedule::default(),
     };
-    let (distiller, mut phases) = (Distiller { student, teacher, lens: None, terms }, vec![phase]);
+    let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
+    Ok(steps(
+        Distiller { student, teacher, lens: None, terms },
+        vec![phase],
+        (batch, None),
+        (now, Key::new(0)),
+    ))
+}
+
+/// A step of a recipe's epoch, and of what searches in passes of its own before that epoch (TST) a step too; on the same images
+/// each time. With the name of the teacher, if there is one, and of the student.
+///
+/// # Errors
+/// Whatever the recipe needs and does not find; an epoch that it does not have.
+pub fn of_recipe(recipe: &Recipe, epoch: usize, session: &Session) -> crate::Result<(Vec<String>, Work)> {
+    if epoch >= recipe.epochs {
+        let problem = format!("epoch {epoch}, counted from 0, of a recipe that has {}", recipe.epochs);
+        return Err(Error::setting("--epoch", problem).into());
+    }
+    let Parts { images, params, distiller, mut phases, teacher, student, .. } = assemble(recipe, session)?;
+    for phase in &mut phases {
+        if phase.interlude.take_if(|passes| passes.before.contains(&epoch)).is_some() {
+            phase.epochs = epoch..epoch + 1;
+        }
+    }
+    let first = |batches: &dyn Batches| {
+        let none = || Error::setting("data", "there is no image for a batch");
+        batches.epoch(epoch, 0).next().ok_or_else(none)?
+    };
+    let batches = (first(images.train.as_ref())?, images.search.as_deref().map(first).transpose()?);
+    let now = Moment { epoch, step: 0, steps: images.train.steps(), epochs: recipe.epochs };
+    let mut step = steps(distiller, phases, batches, (now, Key::new(recipe.seed)));
+    let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
+    let names = teacher.map(|teaching| teaching.network.model).into_iter().chain([student.model]);
+    Ok((
+        names.collect(),
+        Box::new(move || {
+            step()?;
+            ema.as_ref().map_or(Ok(()), Ema::update)
+        }),
+    ))
+}
+
+/// One step after another on the same images: those to learn from, and those held out, where a phase asks for them.
+fn steps(
+    distiller: Distiller,
+    mut phases: Vec<Phase>,
+    (batch, held_out): (Batch, Option<Batch>),
+    (now, key): (Moment, Key),
+) -> Work {
     let mut index = 0;
-    Ok(Box::new(move || {
+    Box::new(move || {
         // A teacher is asked once of what it is shown.
-        let hand = Hand::alone(Shown::new(batch.clone()));
-        let at = Step { index, ..Step::first(Key::new(0)) };
-        let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
+        let search = held_out.clone().map(Shown::new);
+        let hand = Hand { search, ..Hand::alone(Shown::new(batch.clone())) };
+        let at = Step { epoch: now.epoch, index, ..Step::first(key) };
         step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
         index += 1;
         Ok(())
-    }))
+    })
 }

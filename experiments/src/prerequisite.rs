@@ -57,6 +57,12 @@ impl Teacher {
         Ok(format!("sokd train {}{size}", self.name))
     }
 
+    /// It has to be trained before anything else can be done.
+    pub fn untrained(&self, remedy: String) -> Error {
+        let what = format!("the run that trains the teacher, by the recipe {}", self.name);
+        sokd_core::Error::Missing { path: self.dir(), what, remedy }.into()
+    }
+
     /// Where it is trained.
     pub fn dir(&self) -> PathBuf {
         rundir::default_dir(&self.name, &self.resolved)

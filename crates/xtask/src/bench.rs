@@ -1,14 +1,16 @@
-//! Our work beside PyTorch's, or beside that of another commit of ours: both programs stay alive and take turns, so that
-//! whatever else the machine does hits both. Only the ratio is a claim.
+//! Our work beside PyTorch's, beside that of another commit of ours, or a method beside its host: both programs stay alive and
+//! take turns, so that whatever else the machine does hits both. Only the ratio is a claim.
 
 mod history;
 mod kernels;
 mod side;
+mod work;
 
 use crate::{Outcome, command, finish, output, root};
 use serde_json::{Value, json};
 use side::Side;
 use std::path::Path;
+use work::Work;
 
 const HELP: &str = "\
 Usage: cargo xtask bench [OPTIONS]
@@ -20,11 +22,15 @@ memory, and our page faults a step; writes experiments/results/bench/<date>-<com
 Options:
   --what WORK,..      train: forward, backward, SGD with momentum and weight decay; train-winograd: the same by Winograd;
                       inference: as a teacher does it; kd, kd-winograd: a teacher's inference and a student's step; images: the
-                      batches of an epoch of 50,000, cropped and mirrored, beside torchvision's; kernels: where our training
-                      step spends its time, beside the processor's peak; not of a GPU
-                      [train,inference,kd,kernels]
-  --models NAME,..    of all but kd and images [the eleven of the zoo]
-  --pairs A+B,..      teachers and students of kd [resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2]
+                      batches of an epoch of 50,000, cropped and mirrored, beside torchvision's; methods: a step of a
+                      student-oriented method while it searches and after that, beside its host's; kernels: where our
+                      training step spends its time, beside the processor's peak; not of a GPU
+                      [train,inference,kd,methods,kernels]
+  --models NAME,..    of train and inference [the eleven of the zoo]
+  --pairs A+B,..      teachers and students [resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2]
+  --methods HOST+METHOD@EPOCH,..
+                      presets, and an epoch of 240 before or in which the method searches, unless it never does
+                      [fitnet+sokd-paper@0,fitnet+sokd-robust@0,kd+tst@30,kd+skd]
   --threads N,..      [1,2]
   --rounds N          [10]
   --steps N           in a round [3]
@@ -36,12 +42,14 @@ Options:
 const MODELS: &str =
     "resnet20,resnet56,resnet8x4,resnet32x4,wrn_16_2,wrn_40_2,vgg8,vgg13,MobileNetV2,ShuffleV1,ShuffleV2";
 const PAIRS: &str = "resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2";
+const METHODS: &str = "fitnet+sokd-paper@0,fitnet+sokd-robust@0,kd+tst@30,kd+skd";
 
 /// What is measured, and how.
 struct Settings {
     what: Vec<String>,
     models: Vec<String>,
     pairs: Vec<String>,
+    methods: Vec<String>,
     threads: Vec<usize>,
     rounds: usize,
     steps: usize,
@@ -58,10 +66,12 @@ pub fn run(args: &[String]) -> Outcome {
         return Ok(());
     }
     let settings = parse(args)?;
+    let works = work::works(&settings)?;
+    let beside = beside(&settings, &works)?;
     let ours = settings.ours.clone().map_or_else(|| build(&root()), Ok)?;
     let other = settings.against.as_deref().map(build_commit).transpose()?;
     println!(
-        "{:<14} {:<22} {:>7} {:<7}  {:>9} {:>9}  {:>6}  {:<13} {:>8} {:>8} {:>9}",
+        "{:<14} {:<37} {:>7} {:<7}  {:>9} {:>9}  {:>6}  {:<13} {:>8} {:>8} {:>9}",
         "work",
         "model",
         "threads",
@@ -74,19 +84,10 @@ pub fn run(args: &[String]) -> Outcome {
         "other MB",
         "new pages"
     );
-    let (none, mut ratios) = (vec![String::new()], Vec::new());
-    for what in settings.what.iter().filter(|what| *what != "kernels") {
-        let models = match what.as_str() {
-            "kd" | "kd-winograd" => &settings.pairs,
-            "images" => &none,
-            _ => &settings.models,
-        };
-        for model in models {
-            for &threads in &settings.threads {
-                for mode in &settings.modes {
-                    ratios.push(measure(&settings, &ours, other.as_deref(), (what, model, threads, mode))?);
-                }
-            }
+    let mut ratios = Vec::new();
+    for work in &works {
+        for &threads in &settings.threads {
+            ratios.push(measure(&settings, &ours, other.as_deref(), work, threads)?);
         }
     }
     let mut kernels = Vec::new();
@@ -97,22 +98,31 @@ pub fn run(args: &[String]) -> Outcome {
             kernels.push(kernels::kernels(&ours, model, threads)?);
         }
     }
-    history::write(&settings, &ours, &ratios, &kernels)
+    history::write(&settings, &ours, &beside, &ratios, &kernels)
 }
 
 fn measure(
     settings: &Settings,
     ours: &str,
     other: Option<&str>,
-    (what, model, threads, mode): (&str, &str, usize, &str),
+    work: &Work,
+    threads: usize,
 ) -> Outcome<Value> {
     let (count, device) = (threads.to_string(), settings.device.as_str());
-    let theirs = root().join("experiments/benches/step.py").to_string_lossy().into_owned();
+    let Work { what, model, mode, .. } = work;
+    let start = |program: &str, asked: &[String]| {
+        let common = ["bench", "--turns", "--threads", &count, "--device", device].map(str::to_owned);
+        Side::start(program, &[&common, asked].concat())
+    };
     let mut sides = [
-        Side::start(ours, &asked(what, model, &count, device))?,
-        match other {
-            Some(other) => Side::start(other, &asked(what, model, &count, device))?,
-            None => Side::start("python3", &[&theirs, what, model, &count, device, mode])?,
+        start(ours, &work.asked)?,
+        match (other, &work.host) {
+            (Some(other), _) => start(other, &work.asked)?,
+            (None, Some(host)) => start(ours, host)?,
+            (None, None) => {
+                let script = root().join("experiments/benches/step.py").to_string_lossy().into_owned();
+                Side::start("python3", &[&script, what, model, &count, device, mode].map(str::to_owned))?
+            }
         },
     ];
     let clock = if threads == 1 && device == "cpu" { "cpu_ms" } else { "wall_ms" };
@@ -131,7 +141,7 @@ fn measure(
     let (ratio, median) = (best[0] / best[1], rounds[rounds.len() / 2]);
     let spread = [rounds[0], rounds[rounds.len() - 1]];
     println!(
-        "{what:<14} {model:<22} {threads:>7} {mode:<7}  {:>9.1} {:>9.1}  {ratio:>6.3}  {:.3}–{:.3}   {:>8.0} {:>8.0} {:>9.1}",
+        "{what:<14} {model:<37} {threads:>7} {mode:<7}  {:>9.1} {:>9.1}  {ratio:>6.3}  {:.3}–{:.3}   {:>8.0} {:>8.0} {:>9.1}",
         best[0], best[1], spread[0], spread[1], ours.peak_mb, other.peak_mb, ours.new_pages
     );
     Ok(json!({
@@ -141,24 +151,24 @@ fn measure(
     }))
 }
 
-/// What `sokd` is asked.
-fn asked<'a>(what: &'a str, model: &'a str, threads: &'a str, device: &'a str) -> Vec<&'a str> {
-    let how = match what {
-        "inference" => Some("--inference"),
-        "train-winograd" | "kd-winograd" => Some("--winograd"),
-        "images" => Some("--images"),
-        _ => None,
-    };
-    let asked = ["bench", "--turns", "--threads", threads, "--device", device];
-    asked.into_iter().chain(how).chain(model.split('+').filter(|name| !name.is_empty())).collect()
+/// What stands beside ours, as the history has it. A PyTorch that is not there is missed before anything is built.
+fn beside(settings: &Settings, works: &[Work]) -> Outcome<String> {
+    if let Some(commit) = &settings.against {
+        return Ok(format!("commit {commit}"));
+    }
+    if works.iter().all(|work| work.host.is_some()) {
+        return Ok("our own".into());
+    }
+    Ok(format!("PyTorch {}", output(command("python3", &["-c", "import torch; print(torch.__version__)"]))?))
 }
 
 fn parse(args: &[String]) -> Outcome<Settings> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     let mut settings = Settings {
-        what: list("train,inference,kd,kernels"),
+        what: list("train,inference,kd,methods,kernels"),
         models: list(MODELS),
         pairs: list(PAIRS),
+        methods: list(METHODS),
         threads: vec![1, 2],
         rounds: 10,
         steps: 3,
@@ -177,6 +187,7 @@ fn parse(args: &[String]) -> Outcome<Settings> {
             "--what" => settings.what = list(value),
             "--models" => settings.models = list(value),
             "--pairs" => settings.pairs = list(value),
+            "--methods" => settings.methods = list(value),
             "--threads" => settings.threads = value.split(',').map(number).collect::<Result<_, _>>()?,
             "--rounds" => settings.rounds = number(value)?,
             "--steps" => settings.steps = number(value)?,

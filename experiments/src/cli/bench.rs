@@ -1,7 +1,9 @@
 use super::complete::names;
 use super::entries::Kind;
-use super::{Session, print, print_json};
-use crate::bench::{Task, What, Work};
+use super::{Session, Which, print, print_json};
+use crate::bench::{Task, What, Work, of_recipe};
+use crate::pins::Pins;
+use crate::prerequisite::Teacher;
 use crate::profile::profile;
 use crate::stopwatch::{Stopwatch, processor_ms};
 use crate::{Model, Result};
@@ -11,17 +13,19 @@ use serde::Serialize;
 use serde_json::json;
 use std::io::BufRead;
 
-/// Times a network on this machine: a training step, a teacher's inference, a step of distillation; or the making of batches.
+/// Times a network on this machine: a training step, a teacher's inference, a step of distillation; or a step of a recipe, or the
+/// making of batches.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sokd bench resnet20
   sokd bench resnet56 resnet20 --threads 1
   sokd bench vgg8 --winograd --profile
+  sokd bench --recipe cifar100-tst --set teacher.weights=drawn --epoch 30
   sokd bench --images")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Bench {
     /// A network; two are a teacher and the student that learns from it.
-    #[arg(required_unless_present = "images", num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
+    #[arg(required_unless_present_any = ["images", "recipe"], num_args = 1..=2, value_name = "NETWORK", add = names(&[Kind::Models]))]
     networks: Vec<Model>,
     /// A network's inference, as teachers do it, instead of a training step.
     #[arg(long)]
@@ -29,6 +33,19 @@ pub struct Bench {
     /// The batches of an epoch of 50,000 images, cropped and mirrored, instead of a network's work.
     #[arg(long, conflicts_with_all = ["networks", "inference", "winograd", "profile"])]
     images: bool,
+    /// A step of this recipe, each on the same images; where a phase searches in passes of its own before the epoch (TST), a
+    /// step of that too.
+    #[arg(long, conflicts_with_all = ["networks", "inference", "images", "winograd", "batch"], add = names(&[Kind::Recipes, Kind::Presets]))]
+    recipe: Option<String>,
+    /// The recipe's size: `smoke`, `short`, `full`, or any other it has.
+    #[arg(long, requires = "recipe", conflicts_with_all = ["networks", "images"], default_value = "full")]
+    tier: String,
+    /// A setting of the recipe to override.
+    #[arg(long, requires = "recipe", conflicts_with_all = ["networks", "images"], value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Which of the recipe's epochs, from 0: some phases act in some epochs only.
+    #[arg(long, requires = "recipe", conflicts_with_all = ["networks", "images"], value_name = "N", default_value_t = 0)]
+    epoch: usize,
     /// Images of 32 x 32 in a batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -55,19 +72,11 @@ impl Bench {
             let problem = "it tells of the CPU's kernels; those of a GPU run on while it looks at the clock";
             return Err(sokd_core::Error::setting("--profile", problem).into());
         }
-        let batch = usize::from(self.batch);
-        let task = Task {
-            what: match (self.images, self.inference) {
-                (true, _) => What::Images,
-                (false, true) => What::Inference,
-                (false, false) => What::Step,
-            },
-            networks: &self.networks,
-            batch,
-            winograd: self.winograd,
-            device: &session.device,
+        let Subject { networks, what, batch, winograd, sees, work } = match &self.recipe {
+            Some(recipe) => self.recipe(recipe, session)?,
+            None => self.task(session)?,
         };
-        let mut bench = Timed { work: task.work()?, device: session.device.clone() };
+        let mut bench = Timed { work, device: session.device.clone() };
         if self.turns {
             return bench.turns();
         }
@@ -77,23 +86,84 @@ impl Bench {
         times.cpu_ms.sort_by(f64::total_cmp);
         let profile = self.profile.then(|| profile(self.times.into(), &mut bench.work)).transpose()?;
         let (fastest, median) = (times.wall_ms[0], times.wall_ms[times.wall_ms.len() / 2]);
-        let names: Vec<_> = self.networks.iter().map(Model::label).collect();
-        let (rate, peak) = (task.sees() as f64 * 1e3 / fastest, peak_mb());
+        let (rate, peak) = (sees as f64 * 1e3 / fastest, peak_mb());
         if self.json {
             return print_json(&json!({
-                "networks": names, "what": task.name(), "batch": batch, "winograd": self.winograd,
+                "networks": networks, "what": what, "batch": batch, "winograd": winograd,
+                "recipe": self.recipe.as_ref().map(|name| {
+                    json!({ "name": name, "tier": self.tier, "set": self.set, "epoch": self.epoch })
+                }),
                 "device": session.device_name, "threads": sokd_ops::threads(), "times": self.times,
                 "fastest_ms": fastest, "median_ms": median, "fastest_cpu_ms": times.cpu_ms.first(),
                 "images_per_second": rate, "peak_mb": peak, "profile": profile,
             }));
         }
         let peak = peak.map_or(String::new(), |peak| format!(", {peak:.0} MB at most"));
-        let what = names.join(" → ") + if names.is_empty() { "" } else { ", " } + task.name();
+        let whose = networks.join(" → ") + if networks.is_empty() { "" } else { ", " };
         print(format!(
-            "{what}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}"
+            "{whose}{what}, batch {batch}: {fastest:.2} ms (median {median:.2}), {rate:.0} images/s{peak}"
         ))?;
         profile.map_or(Ok(()), |profile| print(format!("\n{profile}")))
     }
+
+    fn task(&self, session: &Session) -> Result<Subject> {
+        let task = Task {
+            what: match (self.images, self.inference) {
+                (true, _) => What::Images,
+                (false, true) => What::Inference,
+                (false, false) => What::Step,
+            },
+            networks: &self.networks,
+            batch: self.batch.into(),
+            winograd: self.winograd,
+            device: &session.device,
+        };
+        Ok(Subject {
+            networks: self.networks.iter().map(Model::label).collect(),
+            what: task.name().to_owned(),
+            batch: task.batch,
+            winograd: task.winograd,
+            sees: task.sees(),
+            work: task.work()?,
+        })
+    }
+
+    fn recipe(&self, name: &str, session: &Session) -> Result<Subject> {
+        let (recipe, tier) = (name.to_owned(), Some(self.tier.clone()));
+        let which = Which { recipe, overrides: self.set.clone(), tier, seed: None };
+        let mut resolved = which.resolve()?;
+        if let Some(teacher) = Teacher::of(&mut resolved, &self.tier)?
+            && !teacher.finished()?
+        {
+            let remedy = "--set teacher.weights=drawn: a step costs the same, whatever weights it has";
+            return Err(teacher.untrained(remedy.into()));
+        }
+        let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
+        let epoch = self.epoch;
+        let (networks, work) = of_recipe(&recipe, epoch, session)?;
+        Ok(Subject {
+            networks,
+            what: format!("step of {name} in epoch {epoch}"),
+            batch: recipe.batch,
+            winograd: recipe.student.winograd,
+            sees: recipe.batch,
+            work,
+        })
+    }
+}
+
+/// What is timed.
+struct Subject {
+    /// A network; or a teacher and a student.
+    networks: Vec<String>,
+    what: String,
+    /// Images in a batch.
+    batch: usize,
+    /// Whether the student goes by Winograd.
+    winograd: bool,
+    /// Images that it sees in doing the work once.
+    sees: usize,
+    work: Work,
 }
 
 struct Timed {

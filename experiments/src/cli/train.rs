@@ -8,7 +8,7 @@ use crate::predictions::Predictions;
 use crate::prerequisite::Teacher;
 use crate::report::{Confusion, Form, Report};
 use crate::study::{self, Arm, Extent};
-use crate::{Error, Options, Resolved, Result, Summary, follow, run, rundir};
+use crate::{Options, Resolved, Result, Summary, follow, run, rundir};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ impl Train {
             if let Some(teacher) = &teacher {
                 let remedy =
                     format!("without --dry-run it is trained first; alone by: {}", teacher.command(tier)?);
-                return Err(untrained(teacher, remedy));
+                return Err(teacher.untrained(remedy));
             }
             let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
             let parts = crate::assemble::assemble(&recipe, session)?;
@@ -69,7 +69,7 @@ impl Train {
         let track = self.trackers.chosen()?;
         if let Some(teacher) = &teacher {
             if world.size() > 1 {
-                let error = untrained(teacher, format!("train it first: {}", teacher.command(tier)?));
+                let error = teacher.untrained(format!("train it first: {}", teacher.command(tier)?));
                 world.leave(&error.to_string());
                 return Err(error);
             }
@@ -89,12 +89,6 @@ impl Train {
         leave_report(&resolved, &dir, session, &summary, &about);
         print(format!("{}\n{}", came_to(&summary), dir.display()))
     }
-}
-
-/// A teacher that has to be trained before anything else can be done.
-fn untrained(teacher: &Teacher, remedy: String) -> Error {
-    let what = format!("the run that trains the teacher, by the recipe {}", teacher.name);
-    sokd_core::Error::Missing { path: teacher.dir(), what, remedy }.into()
 }
 
 /// What a single run's report says of the run.

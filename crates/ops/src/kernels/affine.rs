@@ -6,6 +6,7 @@ use super::norm::STRETCHES;
 use super::period::{Period, Visit, load, store};
 use crate::simd::{Kernel, Lanes, Simd};
 use crate::threads::{par, stretch};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A map of `len` floats, written stretch by stretch of whole pixels.
@@ -143,6 +144,10 @@ impl Incoming for Through<'_> {
     fn fill(&self, start: usize, out: &mut [f32]) {
         let range = start..start + out.len();
         self.simd.run(Rows { through: self, range, out: out.as_mut_ptr() });
+    }
+
+    fn whole(&self) -> Cow<'_, [f32]> {
+        Cow::Owned(self.all())
     }
 }
 

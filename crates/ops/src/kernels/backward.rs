@@ -12,6 +12,7 @@ use super::winograd::{self, Tiling};
 use crate::simd::Simd;
 use crate::spent::spend;
 use crate::threads::{par, stretch};
+use std::borrow::Cow;
 
 /// Gradients of the kernel are summed over so many stretches of the batch first, however many threads there are.
 pub(super) const CHUNKS: usize = 8;
@@ -25,6 +26,10 @@ pub(crate) trait Incoming: Sync {
     fn ready(&self) -> Option<&[f32]> {
         None
     }
+
+    /// All of it. Scratch will not do: a thread keeps its own, and would hold the room of a map all through the next forward pass,
+    /// at whose end a step needs most.
+    fn whole(&self) -> Cow<'_, [f32]>;
 }
 
 /// A gradient that is there already.
@@ -37,6 +42,10 @@ impl Incoming for Given<'_> {
 
     fn ready(&self) -> Option<&[f32]> {
         Some(self.0)
+    }
+
+    fn whole(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(self.0)
     }
 }
 

@@ -21,7 +21,7 @@ use super::pack::{Block, Direction, blocks};
 use super::tile::{Finish, Run, sum, write, zeros};
 use crate::Conv;
 use crate::simd::{Kernel, Lanes, Simd, prefetch};
-use crate::threads::{par, par_map, stretch};
+use crate::threads::{par_map, stretch};
 use maps::{Layout, Maps};
 use std::ops::Range;
 use transform::make;
@@ -347,13 +347,8 @@ pub(crate) fn backward(
     incoming: &impl Incoming,
     wanted: Wanted<'_>,
 ) -> Gradients {
-    let own;
-    let gradient = if let Some(gradient) = incoming.ready() {
-        gradient
-    } else {
-        own = whole(geometry, incoming);
-        &own[..]
-    };
+    // Windows overlap.
+    let gradient = &incoming.whole()[..];
     let input = wanted.input.then(|| {
         let mut input = Fresh::new(geometry.batch * geometry.input_len());
         let out = input.as_mut_ptr();
@@ -363,18 +358,6 @@ pub(crate) fn backward(
     });
     let kernel = wanted.kernel.then(|| kernel::correlate(simd, geometry, tiling, x, gradient));
     Gradients { input, kernel }
-}
-
-/// A gradient, written down: windows overlap.
-fn whole(geometry: &Geometry, incoming: &impl Incoming) -> Scratch {
-    let len = geometry.output_len();
-    let mut all = Scratch::any(geometry.batch * len);
-    let to = Shared::to(&mut all);
-    par(geometry.batch, |image| {
-        // SAFETY: each piece writes its own image.
-        incoming.fill(image * len, unsafe { std::slice::from_raw_parts_mut(to.at(image * len), len) });
-    });
-    all
 }
 
 #[cfg(test)]

@@ -3,18 +3,12 @@ use crate::{Outcome, command, output, root};
 use serde_json::{Value, json};
 
 /// Writes what was measured, with the machine and the commit.
-pub fn write(settings: &Settings, ours: &str, ratios: &[Value], kernels: &[Value]) -> Outcome {
+pub fn write(settings: &Settings, ours: &str, beside: &str, ratios: &[Value], kernels: &[Value]) -> Outcome {
     // The program knows of what it was built, also where the repository is not.
     let doctor = output(command(ours, &["doctor", "--json"]))?;
     let doctor: Value = serde_json::from_str(&doctor).map_err(|error| format!("{ours} doctor: {error}"))?;
     let commit = doctor["environment"]["commit"].as_str().unwrap_or("unknown").to_owned();
     let date = output(command("date", &["-u", "+%Y-%m-%d"]))?;
-    let beside = if let Some(commit) = &settings.against {
-        format!("commit {commit}")
-    } else {
-        let python = "import torch; print(torch.__version__)";
-        format!("PyTorch {}", output(command("python3", &["-c", python]))?)
-    };
     let history = json!({
         "machine": machine(),
         "date": date,
@@ -24,7 +18,8 @@ pub fn write(settings: &Settings, ours: &str, ratios: &[Value], kernels: &[Value
         "device": settings.device,
         "protocol": format!(
             "batch 64, 3 x 32 x 32, 100 classes, f32; {} rounds of {} steps in turns; fastest step of each side; \
-             CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last",
+             CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last; a method beside its host, \
+             both ours",
             settings.rounds, settings.steps
         ),
         "ratios": ratios,

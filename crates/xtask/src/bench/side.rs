@@ -13,9 +13,10 @@ pub struct Side {
 
 impl Side {
     /// Starts it, and has it warm up.
-    pub fn start(program: &str, args: &[&str]) -> Outcome<Self> {
+    pub fn start(program: &str, args: &[String]) -> Outcome<Self> {
         let name = format!("{program} {}", args.join(" "));
-        let mut child = command(program, args)
+        let mut child = command(program, &[])
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

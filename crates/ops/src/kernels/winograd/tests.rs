@@ -11,6 +11,7 @@ use crate::kernels::sum;
 use crate::kernels::tests::{BOTH, Case, case, each, error, geometry, noise};
 use crate::kernels::tile::Finish;
 use crate::simd::{Simd, levels};
+use std::borrow::Cow;
 
 const SAME: Conv = Conv { stride: [1; 2], padding: [1; 2], dilation: [1; 2], groups: 1, winograd: true };
 
@@ -37,6 +38,10 @@ struct Computed<'a>(Given<'a>);
 impl Incoming for Computed<'_> {
     fn fill(&self, start: usize, gradient: &mut [f32]) {
         self.0.fill(start, gradient);
+    }
+
+    fn whole(&self) -> Cow<'_, [f32]> {
+        self.0.whole()
     }
 }
 
