@@ -27,10 +27,9 @@ pub fn works(settings: &Settings) -> Outcome<Vec<Work>> {
         };
         for model in models {
             if what == "methods" {
-                let of = |method: &String| methods(model, method);
-                works.extend(
-                    settings.methods.iter().map(of).collect::<Outcome<Vec<_>>>()?.into_iter().flatten(),
-                );
+                for method in &settings.methods {
+                    works.extend(methods(model, method)?);
+                }
             } else {
                 works.extend(settings.modes.iter().map(|mode| Work {
                     what: what.clone(),
