@@ -573,11 +573,23 @@ fn what_is_learned_is_kept_and_made_anew_when_torn() -> Result<()> {
     ask("another", 1)?;
     assert_eq!(made.load(Ordering::Relaxed), 3);
 
-    let files = |name: &str| {
-        let learned =
-            std::fs::read_dir(folder.path()).expect("the folder").map(|entry| entry.expect("one").path());
-        learned.map(|path| path.join("learned").join(name)).collect::<Vec<_>>()
+    let learned = || {
+        let all = std::fs::read_dir(folder.path()).expect("the folder");
+        all.map(|entry| entry.expect("one").path().join("learned")).collect::<Vec<_>>()
     };
+    // Whole, and each in the place of another.
+    let aside = folder.path().join("aside");
+    for pair in learned().windows(2) {
+        for (from, to) in [(&pair[0], &aside), (&pair[1], &pair[0]), (&aside, &pair[1])] {
+            std::fs::rename(from, to).expect("moved");
+        }
+    }
+    assert_eq!(bits(&ask("one", 1)?["centres"])?, bits(&first["centres"])?);
+    assert_eq!(made.load(Ordering::Relaxed), 4);
+    let said = ears.0.lock().expect("no one panics").pop().expect("a warning");
+    assert!(said.contains("another teacher") && said.contains("made anew"), "{said}");
+
+    let files = |name: &str| learned().into_iter().map(|path| path.join(name)).collect::<Vec<_>>();
     for name in ["tensors.safetensors", "manifest.json"] {
         for file in files(name) {
             let bytes = std::fs::read(&file).expect("kept");

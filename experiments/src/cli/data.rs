@@ -1,10 +1,41 @@
+use super::complete::names;
+use super::entries::Kind;
 use super::{Session, print, print_json};
+use crate::misfit::{closest, inline};
 use crate::{Error, Misfit, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use sokd_core::{Dataset, Split};
 use sokd_data::{DataSpec, Locations, Manifest, Verdict, verify};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Any data set, as the command line has it: by its name, or by a table such as `{ type = "image-folder", path = "..." }`.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// As it was typed.
+    pub text: String,
+    /// What it means.
+    pub spec: DataSpec,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || {
+            let near = closest(text, DataSpec::known());
+            let near = near.map_or_else(|| DataSpec::known().join(", "), |near| format!("perhaps `{near}`"));
+            format!("no data set is called `{text}`: {near}")
+        };
+        let spec = if text.trim_start().starts_with('{') {
+            inline(text)?
+        } else {
+            DataSpec::named(text).ok_or_else(unknown)?
+        };
+        Ok(Self { text: text.to_owned(), spec })
+    }
+}
 
 /// Fetches, verifies and describes data sets.
 #[derive(Debug, Args)]
@@ -43,8 +74,9 @@ enum Verb {
     },
     /// Counts the images of each class, and measures their pixels.
     Stats {
-        /// Which.
-        name: String,
+        /// Which images: a name, or a table such as `{ type = "image-folder", path = "..." }`.
+        #[arg(add = names(&[Kind::Datasets]))]
+        data: Wanted,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -65,17 +97,13 @@ impl Data {
         match &self.verb {
             Verb::Fetch { name, into, from } => fetch(name, into.clone(), *from, session),
             Verb::Verify { name, json } => check(name, *json),
-            Verb::Stats { name, json } => stats(name, *json, session),
+            Verb::Stats { data, json } => stats(&data.spec, *json, session),
         }
     }
 }
 
-fn named(name: &str) -> Result<DataSpec> {
-    DataSpec::named(name).ok_or_else(|| unknown(name, &DataSpec::known()))
-}
-
 fn unknown(name: &str, known: &[&str]) -> Error {
-    let near = crate::misfit::closest(name, known.iter().copied());
+    let near = closest(name, known.iter().copied());
     let help = near
         .map_or_else(|| format!("there are: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
     Misfit::new(format!("no data set is called `{name}`")).help(help).into()
@@ -163,8 +191,8 @@ struct Measured {
     std: [f64; 3],
 }
 
-fn stats(name: &str, json: bool, session: &Session) -> Result<()> {
-    let dataset = session.kept.open(&named(name)?, &session.stage)?;
+fn stats(spec: &DataSpec, json: bool, session: &Session) -> Result<()> {
+    let dataset = session.kept.open(spec, &session.stage)?;
     let info = dataset.info();
     let splits = [(Split::Train, "train"), (Split::Search, "search"), (Split::Test, "test")];
     let present = splits.into_iter().filter(|(split, _)| info.len(*split) > 0);

@@ -1,7 +1,7 @@
 use super::complete::names;
+use super::data::Wanted;
 use super::entries::Kind;
 use super::{Session, print};
-use crate::misfit::inline;
 use crate::network::{Frozen, Weights};
 use crate::pins::Pins;
 use crate::pixels::Pixels;
@@ -11,7 +11,7 @@ use crate::{Error, Misfit, Model, Result, hub, logits};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sokd_core::{Key, Split};
-use sokd_data::{DataSpec, Sequential};
+use sokd_data::Sequential;
 use sokd_models::Published;
 use std::path::PathBuf;
 
@@ -33,8 +33,8 @@ pub struct Eval {
     #[arg(long, add = names(&[Kind::Teachers]))]
     weights: Option<String>,
     /// Which images: a name, or a table such as `{ type = "image-folder", path = "..." }`.
-    #[arg(long, value_parser = data, add = names(&[Kind::Datasets]))]
-    data: DataSpec,
+    #[arg(long, add = names(&[Kind::Datasets]))]
+    data: Wanted,
     /// Which part of them.
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
@@ -102,7 +102,7 @@ impl Eval {
 
     pub fn run(&self, session: &Session) -> Result<()> {
         let from = self.weights(&session.stage)?;
-        let dataset = hub::open(&self.data, &session.stage)?;
+        let dataset = hub::open(&self.data.spec, &session.stage)?;
         let info = dataset.info();
         let weights = Weights { from: &from, sha256: self.sha256.as_deref(), pixels: self.pixels.as_ref() };
         // As the weights' authors would: a judgement is cheap, and held against published numbers.
@@ -158,15 +158,4 @@ impl std::fmt::Display for Judgement {
 fn json(judgement: &Judgement) -> Result<String> {
     let text = serde_json::to_string(judgement);
     Ok(text.map_err(|error| sokd_core::Error::setting("--json", error.to_string()))?)
-}
-
-fn data(text: &str) -> Result<DataSpec, String> {
-    if text.trim_start().starts_with('{') {
-        return inline(text);
-    }
-    let near = || {
-        let near = crate::misfit::closest(text, DataSpec::known());
-        near.map_or_else(|| DataSpec::known().join(", "), |near| format!("perhaps `{near}`"))
-    };
-    DataSpec::named(text).ok_or_else(|| format!("no data set is called `{text}`: {}", near()))
 }

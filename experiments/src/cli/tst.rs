@@ -1,14 +1,17 @@
+use super::complete::names;
+use super::data::Wanted;
+use super::entries::Kind;
 use super::{Session, print};
 use crate::environment::Environment;
 use crate::stopwatch::Stopwatch;
-use crate::{Error, Misfit, Result};
+use crate::{Error, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use sokd_baselines::tst::encoders::{read, released, write};
 use sokd_baselines::tst::{LEVELS, Learned, Operation, Pretraining};
 use sokd_core::{Batches, Key, LearnSplit};
-use sokd_data::{Augment, DataSpec, Loader};
+use sokd_data::{Augment, Loader};
 use sokd_models::weights;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +19,8 @@ use std::path::PathBuf;
 /// Prepares what TST needs before a run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sokd tst pretrain-encoders --data cifar100 --out encoders.safetensors
+  sokd tst pretrain-encoders --out encoders.safetensors
+  sokd tst pretrain-encoders --data '{ type = \"image-folder\", path = \"photos\" }' --out encoders.safetensors
   sokd train cifar100-tst lens.encoders=encoders.safetensors
   sokd tst convert-encoders TST/SDAKD_FOR_BASELINE/checkpoints/Augmentation --out released.safetensors
   sokd train cifar100-tst lens.encoders=released.safetensors lens.gate=own")]
@@ -49,9 +53,9 @@ struct Convert {
 
 #[derive(Debug, Args)]
 struct Pretrain {
-    /// The images to learn on.
-    #[arg(long, value_name = "NAME", default_value = "cifar100")]
-    data: String,
+    /// The images to learn on: a name, or a table such as `{ type = "cifar100", first = 5000 }`.
+    #[arg(long, default_value = "cifar100", add = names(&[Kind::Datasets]))]
+    data: Wanted,
     /// The file.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -64,9 +68,6 @@ struct Pretrain {
     /// Images in a step.
     #[arg(long, value_name = "N", default_value_t = 64)]
     batch: usize,
-    /// Only the first images of the training set.
-    #[arg(long, value_name = "N")]
-    first: Option<usize>,
     /// The root of all chance.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -111,12 +112,7 @@ struct Told {
 
 impl Pretrain {
     fn run(&self, session: &Session) -> Result<()> {
-        let named = DataSpec::named(&self.data);
-        let mut spec = named.ok_or_else(|| Misfit::new(format!("no data set is called `{}`", self.data)))?;
-        if let Some(first) = self.first {
-            spec = narrowed(&spec, first)?;
-        }
-        let data = session.kept.open(&spec, &session.stage)?;
+        let data = session.kept.open(&self.data.spec, &session.stage)?;
         let pixels = data.info().pixels;
         let key = Key::new(self.seed).fold("encoders");
         let images =
@@ -164,12 +160,12 @@ impl Pretrain {
             write(&self.out, &weights)?;
             let text = json!({
                 "command": format!(
-                    "sokd tst pretrain-encoders --data {} --affine-epochs {} --color-epochs {} --batch {} --seed {}",
-                    self.data, self.affine_epochs, self.color_epochs, self.batch, self.seed
+                    "sokd tst pretrain-encoders --data '{}' --affine-epochs {} --color-epochs {} --batch {} --seed {}",
+                    self.data.text, self.affine_epochs, self.color_epochs, self.batch, self.seed
                 ),
                 "what": "Networks that imitate operations on images, for TST's search (crate sokd-baselines)",
                 "error": "mean squared errors of normalised pixels over the last pass; `idle` is that of an encoder that does nothing",
-                "data": self.data,
+                "data": self.data.spec,
                 "images": images.examples(),
                 "batch": self.batch,
                 "seed": self.seed,
@@ -191,11 +187,4 @@ impl Pretrain {
 
 fn unspeakable(error: &serde_json::Error) -> Error {
     sokd_core::Error::setting("the page", error.to_string()).into()
-}
-
-/// The first so many images of a data set, by the setting that it has for that.
-fn narrowed(spec: &DataSpec, first: usize) -> Result<DataSpec> {
-    let mut value = serde_json::to_value(spec).map_err(|error| unspeakable(&error))?;
-    value["first"] = first.into();
-    serde_json::from_value(value).map_err(|error| unspeakable(&error))
 }

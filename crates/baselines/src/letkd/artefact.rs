@@ -34,7 +34,8 @@ const SAMPLE: usize = 1024;
 /// now and kept. One process makes it, others wait for it.
 ///
 /// # Errors
-/// What `make` raises, and what the system refuses. A file that is not what was written is made anew, and that is said.
+/// What `make` raises, and what the system refuses. What is not what was written, or was learned of something else, is made
+/// anew, and that is said.
 pub fn kept(
     preview: &Preview<'_>,
     view: View,
@@ -51,7 +52,7 @@ pub fn kept(
     // What a killed process left.
     file::sweep(&own)?;
     let folder = own.join("learned");
-    match read(&folder) {
+    match read(&folder, &who, &settings) {
         Ok(Some(tensors)) => return Ok(tensors),
         Ok(None) => {}
         Err(error) => preview.watch.say(&format!("{error}\n  it is made anew")),
@@ -105,8 +106,8 @@ fn digest(who: &str, settings: &serde_json::Value, preview: &Preview<'_>) -> Res
     Ok(digest.finalize().to_hex().to_string())
 }
 
-/// What stands in a folder; nothing, where there is none.
-fn read(folder: &Path) -> Result<Option<Tensors>> {
+/// What stands in a folder, if it is of `who` under these settings; nothing, where there is none.
+fn read(folder: &Path, who: &str, settings: &serde_json::Value) -> Result<Option<Tensors>> {
     if !folder.exists() {
         return Ok(None);
     }
@@ -115,6 +116,9 @@ fn read(folder: &Path) -> Result<Option<Tensors>> {
     };
     let bytes = std::fs::read(folder.join(MANIFEST)).map_err(|error| torn(MANIFEST, &error))?;
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| torn(MANIFEST, &error))?;
+    if manifest.who != who || manifest.settings != *settings {
+        return Err(torn(MANIFEST, &"it tells of another teacher, other images or other settings"));
+    }
     let bytes = std::fs::read(folder.join(TENSORS)).map_err(|error| torn(TENSORS, &error))?;
     if blake3::hash(&bytes).to_hex().as_str() != manifest.blake3 {
         return Err(torn(TENSORS, &"it is not what was written: its digest differs from the manifest's"));

@@ -51,7 +51,7 @@ impl Pretraining {
     /// Trains the encoder of an operation; `watch` sees steps done, steps in all, and the newest error.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an operation without one.
+    /// [`Error::Setting`] for an operation without one, and where no pass over the images is to be made.
     pub fn learn(
         &self,
         operation: Operation,
@@ -71,7 +71,11 @@ impl Pretraining {
         let affine = operation.kind() == Kind::Affine;
         let weight_decay = if affine { self.weight_decay } else { 0.0 };
         let mut optimizer = OptimSpec::Adamw(Adamw { weight_decay, ..Adamw::default() }).build(vars)?;
-        let epochs = if affine { self.affine_epochs } else { self.color_epochs };
+        let (setting, epochs) =
+            if affine { ("affine-epochs", self.affine_epochs) } else { ("color-epochs", self.color_epochs) };
+        if epochs == 0 {
+            return Err(Error::setting(setting, "an encoder learns in one pass over the images at least"));
+        }
         let all = (epochs * images.steps()) as u64;
         let mut learned = Learned { steps: 0, error: 0.0, idle: 0.0 };
         for epoch in 0..epochs {
