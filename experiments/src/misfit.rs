@@ -101,7 +101,9 @@ pub fn inline<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     typed::<Line<T>>(&settings).map(|line| line.it).map_err(|error| match error {
         Error::Misfit(misfit) => {
             let Misfit { message, help, .. } = *misfit;
-            help.map_or(message.clone(), |help| format!("{message}: {help}"))
+            // Whoever typed it has never heard of the name that it goes by here.
+            let message = ["it.", "it: "].iter().find_map(|it| message.strip_prefix(it)).unwrap_or(&message);
+            help.map_or(message.to_owned(), |help| format!("{message}: {help}"))
         }
         error => error.to_string(),
     })
