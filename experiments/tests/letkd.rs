@@ -95,6 +95,8 @@ fn what_does_not_fit_is_said_before_the_first_step() {
         ),
         ("student.graft.penultimate.place=intermediate", "no kd-layer at penultimate: add one"),
         ("objective.penultimate.loss.clusters=10000", "10000 clusters of 6400 points"),
+        ("objective.penultimate.loss.sharpness=-1", "-1 is not above 0"),
+        ("objective.intermediate.loss.components=0", "0 tell nothing apart"),
     ] {
         let error = folder.says(&["train", "recipe.toml", "--dry-run", change], 2);
         assert!(on_one_line(&error).contains(said), "{change}: {error}");

@@ -121,6 +121,10 @@ impl LetkdDecisions {
 impl Build<dyn DistillLoss> for LetkdClusters {
     fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn DistillLoss>> {
         const WHO: &str = "letkd-clusters";
+        if !(self.sharpness > 0.0 && self.sharpness.is_finite()) {
+            let problem = format!("{} is not above 0", self.sharpness);
+            return Err(Error::setting("letkd-clusters.sharpness", problem));
+        }
         let (preview, view) = (cx.preview(WHO)?, View::between(self.place, self.looks(), cx, WHO)?);
         let Self { clusters, iterations, images, seed, .. } = *self;
         let make = || {
@@ -151,6 +155,12 @@ impl Build<dyn DistillLoss> for LetkdDecisions {
         const WHO: &str = "letkd-decisions";
         let (preview, view) = (cx.preview(WHO)?, View::between(self.place, self.looks(), cx, WHO)?);
         let Self { parts, components, iterations, images, seed, .. } = *self;
+        for (setting, value) in [("letkd-decisions.parts", parts), ("letkd-decisions.components", components)]
+        {
+            if value == 0 {
+                return Err(Error::setting(setting, "0 tell nothing apart"));
+            }
+        }
         let classes = cx.data(WHO)?.classes.len();
         let make = || {
             let key = Key::new(seed).fold(WHO);
