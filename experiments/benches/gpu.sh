@@ -34,7 +34,7 @@ fi
 try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
 try bench-ours.txt "$sokd" bench resnet20 --device cuda
 if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-    try bench.txt timeout 420 $xtask bench --ours "$sokd" --device cuda --threads 1 --rounds 5 --steps 20 \
+    try bench.txt timeout 420 $xtask bench --ours "$sokd" --device cuda --what train,inference,kd --threads 1 --rounds 5 --steps 20 \
         --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile
     cp experiments/results/bench/*-gpu.json "$out" 2>/dev/null
 else
