@@ -36,6 +36,7 @@ Options:
   --steps N           in a round [3]
   --device NAME       cpu or cuda [cpu]
   --mode NAME,..      PyTorch's: eager, bf16 (autocast), compile (max-autotune) [eager]
+  --simd NAME         as on an older processor, both sides: avx2, or portable, for which PyTorch still has SSE [all there is]
   --against COMMIT    beside that commit, which has to have `sokd bench`, instead of PyTorch
   --ours FILE         the program `sokd` of this commit, where there is no cargo to build it";
 
@@ -43,6 +44,30 @@ const MODELS: &str =
     "resnet20,resnet56,resnet8x4,resnet32x4,wrn_16_2,wrn_40_2,vgg8,vgg13,MobileNetV2,ShuffleV1,ShuffleV2";
 const PAIRS: &str = "resnet56+resnet20,resnet32x4+resnet8x4,wrn_40_2+wrn_16_2";
 const METHODS: &str = "fitnet+sokd-paper@0,fitnet+sokd-robust@0,kd+tst@30,kd+skd";
+
+/// An older processor: its name, and what holds both sides to what it could do.
+struct Held(&'static str, [(&'static str, &'static str); 4]);
+
+const HELD: [Held; 2] = [
+    Held(
+        "avx2",
+        [
+            ("SOKD_SIMD", "avx2"),
+            ("ATEN_CPU_CAPABILITY", "avx2"),
+            ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+            ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
+        ],
+    ),
+    Held(
+        "portable",
+        [
+            ("SOKD_SIMD", "portable"),
+            ("ATEN_CPU_CAPABILITY", "default"),
+            ("ONEDNN_MAX_CPU_ISA", "SSE41"),
+            ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2"),
+        ],
+    ),
+];
 
 /// What is measured, and how.
 struct Settings {
@@ -55,6 +80,7 @@ struct Settings {
     steps: usize,
     device: String,
     modes: Vec<String>,
+    simd: Option<&'static Held>,
     against: Option<String>,
     ours: Option<String>,
 }
@@ -112,7 +138,7 @@ fn measure(
     let Work { what, model, mode, .. } = work;
     let start = |program: &str, asked: &[String]| {
         let common = ["bench", "--turns", "--threads", &count, "--device", device].map(str::to_owned);
-        Side::start(program, &[&common, asked].concat())
+        Side::start(program, &[&common, asked].concat(), settings.simd)
     };
     let mut sides = [
         start(ours, &work.asked)?,
@@ -121,7 +147,8 @@ fn measure(
             (None, Some(host)) => start(ours, host)?,
             (None, None) => {
                 let script = root().join("experiments/benches/step.py").to_string_lossy().into_owned();
-                Side::start("python3", &[&script, what, model, &count, device, mode].map(str::to_owned))?
+                let asked = [&script, what, model, &count, device, mode].map(str::to_owned);
+                Side::start("python3", &asked, settings.simd)?
             }
         },
     ];
@@ -174,6 +201,7 @@ fn parse(args: &[String]) -> Outcome<Settings> {
         steps: 3,
         device: "cpu".into(),
         modes: list("eager"),
+        simd: None,
         against: None,
         ours: None,
     };
@@ -193,6 +221,10 @@ fn parse(args: &[String]) -> Outcome<Settings> {
             "--steps" => settings.steps = number(value)?,
             "--device" => settings.device.clone_from(value),
             "--mode" => settings.modes = list(value),
+            "--simd" => {
+                let held = HELD.iter().find(|Held(name, _)| name == value);
+                settings.simd = Some(held.ok_or(format!("{flag}: `{value}` is neither avx2 nor portable"))?);
+            }
             "--against" => settings.against = Some(value.clone()),
             "--ours" => settings.ours = Some(value.clone()),
             _ => return Err(format!("unknown option {flag}\n\n{HELP}")),

@@ -1,4 +1,4 @@
-use super::Settings;
+use super::{Held, Settings};
 use crate::{Outcome, command, output, root};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ pub fn write(settings: &Settings, ours: &str, beside: &str, ratios: &[Value], ke
         "uncommitted_changes": doctor["environment"]["dirty"],
         "beside": beside,
         "device": settings.device,
+        "held_to": settings.simd.map(|Held(name, _)| name),
         "protocol": format!(
             "batch 64, 3 x 32 x 32, 100 classes, f32; {} rounds of {} steps in turns; fastest step of each side; \
              CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last; a method beside its host, \

@@ -1,3 +1,4 @@
+use super::Held;
 use crate::{Outcome, command};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -12,11 +13,12 @@ pub struct Side {
 }
 
 impl Side {
-    /// Starts it, and has it warm up.
-    pub fn start(program: &str, args: &[String]) -> Outcome<Self> {
+    /// Starts it, on a processor held to less or not, and has it warm up.
+    pub fn start(program: &str, args: &[String], simd: Option<&Held>) -> Outcome<Self> {
         let name = format!("{program} {}", args.join(" "));
         let mut child = command(program, &[])
             .args(args)
+            .envs(simd.into_iter().flat_map(|Held(_, to)| to.iter().copied()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
