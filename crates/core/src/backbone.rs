@@ -1,5 +1,5 @@
 use crate::graft::{self, Grafts, Place, Said};
-use crate::{Error, Result};
+use crate::{Error, Lazy, Result};
 use candle::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -33,16 +33,16 @@ impl Mode {
 pub struct Stage {
     /// The stage's output, as the next stage reads it.
     pub map: Tensor,
-    /// The same before its last non-linearity, where the stage computes it anyway. [`Backbone::preact`] gives it
-    /// for every network.
-    pub preact: Option<Tensor>,
+    /// The same before its last non-linearity, where the stage can make it for the asking. [`Backbone::preact`] gives
+    /// it for every network.
+    pub preact: Option<Lazy>,
     /// What the grafts among its blocks said.
     pub said: Said,
 }
 
 impl Stage {
     /// A stage in which nothing is grafted.
-    pub fn new(map: Tensor, preact: Option<Tensor>) -> Self {
+    pub fn new(map: Tensor, preact: Option<Lazy>) -> Self {
         Self { map, preact, said: Said::new() }
     }
 }
@@ -82,7 +82,7 @@ impl Forward {
     pub fn detach(&self) -> Self {
         let cut = |stage: &Stage| Stage {
             map: stage.map.detach(),
-            preact: stage.preact.as_ref().map(Tensor::detach),
+            preact: stage.preact.as_ref().map(Lazy::detach),
             said: stage.said.iter().map(|(block, word)| (*block, word.detach())).collect(),
         };
         Self {
@@ -175,7 +175,7 @@ pub trait Backbone: Send + Sync {
     /// (pre-activation networks) computes it here, without teaching its running statistics.
     fn preact(&self, index: usize, stage: &Stage, mode: Mode) -> Result<Tensor> {
         let _ = (index, mode);
-        Ok(stage.preact.clone().unwrap_or_else(|| stage.map.clone()))
+        stage.preact.as_ref().map_or_else(|| Ok(stage.map.clone()), Lazy::tensor)
     }
 
     /// The whole network.

@@ -5,7 +5,7 @@ use candle::{D, Device, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{
-    BackboneInfo, Build, BuildCx, Cut, Error, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms,
+    BackboneInfo, Build, BuildCx, Cut, Error, Lazy, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms,
 };
 use sokd_nn::{Adapter, Hint};
 use sokd_ops::{energy, log_softmax, squared_distance};
@@ -236,7 +236,8 @@ impl Augmenting {
         for &stage in &self.stages {
             let Stage { map, preact, said } = side.out.stage(stage)?.clone();
             // A network that has no map before its last ReLU at hand makes one out of the refined map.
-            let (map, preact) = (refined(&map)?, preact.as_ref().map(&mut refined).transpose()?);
+            let map = refined(&map)?;
+            let preact = preact.map(|preact| refined(&preact.tensor()?).map(Lazy::from)).transpose()?;
             if self.dafa.through == Through::Network {
                 side = side.rewrite(stage, map.clone())?;
             } else if stage + 1 == side.out.stages.len() {

@@ -51,18 +51,15 @@ impl Pair {
         })
     }
 
-    fn run(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
-        self.pointwise.forward(&self.depthwise.forward(x, None, true, mode)?, None, relu, mode)
-    }
 }
 
 impl Chain for Pair {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.run(x, true, mode)
+        self.pointwise.forward(&self.depthwise.forward(x, None, true, mode)?, None, true, mode)
     }
 
     fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
-        rectified(self.run(x, false, mode)?)
+        rectified(&self.pointwise, &self.depthwise.forward(x, None, true, mode)?, None, mode)
     }
 }
 

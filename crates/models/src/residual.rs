@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, BackboneInfo, BuildCx, Error, Grafts, Head, Mode, Result, Stage, StageInfo};
 use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Linear, init};
-use sokd_ops::{Conv, Pool, channel_pad, global_avg_pool, max_pool2d, normalize, relu};
+use sokd_ops::{Conv, Pool, channel_pad, global_avg_pool, max_pool2d, normalize};
 
 /// How a convolution's weights are drawn: of its kernel, its channels in and its channels out.
 pub(crate) type Draw = fn(usize, usize, usize) -> Init;
@@ -76,14 +76,25 @@ impl Block {
         Ok(Self { convs: (1..).zip(shapes).map(conv).collect::<Result<_>>()?, shortcut })
     }
 
-    /// The last ReLU is the caller's choice: with it, the sum before it is never written down.
-    fn forward(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
+    /// The last convolution, and what it reads: the branch, and the shortcut beside it.
+    fn branch(&self, x: &Tensor, mode: Mode) -> Result<(&ConvNorm, Tensor, Tensor)> {
         let (last, before) = self.convs.split_last().expect("every family's blocks have convolutions");
         let mut y = x.clone();
         for conv in before {
             y = conv.forward(&y, None, true, mode)?;
         }
-        last.forward(&y, Some(&self.shortcut.forward(x, mode)?), relu, mode)
+        Ok((last, y, self.shortcut.forward(x, mode)?))
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (last, y, shortcut) = self.branch(x, mode)?;
+        last.forward(&y, Some(&shortcut), true, mode)
+    }
+
+    /// The same of a stage's last block.
+    fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
+        let (last, y, shortcut) = self.branch(x, mode)?;
+        rectified(last, &y, Some(&shortcut), mode)
     }
 }
 
@@ -182,9 +193,10 @@ struct Net {
     grafts: Grafts,
 }
 
-/// A stage that ends in a ReLU, from what it is before it.
-pub(crate) fn rectified(preact: Tensor) -> Result<Stage> {
-    Ok(Stage::new(relu(&preact)?, Some(preact)))
+/// A stage that ends in a convolution, its normalisation, perhaps a sum, and a ReLU.
+pub(crate) fn rectified(last: &ConvNorm, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<Stage> {
+    let (map, preact) = last.rectified(x, residual, mode)?;
+    Ok(Stage::new(map, Some(preact)))
 }
 
 impl Backbone for Net {
@@ -203,8 +215,8 @@ impl Backbone for Net {
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
         let x = if index == 0 { self.stem.pool(input)? } else { input.clone() };
-        let forward = |block: &Block, x: &Tensor| block.forward(x, true, mode);
-        let last = |block: &Block, x: &Tensor| rectified(block.forward(x, false, mode)?);
+        let forward = |block: &Block, x: &Tensor| block.forward(x, mode);
+        let last = |block: &Block, x: &Tensor| block.last(x, mode);
         self.grafts.stage((index, &self.stages[index]), x, mode, forward, last)
     }
 

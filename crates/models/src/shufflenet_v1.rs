@@ -62,26 +62,26 @@ impl Block {
         })
     }
 
-    /// The last ReLU is the caller's choice: with it, the sum before it is never written down.
-    fn run(&self, x: &Tensor, active: bool, mode: Mode) -> Result<Tensor> {
+    /// What the last convolution reads.
+    fn before_last(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let y = channel_shuffle(&self.narrow.forward(x, None, true, mode)?, self.groups)?;
-        let y = self.depthwise.forward(&y, None, true, mode)?;
-        if !self.halves {
-            return self.widen.forward(&y, Some(x), active, mode);
-        }
-        let pooled = avg_pool2d(x, Pool { padding: [1; 2], ..Pool::square(3, 2) }, true)?;
-        let pooled = if active { relu(&pooled)? } else { pooled };
-        channel_concat(&self.widen.forward(&y, None, active, mode)?, &pooled)
+        self.depthwise.forward(&y, None, true, mode)
     }
 }
 
 impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.run(x, true, mode)
+        let y = self.before_last(x, mode)?;
+        if !self.halves {
+            return self.widen.forward(&y, Some(x), true, mode);
+        }
+        let pooled = relu(&avg_pool2d(x, Pool { padding: [1; 2], ..Pool::square(3, 2) }, true)?)?;
+        channel_concat(&self.widen.forward(&y, None, true, mode)?, &pooled)
     }
 
+    /// Never one that halves its map: a stage begins with that.
     fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
-        rectified(self.run(x, false, mode)?)
+        rectified(&self.widen, &self.before_last(x, mode)?, Some(x), mode)
     }
 }
 

@@ -5,9 +5,9 @@ use crate::residual;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Mode, Result, Stage, StageInfo};
+use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Lazy, Mode, Result, Stage, StageInfo};
 use sokd_nn::ConvNorm;
-use sokd_ops::{channel_concat, channel_interleave, channel_range, relu};
+use sokd_ops::{channel_concat, channel_interleave, channel_range};
 
 /// A stem of single pixels and three stages of blocks that work on one half of their channels and deal out both. The last
 /// convolution belongs to the head.
@@ -51,9 +51,9 @@ impl Branch {
         })
     }
 
-    fn forward(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<Tensor> {
-        let y = self.depthwise.forward(&self.first.forward(x, None, true, mode)?, None, false, mode)?;
-        self.last.forward(&y, None, relu, mode)
+    /// What the last convolution reads.
+    fn before_last(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.depthwise.forward(&self.first.forward(x, None, true, mode)?, None, false, mode)
     }
 }
 
@@ -78,28 +78,28 @@ impl Block {
         Ok(Self { left: None, right: Branch::new(half, half, 1, 1, vb)?, half })
     }
 
-    /// Both halves. The ReLU is the caller's choice, but a half that is kept stays as it is.
-    fn halves(&self, x: &Tensor, relu: bool, mode: Mode) -> Result<[Tensor; 2]> {
-        if let Some([depthwise, last]) = &self.left {
-            let left = last.forward(&depthwise.forward(x, None, false, mode)?, None, relu, mode)?;
-            return Ok([left, self.right.forward(x, relu, mode)?]);
-        }
-        let rest = channel_range(x, self.half..2 * self.half)?;
-        Ok([channel_range(x, 0..self.half)?, self.right.forward(&rest, relu, mode)?])
+    /// The left half as it stays, and what the right branch reads.
+    fn halves(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let Some([depthwise, last]) = &self.left else {
+            return Ok([channel_range(x, 0..self.half)?, channel_range(x, self.half..2 * self.half)?]);
+        };
+        Ok([last.forward(&depthwise.forward(x, None, false, mode)?, None, true, mode)?, x.clone()])
     }
 }
 
 impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let [left, right] = self.halves(x, true, mode)?;
+        let [left, right] = self.halves(x, mode)?;
+        let right = self.right.last.forward(&self.right.before_last(&right, mode)?, None, true, mode)?;
         channel_interleave(&left, &right)
     }
 
     /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
     fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
-        let [kept, right] = self.halves(x, false, mode)?;
-        let map = channel_interleave(&kept, &relu(&right)?)?;
-        Ok(Stage::new(map, Some(channel_concat(&kept, &right)?)))
+        let [left, right] = self.halves(x, mode)?;
+        let (right, before) = self.right.last.rectified(&self.right.before_last(&right, mode)?, None, mode)?;
+        let map = channel_interleave(&left, &right)?;
+        Ok(Stage::new(map, Some(Lazy::new(move || channel_concat(&left, &before.tensor()?)))))
     }
 }
 

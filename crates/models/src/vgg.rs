@@ -116,7 +116,7 @@ impl Backbone for Net {
         let (pools, block) = &self.stages[index];
         let x = if *pools { max_pool2d(input, Pool::square(2, 2))? } else { input.clone() };
         let forward = |conv: &ConvNorm, x: &Tensor| conv.forward(x, None, true, mode);
-        let last = |conv: &ConvNorm, x: &Tensor| rectified(conv.forward(x, None, false, mode)?);
+        let last = |conv: &ConvNorm, x: &Tensor| rectified(conv, x, None, mode);
         self.grafts.stage((index, block), x, mode, forward, last)
     }
 

@@ -1,8 +1,8 @@
 use crate::{Conv2d, init};
 use candle::Tensor;
 use candle_nn::VarBuilder;
-use sokd_core::{Mode, Result};
-use sokd_ops::{Moved, Norm, axpby_, batch_norm, conv_norm};
+use sokd_core::{Lazy, Mode, Result};
+use sokd_ops::{Conv, Moved, Norm, axpby_, batch_norm, conv_norm, conv_norm_relu, relu};
 
 /// Batch normalisation over all pixels of a batch, one mean and variance a channel.
 ///
@@ -59,13 +59,39 @@ impl ConvNorm {
     /// # Shapes
     /// `x`: `(batch, height, width, from)`; `residual`: as the result, `(batch, height, width, to)`.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool, mode: Mode) -> Result<Tensor> {
-        let norm = self.norm.norm();
         match self.conv.parts() {
-            (kernel, None, conv) => conv_norm(x, kernel, conv, &norm, residual, relu, mode),
             // The running statistics stay as they are then, so a bias in front of them has a gradient to be asked for.
             (_, Some(bias), _) if mode == Mode::Eval && bias.track_op() => {
                 self.norm.forward(&self.conv.forward(x)?, residual, relu, mode)
             }
+            _ => self.without_bias(mode, |kernel, conv, norm| {
+                conv_norm(x, kernel, conv, norm, residual, relu, mode)
+            }),
+        }
+    }
+
+    /// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: a training pass does not write that down unless
+    /// someone asks.
+    ///
+    /// # Shapes
+    /// Those of [`Self::forward`].
+    pub fn rectified(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<(Tensor, Lazy)> {
+        if mode == Mode::Eval {
+            let preact = self.forward(x, residual, false, mode)?;
+            return Ok((relu(&preact)?, preact.into()));
+        }
+        self.without_bias(mode, |kernel, conv, norm| conv_norm_relu(x, kernel, conv, norm, residual, mode))
+    }
+
+    /// What `work` makes of the kernel and a norm that a bias of the convolution has gone into.
+    fn without_bias<R>(
+        &self,
+        mode: Mode,
+        work: impl FnOnce(&Tensor, Conv, &Norm<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let norm = self.norm.norm();
+        match self.conv.parts() {
+            (kernel, None, conv) => work(kernel, conv, &norm),
             // A bias moves every value of a channel and their mean alike: without it, about a mean without it, the
             // result is the same.
             (kernel, Some(bias), conv) => {
@@ -74,7 +100,7 @@ impl ConvNorm {
                 // one. Zeros and not `0.0`: behind that candle looks for no gradient.
                 let shift = (norm.bias + (bias * bias.zeros_like()?)?)?;
                 let without = Norm { mean: &mean, bias: &shift, ..norm };
-                let y = conv_norm(x, kernel, conv, &without, residual, relu, mode)?;
+                let y = work(kernel, conv, &without)?;
                 if mode == Mode::Train {
                     axpby_(&[Moved::new(norm.mean, &(mean + bias.detach())?)], 1.0, 0.0)?;
                 }
@@ -90,7 +116,6 @@ mod tests {
     use crate::{OptimSpec, Params, Sgd};
     use candle::{Device, Tensor, Var};
     use sokd_core::Key;
-    use sokd_ops::Conv;
     use std::collections::BTreeMap;
 
     const CPU: Device = Device::Cpu;

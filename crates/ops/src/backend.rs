@@ -1,3 +1,4 @@
+use crate::environment;
 use crate::gpu::Gpu;
 use candle::{DType, Tensor};
 use sokd_core::Result;
@@ -16,10 +17,10 @@ pub enum Backend {
     Mirror,
 }
 
-static DEFAULT: LazyLock<Backend> = LazyLock::new(|| match std::env::var("SOKD_BACKEND") {
-    Ok(name) if name == "composed" => Backend::Composed,
+static DEFAULT: LazyLock<Backend> = LazyLock::new(|| match environment::BACKEND.get() {
+    "composed" => Backend::Composed,
     #[cfg(feature = "mirror")]
-    Ok(name) if name == "mirror" => Backend::Mirror,
+    "mirror" => Backend::Mirror,
     _ => Backend::Fast,
 });
 
@@ -60,7 +61,7 @@ pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
     has_kernels(tensors) && Gpu::of(tensors).is_none()
 }
 
-static TF32: LazyLock<bool> = LazyLock::new(|| std::env::var("SOKD_TF32").is_ok_and(|choice| choice == "1"));
+static TF32: LazyLock<bool> = LazyLock::new(|| environment::TF32.get() == "1");
 
 /// Whether convolutions on a GPU may round their factors to ten bits (TF32), as the environment says by `SOKD_TF32=1`.
 /// PyTorch does it unasked.

@@ -21,9 +21,9 @@ use crate::kernels::sum;
 use crate::simd::simd;
 use candle::op::BackpropOp;
 use candle::{CpuStorage, Result, Shape, Storage, Tensor};
-use graph::{Inbox, Known, Shown, enter, table};
+use graph::{Inbox, Known, enter, table};
 use kept::{Again, Kept, Work};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// How an operation makes its result once more.
 pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Storage>;
@@ -131,37 +131,90 @@ pub(crate) fn record<const N: usize, B: Backward<N>>(
     if !arguments.iter().any(|argument| argument.track_op()) {
         return Ok(tensor(result, shape));
     }
-    let known = arguments.map(Known::of);
-    let nodes = std::array::from_fn::<_, N, _>(|index| {
-        known[index].as_ref().map_or(arguments[index], |known| &known.token)
-    });
-    let inbox = Arc::<Inbox>::default();
-    let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
-    let again =
-        B::again(known.each_ref().map(|known| known.as_ref().is_some_and(|known| known.again.is_some())));
-    let (reads, reads_result) = back.reads(again.is_some());
-    let mut kept = Vec::with_capacity(N);
-    for ((argument, known), reads) in arguments.into_iter().zip(&known).zip(reads) {
-        kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
-    }
-    let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
-    let first = inboxes.first().cloned().flatten();
-    let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
-    let again = again.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
-    let own = Arc::clone(&work);
-    let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
-    let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
-    let shown = Shown { result: Mutex::new(Some((result.storage(), shape))), known: Arc::clone(&known) };
-    let y = known.token.apply_op1(shown)?;
-    if !reads_result {
-        work.keep_result(Kept::shape(&y)?);
-    } else if known.again.is_none() {
-        // The same floats on no graph: a result must not keep itself alive.
-        work.keep_result(Kept::Tensor(y.detach()));
-    }
-    let _ = known.result.set(y.id());
-    table().insert(y.id(), Arc::downgrade(&known));
+    let entered = Entered::new(arguments, &shape, back, B::again)?;
+    let y = entered.known.shows(result.storage(), shape)?;
+    entered.gives(&y)?;
     Ok(y)
+}
+
+/// Enters an operation on something tracked whose result nobody has seen, because what reads it was computed with it.
+pub(crate) fn record_unseen<const N: usize, B: Backward<N>>(
+    arguments: [&Tensor; N],
+    shape: impl Into<Shape>,
+    back: B,
+    again: Remake<B, N>,
+) -> Result<Unseen> {
+    let shape = shape.into();
+    let entered = Entered::new(arguments, &shape, back, |_| Some(again))?;
+    let standing = Kept::standing(&shape, true)?;
+    entered.gives(&standing)?;
+    Ok(Unseen { standing, shape, known: entered.known })
+}
+
+/// A result that nobody has seen.
+pub(crate) struct Unseen {
+    /// What stands for it where only its place in the graph is asked for.
+    pub standing: Tensor,
+    shape: Shape,
+    known: Arc<Known>,
+}
+
+impl Unseen {
+    /// Makes it, as often as someone asks: until a backward pass has gone through it.
+    pub fn tensor(&self) -> Result<Tensor> {
+        self.known.shows(self.known.made()?, self.shape.clone())
+    }
+}
+
+/// An operation on the graph.
+struct Entered<const N: usize, B> {
+    known: Arc<Known>,
+    work: Arc<Work<N, B>>,
+    reads_result: bool,
+}
+
+impl<const N: usize, B: Backward<N>> Entered<N, B> {
+    fn new(
+        arguments: [&Tensor; N],
+        shape: &Shape,
+        back: B,
+        again: impl FnOnce([bool; N]) -> Option<Remake<B, N>>,
+    ) -> Result<Self> {
+        let known = arguments.map(Known::of);
+        let nodes = std::array::from_fn::<_, N, _>(|index| {
+            known[index].as_ref().map_or(arguments[index], |known| &known.token)
+        });
+        let inbox = Arc::<Inbox>::default();
+        let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
+        let again =
+            again(known.each_ref().map(|known| known.as_ref().is_some_and(|known| known.again.is_some())));
+        let (reads, reads_result) = back.reads(again.is_some());
+        let mut kept = Vec::with_capacity(N);
+        for ((argument, known), reads) in arguments.into_iter().zip(&known).zip(reads) {
+            kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
+        }
+        let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
+        let first = inboxes.first().cloned().flatten();
+        let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
+        let again = again.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
+        let own = Arc::clone(&work);
+        let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
+        let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
+        Ok(Self { known, work, reads_result })
+    }
+
+    /// From now on, `result` is known for what it gave.
+    fn gives(&self, result: &Tensor) -> Result<()> {
+        if !self.reads_result {
+            self.work.keep_result(Kept::shape(result)?);
+        } else if self.known.again.is_none() {
+            // The same floats on no graph: a result must not keep itself alive.
+            self.work.keep_result(Kept::Tensor(result.detach()));
+        }
+        let _ = self.known.result.set(result.id());
+        table().insert(result.id(), Arc::downgrade(&self.known));
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use crate::environment;
 pub(crate) use lanes::Lanes;
 use std::sync::LazyLock;
 pub(crate) use transpose::transpose;
@@ -25,9 +26,9 @@ pub enum Simd {
 /// `SOKD_SIMD=avx2` or `SOKD_SIMD=portable`.
 pub fn simd() -> Simd {
     static CHOSEN: LazyLock<Simd> = LazyLock::new(|| {
-        let allowed = match std::env::var("SOKD_SIMD").as_deref() {
-            Ok("portable") => Simd::Portable,
-            Ok("avx2") => Simd::Avx2,
+        let allowed = match environment::SIMD.get() {
+            "portable" => Simd::Portable,
+            "avx2" => Simd::Avx2,
             _ => Simd::Avx512,
         };
         best().min(allowed)

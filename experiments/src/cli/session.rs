@@ -54,9 +54,10 @@ impl Session {
     /// part of the machine, and leaves talking to rank 0.
     ///
     /// # Errors
-    /// A device that this build or this machine has not.
+    /// A device that this build or this machine has not; a variable of the environment that says what nobody knows.
     pub fn new(common: &Common, place: Option<Place>) -> Result<Self> {
         crate::memory::keep();
+        sokd_ops::check_environment()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let own = place.as_ref().map_or(cores, |place| (cores / place.sharing).max(1));
         sokd_ops::set_threads(common.threads.map_or(own, usize::from))?;

@@ -1,8 +1,8 @@
 //! The kernels' operations against the composed ones, gradients and running statistics included.
 
-use crate::{Backend, Conv, Norm, batch_norm, conv_norm, conv2d, with_backend};
+use crate::{Backend, Conv, Norm, batch_norm, conv_norm, conv_norm_relu, conv2d, relu, with_backend};
 use candle::{Device, Tensor, Var};
-use sokd_core::{Key, Mode, Result};
+use sokd_core::{Key, Lazy, Mode, Result};
 
 fn noise(name: &str, shape: &[usize]) -> Tensor {
     let mut stream = Key::new(5).fold(name).stream();
@@ -119,6 +119,66 @@ fn where_two_ways_part_the_convolution_adds_up_their_gradients() {
         assert!(kinds.iter().any(|kind| kind.work == "gradient of conv-norm"), "{kinds:?}");
         assert!(kinds.iter().all(|kind| kind.work != "sum of gradients"), "{kinds:?}");
     }
+}
+
+/// A ReLU that is computed with what it reads gives the bits that it gives apart, whoever reads which of the two maps, and whether
+/// the sum's other part is kept or made again. The map before it is made for nobody who does not ask.
+#[test]
+fn a_map_before_its_relu_is_made_when_someone_asks() {
+    type Reader = fn(&Tensor, &Lazy) -> Result<Tensor>;
+    let readers: [(&str, u64, Reader); 4] = [
+        ("the map", 0, |map, _| Ok(map.clone())),
+        ("what was before", 1, |_, before| before.tensor()),
+        ("both", 1, |map, before| Ok((map * before.tensor()?)?)),
+        ("what was before, twice", 2, |_, before| Ok((relu(&before.tensor()?)? * before.tensor()?)?)),
+    ];
+    let shape: &[usize] = &[3, 5, 4, 8];
+    let (shapes, conv) = ((shape, &[3, 3, 8, 8][..], shape), Conv::same(3, 1));
+    for (who, asks, reader) in readers {
+        for residual in ["none", "kept", "made again"] {
+            let two = |x: &Tensor, kernel: &Tensor, norm: &Norm<'_>, other: &Tensor, together: bool| {
+                let other = match residual {
+                    "none" => None,
+                    "kept" => Some(other.clone()),
+                    _ => Some(conv_norm(other, kernel, conv, norm, None, true, Mode::Probe)?),
+                };
+                if together {
+                    return conv_norm_relu(x, kernel, conv, norm, other.as_ref(), Mode::Train);
+                }
+                let before = conv_norm(x, kernel, conv, norm, other.as_ref(), false, Mode::Train)?;
+                Ok((relu(&before)?, before.into()))
+            };
+            let run = |together: bool| {
+                move |x: &Tensor, kernel: &Tensor, norm: &Norm<'_>, other: &Tensor| {
+                    let (map, before) = two(x, kernel, norm, other, together)?;
+                    reader(&map, &before)
+                }
+            };
+            compare(&format!("{who}, residual {residual}"), shapes, run(true));
+            let (found, kinds) = crate::spent(|| all(Backend::Fast, shapes, run(true)));
+            for (index, (together, apart)) in
+                found.iter().zip(all(Backend::Fast, shapes, run(false))).enumerate()
+            {
+                let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(bits(together), bits(&apart), "{who}, residual {residual}: {index}");
+            }
+            // A residual that is not kept makes itself again, for its own ReLU.
+            let again = kinds.iter().find(|kind| kind.work == "conv-norm again").map_or(0, |kind| kind.times);
+            let right = asks + u64::from(residual == "made again");
+            assert_eq!(again, right, "{who}, residual {residual}: {kinds:?}");
+        }
+    }
+}
+
+#[test]
+fn a_map_before_its_relu_is_gone_behind_a_backward_pass() {
+    let (x, kernel) = (var("x", &[2, 4, 4, 6]), var("kernel", &[3, 3, 6, 6]));
+    let [weight, bias, mean, var] = ["weight", "bias", "mean", "var"].map(|name| noise(name, &[6]));
+    let norm = Norm { weight: &weight, bias: &bias, mean: &mean, var: &var, eps: 1e-5, momentum: 0.1 };
+    let (map, before) = conv_norm_relu(&x, &kernel, Conv::same(3, 1), &norm, None, Mode::Train).unwrap();
+    map.sum_all().unwrap().backward().unwrap();
+    let error = before.tensor().unwrap_err().to_string();
+    assert!(error.contains("went through this conv-norm before"), "{error}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) use compare::{energy, sigmoid, squared_distance};
 pub(crate) use grid::grid_sample;
 pub(crate) use linear::linear;
 pub(crate) use max_pool::max_pool2d;
-pub(crate) use pixel::{abs, channel_shuffle, normalize, permute_channels, relu};
+pub(crate) use pixel::{abs, channel_shuffle, normalize, permute_channels, rectified, relu};
 pub(crate) use resample::resample;
 pub(crate) use rows::{log_softmax, soft_cross_entropy, softmax, unit};
 pub(crate) use update::{adam_, axpby_, sgd_};

@@ -1,13 +1,20 @@
 use super::numbers::{filled, map, zip};
 use crate::gpu::{Arg, Gpu};
-use crate::record::{Backward, Remake, compute, record, tensor};
+use crate::record::{Backward, Remake, Unseen, compute, record, tensor};
 use candle::{D, Result, Storage, Tensor};
+use sokd_core::Lazy;
 use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
     let there = |gpu: &Gpu| gpu.each("relu", [x], x.elem_count(), []);
     let y = compute([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }), there)?;
     record([x], y, x.shape(), Relu)
+}
+
+/// What `operation` gave behind a ReLU, which was computed with it, and what it gave.
+pub(crate) fn rectified(operation: Unseen, y: Vec<f32>) -> Result<(Tensor, Lazy)> {
+    let y = record([&operation.standing], y, operation.standing.shape(), Relu)?;
+    Ok((y, Lazy::new(move || Ok(operation.tensor()?))))
 }
 
 struct Relu;

@@ -114,6 +114,20 @@ impl Known {
         let found = table().get(&tensor.id()).map(Weak::upgrade);
         found.flatten()
     }
+
+    /// A tensor of the result's numbers.
+    pub(super) fn shows(self: &Arc<Self>, numbers: Storage, shape: Shape) -> Result<Tensor> {
+        let result = Mutex::new(Some((numbers, shape)));
+        self.token.apply_op1(Shown { result, known: Arc::clone(self) })
+    }
+
+    /// The result's numbers, made once more.
+    pub(super) fn made(&self) -> Result<Storage> {
+        match self.again.as_ref().and_then(Weak::upgrade) {
+            Some(operation) => operation.numbers(),
+            None => candle::bail!("a result that is not made again was asked for"),
+        }
+    }
 }
 
 impl Drop for Known {
@@ -256,9 +270,9 @@ impl CustomOp3 for Recorded {
 }
 
 /// A token's result, for whoever else uses it.
-pub(super) struct Shown {
-    pub result: Mutex<Option<(Storage, Shape)>>,
-    pub known: Arc<Known>,
+struct Shown {
+    result: Mutex<Option<(Storage, Shape)>>,
+    known: Arc<Known>,
 }
 
 impl Shown {

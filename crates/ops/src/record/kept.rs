@@ -17,7 +17,13 @@ pub(super) enum Kept {
 
 /// An operation that makes its result once more.
 pub(super) trait Again: Send + Sync {
+    /// For the way back.
     fn again(&self) -> Result<Tensor>;
+
+    /// For whoever else asks.
+    fn numbers(&self) -> Result<Storage>;
+
+    fn shape(&self) -> &Shape;
 }
 
 impl Kept {
@@ -27,16 +33,28 @@ impl Kept {
         again.map_or_else(|| Self::Tensor(tensor.clone()), Self::Again)
     }
 
-    /// Its shape, and whether it is tracked: one number, seen everywhere.
+    /// Its shape, and whether it is tracked.
     pub fn shape(tensor: &Tensor) -> Result<Self> {
-        let one = standing(vec![0.0].storage(), (), tensor.track_op());
-        Ok(Self::Tensor(one.broadcast_as(tensor.shape())?))
+        Self::standing(tensor.shape(), tensor.track_op()).map(Self::Tensor)
+    }
+
+    /// One number, seen everywhere.
+    pub fn standing(shape: &Shape, tracked: bool) -> Result<Tensor> {
+        standing(vec![0.0].storage(), (), tracked).broadcast_as(shape)
     }
 
     fn tensor(&self) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
             Self::Again(operation) => operation.again(),
+        }
+    }
+
+    /// Where nobody reads the numbers.
+    fn shaped(&self) -> Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => Ok(tensor.clone()),
+            Self::Again(operation) => Self::standing(operation.shape(), true),
         }
     }
 }
@@ -89,12 +107,12 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
         let way = way.ok_or_else(Self::gone)?;
         let gradient = self.inbox.take()?;
         let back = || {
-            let arguments = way.arguments()?;
             let result = match (&way.result, made) {
                 (Some(kept), _) => kept.tensor()?,
                 (None, Some(made)) => made,
-                (None, None) => self.make(&way, &arguments)?,
+                (None, None) => self.standing(way.make()?),
             };
+            let arguments = way.arguments(false)?;
             // Whoever cannot add to it leaves it there.
             let before = B::onto().and_then(|onto| Some((onto, self.first.as_ref()?.gathered()?)));
             match before {
@@ -107,10 +125,8 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
         spend(|| (format!("gradient of {}", B::NAME), 0), back)
     }
 
-    fn make(&self, way: &Way<N, B>, arguments: &[Tensor; N]) -> Result<Tensor> {
-        let Some(again) = way.again else { candle::bail!("{} has no result any more", B::NAME) };
-        let numbers = spend(|| (format!("{} again", B::NAME), 0), || again(&way.back, arguments.each_ref()))?;
-        Ok(standing(numbers, &self.shape, true))
+    fn standing(&self, numbers: Storage) -> Tensor {
+        standing(numbers, &self.shape, true)
     }
 
     fn gone() -> candle::Error {
@@ -121,13 +137,21 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
     }
 }
 
-impl<const N: usize, B> Way<N, B> {
-    fn arguments(&self) -> Result<[Tensor; N]> {
+impl<const N: usize, B: Backward<N>> Way<N, B> {
+    /// With the numbers that the way back reads, or that it takes to make the result `again`.
+    fn arguments(&self, again: bool) -> Result<[Tensor; N]> {
         let mut arguments = Vec::with_capacity(N);
-        for kept in &self.arguments {
-            arguments.push(kept.tensor()?);
+        for (kept, reads) in self.arguments.iter().zip(self.back.reads(again).0) {
+            arguments.push(if reads { kept.tensor()? } else { kept.shaped()? });
         }
         Ok(arguments.try_into().expect("as many as there were"))
+    }
+
+    /// The result, once more.
+    fn make(&self) -> Result<Storage> {
+        let Some(again) = self.again else { candle::bail!("{} has no result any more", B::NAME) };
+        let arguments = self.arguments(true)?;
+        spend(|| (format!("{} again", B::NAME), 0), || again(&self.back, arguments.each_ref()))
     }
 }
 
@@ -138,11 +162,18 @@ impl<const N: usize, B: Backward<N>> Again for Work<N, B> {
         if let Some(made) = &*made {
             return Ok(made.clone());
         }
-        let way = open(&self.way);
-        let way = way.as_ref().ok_or_else(Self::gone)?;
-        let result = self.make(way, &way.arguments()?)?;
+        let result = self.standing(self.numbers()?);
         *made = Some(result.clone());
         Ok(result)
+    }
+
+    fn numbers(&self) -> Result<Storage> {
+        let way = open(&self.way);
+        way.as_ref().ok_or_else(Self::gone)?.make()
+    }
+
+    fn shape(&self) -> &Shape {
+        &self.shape
     }
 }
 
