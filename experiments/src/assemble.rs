@@ -88,10 +88,10 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     let loader = |split| {
         let key = key.fold("images").fold(if split == LearnSplit::Train { "train" } else { "search" });
         let loader = Loader::new(Arc::clone(&dataset), split, recipe.batch, recipe.augment, key)?;
-        Ok::<_, Error>(Box::new(loader.shared(session.share())?.on(device)) as Box<dyn Batches>)
+        Ok::<_, Error>(Box::new(loader.shared(session.share())?.on(device)?) as Box<dyn Batches>)
     };
     let in_order = |split| {
-        let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?.on(device);
+        let images = Sequential::new(Arc::clone(&dataset), split, recipe.evaluate.batch)?.on(device)?;
         Ok::<_, Error>(Box::new(images) as Box<dyn Batches>)
     };
     let caches = recipe.teacher.as_ref().is_some_and(|spec| spec.cache);

@@ -105,7 +105,7 @@ impl Task<'_> {
         let data = Memory::new("noise", classes(), PIXELS, images.clone(), images)?;
         let loader =
             Loader::new(Arc::new(data), LearnSplit::Train, self.batch, Augment::default(), Key::new(0))?;
-        let (loader, mut epoch) = (loader.with_threads(0).on(self.device), 0);
+        let (loader, mut epoch) = (loader.with_threads(0).on(self.device)?, 0);
         Ok(Box::new(move || {
             epoch += 1;
             loader.epoch(epoch, 0).try_for_each(|batch| batch.map(drop))

@@ -58,6 +58,18 @@ impl Batch {
     }
 }
 
+/// All examples of a split, as bytes.
+///
+/// # Shapes
+/// `pixels`: `(images, height, width, 3)`, red, green and blue; `labels`: `(images,)`.
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    /// Pixels in 0 to 255.
+    pub pixels: Vec<u8>,
+    /// The true classes.
+    pub labels: Vec<u32>,
+}
+
 /// A rectangle of an image, in pixels from the top left; `bottom` and `right` are outside.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Area {
@@ -108,6 +120,13 @@ pub trait Dataset: Send + Sync {
 
     /// The examples at `rows` of a split, unchanged.
     fn read(&self, split: Split, rows: &[u32]) -> Result<Batch>;
+
+    /// All examples of a split, from a set that holds them as bytes of which [`read`](Self::read)'s pixels are 255ths: a device
+    /// can keep them then.
+    fn bytes(&self, split: Split) -> Option<Bytes> {
+        let _ = split;
+        None
+    }
 
     /// The examples at `rows`, of each the part that `part` chooses for its row and its picture's height and width, resized
     /// to the set's size. Parts have whole pixels, at least one each way.

@@ -17,7 +17,7 @@ mod terms;
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
 pub use catalog::{Build, BuildCx, misfit};
 pub use contain::{contained, is_contained};
-pub use data::{Area, Batch, Batches, Dataset, DatasetInfo, LearnSplit, Split};
+pub use data::{Area, Batch, Batches, Bytes, Dataset, DatasetInfo, LearnSplit, Split};
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use graft::{Graft, Grafts, Place, Scion};

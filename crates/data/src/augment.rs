@@ -3,6 +3,7 @@ use candle::{CpuStorage, Device, Storage, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Batch, Dataset, Error, Key, Result, Split};
+use sokd_ops::Pick;
 
 /// What happens to an image before it is learned from: a part of it resized, a turn, a crop out of the image with a black
 /// margin, and a mirroring, in this order.
@@ -67,13 +68,33 @@ impl Augment {
     }
 
     /// # Errors
-    /// [`Error::Setting`] for a resized crop with bounds that are none, and for a turn beyond upside down.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// [`Error::Setting`] for a resized crop with bounds that are none, for a turn beyond upside down, and for a mirrored margin
+    /// that is wider than images of such a height and width.
+    pub(crate) fn check(&self, [height, width]: [usize; 2]) -> Result<()> {
+        if self.margin == Margin::Reflect && self.crop >= height.min(width) {
+            let problem =
+                format!("{} pixels of an image of {height} × {width} cannot be mirrored", self.crop);
+            return Err(Error::setting("augment.crop", problem));
+        }
         if !(0.0..=180.0).contains(&self.rotation) {
             let problem = format!("{} is no angle from 0 to 180 degrees, to either side", self.rotation);
             return Err(Error::setting("augment.rotation", problem));
         }
         self.resized_crop.iter().try_for_each(ResizedCrop::check)
+    }
+
+    /// Whether it moves and mirrors whole images, and does nothing else.
+    pub(crate) fn moves(self) -> bool {
+        self.resized_crop.is_none() && self.rotation == 0.0
+    }
+
+    /// Which image goes where, and whether the margin is folded, of an augmentation that [moves](Self::moves) alone.
+    pub(crate) fn picks(self, rows: &[u32], key: Key, epoch: u32) -> (Vec<Pick>, bool) {
+        let pick = |&image: &u32| {
+            let Shift { down, right, mirrored } = Shift::draw(self, key, epoch, image);
+            Pick { image, down: down as i32, right: right as i32, mirrored }
+        };
+        (rows.iter().map(pick).collect(), self.margin == Margin::Reflect)
     }
 
     /// Rows of a split with every image changed as `key`, the epoch and the image's row decide.
@@ -102,11 +123,6 @@ impl Augment {
         }
         let (count, height, width, channels) = batch.images.dims4()?;
         let reflects = self.margin == Margin::Reflect;
-        if reflects && self.crop >= height.min(width) {
-            let problem =
-                format!("{} pixels of an image of {height} × {width} cannot be mirrored", self.crop);
-            return Err(Error::setting("augment.crop", problem));
-        }
         let (storage, layout) = batch.images.storage_and_layout();
         let (Storage::Cpu(CpuStorage::F32(pixels)), Some((from, to))) =
             (&*storage, layout.contiguous_offsets())
@@ -234,12 +250,10 @@ mod tests {
 
     #[test]
     fn a_margin_wider_than_the_image_cannot_be_mirrored() {
-        let images = Tensor::zeros((1, 5, 5, 3), candle::DType::F32, &Device::Cpu).unwrap();
-        let rows = Tensor::new(&[0u32], &Device::Cpu).unwrap();
-        let batch = Batch { images, labels: rows.clone(), rows };
         let augment = Augment { crop: 5, margin: Margin::Reflect, ..Augment::none() };
-        let error = augment.apply(batch, &[0], Key::new(1), 0).unwrap_err().to_string();
+        let error = augment.check([7, 5]).unwrap_err().to_string();
         assert!(error.contains("cannot be mirrored"), "{error}");
+        assert!(augment.check([7, 6]).is_ok());
     }
 
     /// A turn has draws of its own: those of crops and flips are the same with it.
@@ -271,7 +285,7 @@ mod tests {
     #[test]
     fn a_turn_is_an_angle() {
         for rotation in [-1.0, 181.0, f64::NAN] {
-            let error = Augment { rotation, ..Augment::none() }.check().unwrap_err().to_string();
+            let error = Augment { rotation, ..Augment::none() }.check([32; 2]).unwrap_err().to_string();
             assert!(error.contains("augment.rotation"), "{error}");
         }
     }

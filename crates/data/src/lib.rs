@@ -22,6 +22,7 @@ mod parquet;
 mod prefetch;
 mod release;
 mod resample;
+mod resident;
 mod resized_crop;
 mod rotation;
 mod shapes;

@@ -1,5 +1,6 @@
 use crate::Augment;
 use crate::prefetch::prefetch;
+use crate::resident::Resident;
 use candle::Device;
 use sokd_core::{Batch, Batches, Dataset, Error, Key, LearnSplit, Result, Split};
 use sokd_world::Share;
@@ -32,11 +33,12 @@ pub struct Loader {
     key: Key,
     threads: usize,
     device: Device,
+    resident: Option<Arc<Resident>>,
 }
 
 impl Loader {
     /// # Errors
-    /// [`Error::Setting`] for batches of no image, for a split without any, and for an augmentation that is none.
+    /// [`Error::Setting`] for batches of no image, for a split without any, and for an augmentation that cannot be.
     pub fn new(
         dataset: Arc<dyn Dataset>,
         split: LearnSplit,
@@ -45,8 +47,18 @@ impl Loader {
         key: Key,
     ) -> Result<Self> {
         check(&*dataset, split.into(), batch)?;
-        augment.check()?;
-        Ok(Self { dataset, split, batch, share: Share::WHOLE, augment, key, threads: 1, device: Device::Cpu })
+        augment.check(dataset.info().size)?;
+        Ok(Self {
+            dataset,
+            split,
+            batch,
+            share: Share::WHOLE,
+            augment,
+            key,
+            threads: 1,
+            device: Device::Cpu,
+            resident: None,
+        })
     }
 
     /// The same batches, made ahead by `threads` threads; by the caller itself, with 0.
@@ -55,10 +67,14 @@ impl Loader {
         Self { threads, ..self }
     }
 
-    /// The same batches on a device, brought there by the threads that make them.
-    #[must_use]
-    pub fn on(self, device: &Device) -> Self {
-        Self { device: device.clone(), ..self }
+    /// The same batches on a device: brought there by the threads that make them, or made there of images that stay there.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        let moves = self.augment.moves();
+        let resident = moves.then(|| Resident::of(&*self.dataset, self.split.into(), device)).transpose()?;
+        Ok(Self { device: device.clone(), resident: resident.flatten().map(Arc::new), ..self })
     }
 
     /// Of each batch the images that are one process's: the same images, changed in the same ways, as in the whole batch.
@@ -104,10 +120,14 @@ impl Batches for Loader {
     fn epoch(&self, epoch: usize, from: usize) -> Epoch<'_> {
         let (dataset, split, batch) = (self.dataset.clone(), self.split.into(), self.batch);
         let (augment, key, epoch, device) = (self.augment, self.key, epoch as u32, self.device.clone());
-        let (order, share) = (self.order(epoch), self.share);
+        let (order, share, resident) = (self.order(epoch), self.share, self.resident.clone());
         let make = move |step: usize| {
             let rows = &order[step * batch..order.len().min((step + 1) * batch)];
-            augment.read(&*dataset, split, &rows[share.of(rows.len())], key, epoch)?.to_device(&device)
+            let rows = &rows[share.of(rows.len())];
+            match &resident {
+                Some(resident) => resident.batch(augment, rows, key, epoch),
+                None => augment.read(&*dataset, split, rows, key, epoch)?.to_device(&device),
+            }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }
@@ -120,6 +140,7 @@ pub struct Sequential {
     batch: usize,
     threads: usize,
     device: Device,
+    resident: Option<Arc<Resident>>,
 }
 
 impl Sequential {
@@ -127,7 +148,7 @@ impl Sequential {
     /// [`Error::Setting`] for batches of no image, and for a split without any.
     pub fn new(dataset: Arc<dyn Dataset>, split: Split, batch: usize) -> Result<Self> {
         check(&*dataset, split, batch)?;
-        Ok(Self { dataset, split, batch, threads: 1, device: Device::Cpu })
+        Ok(Self { dataset, split, batch, threads: 1, device: Device::Cpu, resident: None })
     }
 
     /// The same batches, made ahead by `threads` threads; by the caller itself, with 0.
@@ -136,10 +157,13 @@ impl Sequential {
         Self { threads, ..self }
     }
 
-    /// The same batches on a device.
-    #[must_use]
-    pub fn on(self, device: &Device) -> Self {
-        Self { device: device.clone(), ..self }
+    /// The same batches on a device, as those of [`Loader::on`].
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn on(self, device: &Device) -> Result<Self> {
+        let resident = Resident::of(&*self.dataset, self.split, device)?.map(Arc::new);
+        Ok(Self { device: device.clone(), resident, ..self })
     }
 }
 
@@ -155,11 +179,14 @@ impl Batches for Sequential {
     fn epoch(&self, _: usize, from: usize) -> Epoch<'_> {
         let (dataset, split, batch, examples) =
             (self.dataset.clone(), self.split, self.batch, self.examples());
-        let device = self.device.clone();
+        let (device, resident) = (self.device.clone(), self.resident.clone());
         let make = move |step: usize| {
             let rows: Vec<u32> =
                 (step * batch..examples.min((step + 1) * batch)).map(|row| row as u32).collect();
-            dataset.read(split, &rows)?.to_device(&device)
+            match &resident {
+                Some(resident) => resident.batch(Augment::none(), &rows, Key::new(0), 0),
+                None => dataset.read(split, &rows)?.to_device(&device),
+            }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }

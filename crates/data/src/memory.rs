@@ -3,7 +3,7 @@ use crate::files::whole;
 use crate::hold::hold_out;
 use crate::images::batch;
 use crate::resample::resample;
-use sokd_core::{Area, Batch, Dataset, DatasetInfo, Error, PixelNorm, Result, Split};
+use sokd_core::{Area, Batch, Bytes, Dataset, DatasetInfo, Error, PixelNorm, Result, Split};
 use std::sync::Arc;
 
 /// A data set held in memory as bytes.
@@ -148,6 +148,15 @@ impl Dataset for Memory {
         let pixels: Vec<&[u8]> = found.iter().map(|&index| images.image(index)).collect();
         let labels = found.iter().map(|&index| images.labels[index]).collect();
         batch(&pixels.concat(), labels, rows, self.info.size)
+    }
+
+    fn bytes(&self, split: Split) -> Option<Bytes> {
+        let Part { images, rows, .. } = self.part(split);
+        let pixels: Vec<&[u8]> = rows.iter().map(|&row| images.image(row as usize)).collect();
+        Some(Bytes {
+            pixels: pixels.concat(),
+            labels: rows.iter().map(|&row| images.labels[row as usize]).collect(),
+        })
     }
 
     fn show(&self, to: &mut dyn FnMut(&[u8])) -> Result<()> {

@@ -50,7 +50,6 @@ impl Pair {
             pointwise: pointwise([from, to], 1, DEFAULT, vb.pp(3), vb.pp(4))?,
         })
     }
-
 }
 
 impl Chain for Pair {

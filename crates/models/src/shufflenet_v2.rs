@@ -5,7 +5,9 @@ use crate::residual;
 use candle::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Lazy, Mode, Result, Stage, StageInfo};
+use sokd_core::{
+    Backbone, BackboneInfo, Build, BuildCx, Error, Grafts, Lazy, Mode, Result, Stage, StageInfo,
+};
 use sokd_nn::ConvNorm;
 use sokd_ops::{channel_concat, channel_interleave, channel_range};
 
@@ -51,7 +53,15 @@ impl Branch {
         })
     }
 
-    /// What the last convolution reads.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.last.forward(&self.before_last(x, mode)?, None, true, mode)
+    }
+
+    /// The same, and what it is before its ReLU.
+    fn rectified(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Lazy)> {
+        self.last.rectified(&self.before_last(x, mode)?, None, mode)
+    }
+
     fn before_last(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.depthwise.forward(&self.first.forward(x, None, true, mode)?, None, false, mode)
     }
@@ -81,7 +91,8 @@ impl Block {
     /// The left half as it stays, and what the right branch reads.
     fn halves(&self, x: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
         let Some([depthwise, last]) = &self.left else {
-            return Ok([channel_range(x, 0..self.half)?, channel_range(x, self.half..2 * self.half)?]);
+            let right = channel_range(x, self.half..2 * self.half)?;
+            return Ok([channel_range(x, 0..self.half)?, right]);
         };
         Ok([last.forward(&depthwise.forward(x, None, false, mode)?, None, true, mode)?, x.clone()])
     }
@@ -90,14 +101,13 @@ impl Block {
 impl Chain for Block {
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let [left, right] = self.halves(x, mode)?;
-        let right = self.right.last.forward(&self.right.before_last(&right, mode)?, None, true, mode)?;
-        channel_interleave(&left, &right)
+        channel_interleave(&left, &self.right.forward(&right, mode)?)
     }
 
     /// The map is dealt out, what it was before its ReLU is not: the field's losses read the two so.
     fn last(&self, x: &Tensor, mode: Mode) -> Result<Stage> {
         let [left, right] = self.halves(x, mode)?;
-        let (right, before) = self.right.last.rectified(&self.right.before_last(&right, mode)?, None, mode)?;
+        let (right, before) = self.right.rectified(&right, mode)?;
         let map = channel_interleave(&left, &right)?;
         Ok(Stage::new(map, Some(Lazy::new(move || channel_concat(&left, &before.tensor()?)))))
     }

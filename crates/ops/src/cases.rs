@@ -3,9 +3,10 @@
 
 use crate::{
     Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, batch_norm,
-    channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm, conv2d,
-    energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize, permute_channels, relu,
-    sigmoid, soft_cross_entropy, softmax, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d,
+    channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm,
+    conv_norm_relu, conv2d, energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize,
+    permute_channels, relu, sigmoid, soft_cross_entropy, softmax, squared_distance, unit,
+    upsample_bilinear2d, upsample_nearest2d,
 };
 use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Key, Mode, Result};
@@ -78,6 +79,7 @@ const MAP: [usize; 4] = [2, 5, 7, 3];
 /// Every operation of this crate.
 ///
 /// All axes differ, so that a swapped one cannot hide.
+#[expect(clippy::too_many_lines, reason = "there are so many operations")]
 pub fn cases() -> Vec<Case> {
     vec![
         case("conv2d", &[&MAP, &[3, 3, 3, 4], &[4]], |x| conv2d(&x[0], &x[1], Some(&x[2]), Conv::same(3, 1))),
@@ -106,6 +108,13 @@ pub fn cases() -> Vec<Case> {
         case("conv and norm", &[&MAP, &[4], &[4], &[2, 5, 7, 4], &[3, 3, 3, 4]], |x| {
             with_norm(x, |norm| {
                 conv_norm(&x[0], &x[4], Conv::same(3, 1), norm, Some(&x[3]), true, Mode::Train)
+            })
+        }),
+        case("conv and norm, and before the relu", &[&MAP, &[4], &[4], &[2, 5, 7, 4], &[3, 3, 3, 4]], |x| {
+            with_norm(x, |norm| {
+                let (map, before) =
+                    conv_norm_relu(&x[0], &x[4], Conv::same(3, 1), norm, Some(&x[3]), Mode::Train)?;
+                Ok((map + (before.tensor()? * 0.3)?)?)
             })
         }),
         case("conv and norm, at rest", &[&MAP, &[4], &[4], &[2, 3, 4, 4], &[3, 3, 3, 4]], |x| {

@@ -1,4 +1,4 @@
-use crate::{Case, cases, cases_of_candle};
+use crate::{Backend, Case, Pick, Pictures, cases, cases_of_candle, with_backend};
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
 
@@ -24,7 +24,20 @@ pub struct Parity {
 /// # Ok::<(), sokd_core::Error>(())
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
-    cases().into_iter().chain(cases_of_candle()).map(|case| held(&case, device))
+    let cases = cases().into_iter().chain(cases_of_candle()).map(|case| held(&case, device));
+    cases.chain(std::iter::once_with(|| crops(device)))
+}
+
+/// Of images, which have no gradient.
+fn crops(device: &Device) -> Result<Parity> {
+    let pick = |image: u32| Pick { image, down: 2 - image as i32, right: 1, mirrored: image > 1 };
+    let picks: Vec<Pick> = (0..4).map(pick).collect();
+    let of = |device: &Device| {
+        let bytes = (0..4 * 5 * 7 * 3).map(|at: usize| (at * 89 % 251) as u8).collect();
+        Pictures::new(bytes, [5, 7], device)?.crops(&picks, false)
+    };
+    let exact = with_backend(Backend::Composed, || of(&Device::Cpu))?;
+    Ok(Parity { operation: "crops", result: error(&of(device)?, &exact)?, gradients: 0.0 })
 }
 
 fn held(case: &Case, device: &Device) -> Result<Parity> {

@@ -111,7 +111,7 @@ impl Eval {
             Part::Train => (Split::Train, "train"),
             Part::Test => (Split::Test, "test"),
         };
-        let images = Sequential::new(dataset.clone(), split, self.batch as usize)?.on(&session.device);
+        let images = Sequential::new(dataset.clone(), split, self.batch as usize)?.on(&session.device)?;
         let watch = Stopwatch::start();
         let seen = logits::judge(network.net.as_ref(), &images, self.logits.as_deref())?;
         let seconds = watch.seconds();

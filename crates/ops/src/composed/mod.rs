@@ -6,6 +6,7 @@
 mod conv;
 mod grid;
 mod norm;
+mod pictures;
 mod pixel;
 mod pool;
 mod resample;
@@ -13,6 +14,7 @@ mod resample;
 pub(crate) use conv::conv2d;
 pub(crate) use grid::grid_sample;
 pub(crate) use norm::batch_norm;
+pub(crate) use pictures::crops;
 pub(crate) use pixel::{
     abs, channel_range, channel_shuffle, energy, linear, log_softmax, normalize, permute_channels, relu,
     sigmoid, soft_cross_entropy, softmax, squared_distance, unit,

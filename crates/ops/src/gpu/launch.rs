@@ -74,7 +74,7 @@ impl Gpu {
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables, reason = "none has"))]
     pub(crate) fn of(tensors: &[&Tensor]) -> Option<Self> {
         #[cfg(feature = "mirror")]
-        if backend() == Backend::Mirror {
+        if Self::mirrors() {
             return Some(Self::Mirror);
         }
         #[cfg(feature = "cuda")]
@@ -82,6 +82,14 @@ impl Gpu {
             return Some(Self::Nvidia(device.clone()));
         }
         None
+    }
+
+    /// Whether this machine does as if it were one.
+    pub(crate) fn mirrors() -> bool {
+        #[cfg(feature = "mirror")]
+        return backend() == Backend::Mirror;
+        #[cfg(not(feature = "mirror"))]
+        false
     }
 
     /// Room for numbers that a kernel will write.

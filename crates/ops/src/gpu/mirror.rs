@@ -171,6 +171,9 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
             (&["float *", "const float *", "const unsigned *"], Vec::new())
         }
         Arg::Read(Some(tensor)) if tensor.dtype() == DType::U32 => (&["const unsigned *"], vec![of(tensor)?]),
+        Arg::Read(Some(tensor)) if tensor.dtype() == DType::U8 => {
+            (&["const unsigned char *"], vec![of(tensor)?])
+        }
         Arg::Read(Some(tensor)) => (&["const float *"], vec![of(tensor)?]),
         Arg::Change(Some(tensor)) => (&["float *"], vec![of(tensor)?]),
         Arg::ChangeAll(tensors) => {
@@ -190,12 +193,16 @@ fn put(tensor: &Tensor, mut numbers: impl Iterator<Item = Vec<f32>>) -> Result<(
     tensor.flatten_all()?.slice_set(&Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?, 0, 0)
 }
 
-/// The numbers of a tensor, whole ones by their bits.
+/// The numbers of a tensor, whole ones by their bits, and bytes four at a time.
 fn bits(tensor: &Tensor) -> Result<Vec<f32>> {
     assert!(tensor.is_contiguous(), "kernels read numbers in a row");
     let flat = tensor.flatten_all()?;
     if tensor.dtype() == DType::U32 {
         return Ok(flat.to_vec1::<u32>()?.into_iter().map(f32::from_bits).collect());
+    }
+    if tensor.dtype() == DType::U8 {
+        let four = |bytes: &[u8]| f32::from_le_bytes(std::array::from_fn(|at| *bytes.get(at).unwrap_or(&0)));
+        return Ok(flat.to_vec1::<u8>()?.chunks(4).map(four).collect());
     }
     flat.to_vec1()
 }

@@ -53,4 +53,5 @@ const KERNELS: &str = concat!(
     include_str!("kernels/window.cu"),
     include_str!("kernels/sample.cu"),
     include_str!("kernels/update.cu"),
+    include_str!("kernels/pictures.cu"),
 );

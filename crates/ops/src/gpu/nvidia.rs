@@ -124,6 +124,7 @@ pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     let stream = device.cuda_stream();
     let (address, width) = match storage.dtype() {
         DType::F32 => (storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0, size_of::<f32>()),
+        DType::U8 => (storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0, size_of::<u8>()),
         DType::U32 => (storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0, size_of::<u32>()),
         other => candle::bail!("a kernel of a GPU got numbers of type {other:?}"),
     };
