@@ -1,8 +1,13 @@
-//! Pictures of any size against Pillow's: what the field judges ImageNet by, parts resized to learn from, and turns.
+//! Pictures of any size against Pillow's: what the field judges ImageNet by, parts resized to learn from, and turns. And
+//! images that stay on a GPU, as its mirror has them.
 
+use candle::Device;
 use serde::Deserialize;
-use sokd_core::{Area, Batches as _, Dataset, Key, LearnSplit, Result, Split};
-use sokd_data::{Augment, DataSpec, Fit, ImageFolder, Loader, Locations, ResizedCrop, rotated};
+use sokd_core::{Area, Batch, Batches, Dataset, Error, Key, LearnSplit, Result, Split};
+use sokd_data::{
+    Augment, DataSpec, Fit, ImageFolder, Loader, Locations, Margin, ResizedCrop, Sequential, Shapes, rotated,
+};
+use sokd_ops::{Backend, spent, with_backend};
 use sokd_tests::golden;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -176,4 +181,41 @@ fn photographs() -> Option<tempfile::TempDir> {
     let packed = flate2::read::GzDecoder::new(std::fs::File::open(path).expect("it was found"));
     tar::Archive::new(packed).unpack(dir.path()).expect("it is whole");
     Some(dir)
+}
+
+/// The batches of an epoch, and how many were made of images that stay on the device.
+fn epoch(batches: &dyn Batches) -> Result<(Vec<Batch>, u64)> {
+    let (all, told) = spent(|| batches.epoch(3, 0).collect::<Result<Vec<_>>>());
+    Ok((all?, told.iter().find(|kind| kind.work == "crops").map_or(0, |kind| kind.times)))
+}
+
+#[test]
+fn images_that_stay_on_a_gpu_make_the_same_batches() -> Result<()> {
+    let set =
+        DataSpec::Shapes(Shapes { train: 50, test: 20, ..Shapes::default() }).open(&Locations::from_env())?;
+    let folded = Augment { margin: Margin::Reflect, ..Augment::default() };
+    let turned = Augment { rotation: 15.0, ..Augment::default() };
+    for (augment, stays) in [(Augment::default(), 4), (folded, 4), (turned, 0)] {
+        let loader = || {
+            Ok::<_, Error>(
+                Loader::new(set.clone(), LearnSplit::Train, 16, augment, Key::new(6))?.with_threads(0),
+            )
+        };
+        same(&loader()?, &with_backend(Backend::Mirror, || loader()?.on(&Device::Cpu))?, stays)?;
+    }
+    let all = || Ok::<_, Error>(Sequential::new(set.clone(), Split::Test, 8)?.with_threads(0));
+    same(&all()?, &with_backend(Backend::Mirror, || all()?.on(&Device::Cpu))?, 3)
+}
+
+fn same(here: &dyn Batches, there: &dyn Batches, stays: u64) -> Result<()> {
+    let ((here, none), (there, some)) = (epoch(here)?, with_backend(Backend::Mirror, || epoch(there))?);
+    assert_eq!((none, some), (0, stays));
+    assert_eq!(here.len(), there.len());
+    for (here, there) in here.iter().zip(&there) {
+        let pixels = |batch: &Batch| batch.images.flatten_all()?.to_vec1::<f32>();
+        assert_eq!(pixels(here)?, pixels(there)?);
+        assert_eq!(here.labels.to_vec1::<u32>()?, there.labels.to_vec1::<u32>()?);
+        assert_eq!(here.rows.to_vec1::<u32>()?, there.rows.to_vec1::<u32>()?);
+    }
+    Ok(())
 }
