@@ -2,9 +2,9 @@
 
 use candle::{Device, Tensor};
 use sokd_core::{
-    Backbone, Build as _, BuildCx, DistillLoss as _, Error, Key, Mode, Pair, Refined, Refiner, Result, Side,
+    Backbone, Build as _, BuildCx, DistillLoss as _, Error, Forward, Key, Mode, Pair, Refined, Refiner,
+    Result, Side, Step, Terms,
 };
-use sokd_core::{Step, Terms};
 use sokd_losses::{
     LossSpec,
     dkd::Split,
@@ -80,6 +80,25 @@ fn a_look_teaches_nothing_and_a_lesson_does() -> Result<()> {
         side.rewrite(0, map)?.preact(1)?;
         assert!(unchanged(&before)?, "{}: a rewrite during training", spec.name());
         assert!(before.keys().any(|name| name.ends_with("running_var")));
+    }
+    Ok(())
+}
+
+/// No backward pass through the graph that made it takes anything from what was cut off.
+#[test]
+fn what_is_cut_off_stands_by_itself() -> Result<()> {
+    for spec in networks() {
+        let net = network(&spec, &Params::new(Key::new(0)))?;
+        let out = net.forward(&images(2)?, Mode::Train)?;
+        let preacts = |out: &Forward| -> Result<Vec<Tensor>> {
+            let stages = out.stages.iter().enumerate();
+            stages.map(|(index, stage)| net.preact(index, stage, Mode::Probe)).collect()
+        };
+        let (cut, before) = (out.detach()?, preacts(&out)?);
+        out.logits.sum_all()?.backward()?;
+        for (before, after) in before.iter().zip(preacts(&cut)?) {
+            assert!(same(before, &after)?, "{}", spec.name());
+        }
     }
     Ok(())
 }

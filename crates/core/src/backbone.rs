@@ -77,21 +77,26 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// The same values, cut off from the graph that made them.
-    #[must_use]
-    pub fn detach(&self) -> Self {
-        let cut = |stage: &Stage| Stage {
-            map: stage.map.detach(),
-            preact: stage.preact.as_ref().map(Lazy::detach),
-            said: stage.said.iter().map(|(block, word)| (*block, word.detach())).collect(),
+    /// The same values, cut off from the graph that made them, which is gone then if nobody else holds it.
+    ///
+    /// # Errors
+    /// Those of making what stages can make for the asking.
+    pub fn detach(&self) -> Result<Self> {
+        let cut = |stage: &Stage| -> Result<Stage> {
+            let preact = stage.preact.as_ref().map(Lazy::tensor).transpose()?;
+            Ok(Stage {
+                map: stage.map.detach(),
+                preact: preact.map(|preact| preact.detach().into()),
+                said: stage.said.iter().map(|(block, word)| (*block, word.detach())).collect(),
+            })
         };
-        Self {
+        Ok(Self {
             stem: self.stem.detach(),
-            stages: self.stages.iter().map(cut).collect(),
+            stages: self.stages.iter().map(cut).collect::<Result<_>>()?,
             pooled: self.pooled.detach(),
             logits: self.logits.detach(),
             said: self.said.as_ref().map(Tensor::detach),
-        }
+        })
     }
 
     /// What the graft at `place` said.

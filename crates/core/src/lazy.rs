@@ -31,13 +31,6 @@ impl Lazy {
     pub fn tensor(&self) -> Result<Tensor> {
         (self.0)()
     }
-
-    /// The same values, cut off from the graph that made them.
-    #[must_use]
-    pub fn detach(&self) -> Self {
-        let whole = self.clone();
-        Self::new(move || Ok(whole.tensor()?.detach()))
-    }
 }
 
 /// One that is there already.

@@ -52,7 +52,7 @@ impl Distiller {
         let Batch { images, labels, rows } = shown.batch.clone();
         let mut student = Side::new(self.student.as_ref(), mode, &images)?;
         if !at.learns {
-            student.out = student.out.detach();
+            student.out = student.out.detach()?;
         }
         let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
         let pair = Pair { images, labels, rows, student, teacher, adapted: BTreeMap::new() };
@@ -111,7 +111,7 @@ impl Shown {
     fn teacher<'a>(&self, net: &'a dyn Backbone) -> Result<Side<'a>> {
         if self.teacher.get().is_none() {
             let out = net.forward(&self.batch.images, Mode::Eval)?;
-            let _ = self.teacher.set(if self.batch.images.track_op() { out } else { out.detach() });
+            let _ = self.teacher.set(if self.batch.images.track_op() { out } else { out.detach()? });
         }
         let out = self.teacher.get().cloned().expect("it was asked just now");
         Ok(Side { net, mode: Mode::Eval, out })

@@ -143,7 +143,7 @@ impl Around {
         for rows in Sight::of(data.info().len(split), FITTED).rows.chunks(BATCH) {
             let batch = data.read(split, rows)?;
             let images = batch.images.to_device(&session.device).map_err(Error::from)?;
-            let said = net.forward(&images, Mode::Eval)?.detach();
+            let said = net.forward(&images, Mode::Eval)?.detach()?;
             for &place in places {
                 around.entry(place).or_insert_with(Self::none).add(said.said(place)?, &batch.labels)?;
             }

@@ -53,7 +53,7 @@ impl Reading {
         let mut reading = Self { pooled: Vec::new(), heat: Vec::new(), right: Vec::new() };
         for batch in sight.batches(data) {
             let batch = batch?;
-            let said = net.forward(&batch.images, Mode::Eval)?.detach();
+            let said = net.forward(&batch.images, Mode::Eval)?.detach()?;
             let last = said.stage(said.stages.len().saturating_sub(1))?;
             reading.heat.extend(attention(net, &last.map, &batch.labels)?);
             let pooled = said.pooled.to_vec2::<f32>()?;
