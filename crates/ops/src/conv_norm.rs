@@ -34,34 +34,7 @@ pub fn conv_norm(
         None => &[x],
     };
     let operation = || Operation::ConvNorm { kernel: kernel.clone(), conv, norm: norm.into(), relu };
-    noted(reads, operation, || together(x, kernel, conv, norm, residual, relu, mode))
-}
-
-fn together(
-    x: &Tensor,
-    kernel: &Tensor,
-    conv: Conv,
-    norm: &Norm<'_>,
-    residual: Option<&Tensor>,
-    relu: bool,
-    mode: Mode,
-) -> Result<Tensor> {
-    let geometry = conv.geometry(x, kernel)?;
-    norm.check(&geometry.shape(), residual, mode)?;
-    let (tracked, here) = place([x, kernel], norm, residual);
-    if !here || (mode == Mode::Eval && tracked) {
-        return batch_norm(&conv2d(x, kernel, None, conv)?, norm, residual, relu, mode);
-    }
-    if mode == Mode::Eval {
-        return inference(geometry, [x, kernel], norm, residual, relu);
-    }
-    let Normalised { four, residual, y, back } =
-        Normalised::new(geometry, [x, kernel], norm, residual, [relu; 2], mode)?;
-    let ([x, kernel, weight, bias], shape) = (four.each_ref(), back.geometry.shape());
-    Ok(match &residual {
-        None => record([x, kernel, weight, bias], y, shape.as_slice(), back)?,
-        Some(residual) => record([x, kernel, weight, bias, residual], y, shape.as_slice(), back)?,
-    })
+    noted(reads, operation, || Pass { x, kernel, conv, norm, residual, mode }.together(relu))
 }
 
 /// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: as [`conv_norm`] and [`relu()`] give them, but a
@@ -77,100 +50,112 @@ pub fn conv_norm_relu(
     residual: Option<&Tensor>,
     mode: Mode,
 ) -> Result<(Tensor, Lazy)> {
-    if mode == Mode::Eval || traced() || place([x, kernel], norm, residual) != (true, true) {
+    let pass = Pass { x, kernel, conv, norm, residual, mode };
+    if mode == Mode::Eval || traced() || !pass.is_tracked() || !pass.is_here() {
         let before = conv_norm(x, kernel, conv, norm, residual, false, mode)?;
         return Ok((relu(&before)?, before.into()));
     }
-    named("conv-norm", || unseen(x, kernel, conv, norm, residual, mode))
+    named("conv-norm", || pass.with_before())
 }
 
-fn unseen(
-    x: &Tensor,
-    kernel: &Tensor,
+/// What an operation is asked to do.
+struct Pass<'a> {
+    x: &'a Tensor,
+    kernel: &'a Tensor,
     conv: Conv,
-    norm: &Norm<'_>,
-    residual: Option<&Tensor>,
+    norm: &'a Norm<'a>,
+    residual: Option<&'a Tensor>,
     mode: Mode,
-) -> Result<(Tensor, Lazy)> {
-    let geometry = conv.geometry(x, kernel)?;
-    norm.check(&geometry.shape(), residual, mode)?;
-    let Normalised { four, residual, y, back } =
-        Normalised::new(geometry, [x, kernel], norm, residual, [false, true], mode)?;
-    let ([x, kernel, weight, bias], shape) = (four.each_ref(), back.geometry.shape());
-    let before = match &residual {
-        None => record_unseen([x, kernel, weight, bias], shape.as_slice(), back, PLAIN),
-        Some(residual) => record_unseen([x, kernel, weight, bias, residual], shape.as_slice(), back, SUM),
-    };
-    Ok(rectified(before?, y)?)
 }
 
-/// Whether anything is tracked, and whether kernels of this machine do it.
-fn place([x, kernel]: [&Tensor; 2], norm: &Norm<'_>, residual: Option<&Tensor>) -> (bool, bool) {
-    let [weight, bias, mean, var] = norm.tensors();
-    let all = [x, kernel, weight, bias, mean, var, residual.unwrap_or(x)];
-    (all.iter().any(|tensor| tensor.track_op()), on_cpu(&all))
-}
+impl Pass<'_> {
+    fn tensors(&self) -> [&Tensor; 7] {
+        let [weight, bias, mean, var] = self.norm.tensors();
+        [self.x, self.kernel, weight, bias, mean, var, self.residual.unwrap_or(self.x)]
+    }
 
-/// Nothing is to be learned: the norm is a scale and a shift, done while the sums are still in registers.
-fn inference(
-    geometry: Geometry,
-    [x, kernel]: [&Tensor; 2],
-    norm: &Norm<'_>,
-    residual: Option<&Tensor>,
-    relu: bool,
-) -> Result<Tensor> {
-    macs::count(geometry.macs());
-    let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
-    let residual = &residual.map(Tensor::contiguous).transpose()?;
-    let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
-    let statistics = Statistics::running(norm)?;
-    let other = residual.as_ref().unwrap_or(x);
-    let y = read([x, kernel, weight, bias, other], |[x, kernel, weight, bias, other]| {
-        let (scale, shift) = statistics.scale_shift([weight, bias]);
-        let epilogue = Epilogue {
-            scale: Some(&scale),
-            shift: Some(&shift),
-            residual: residual.as_ref().map(|_| other),
-            relu,
-            pivot: None,
+    fn is_tracked(&self) -> bool {
+        self.tensors().iter().any(|tensor| tensor.track_op())
+    }
+
+    /// Whether kernels of this machine do it.
+    fn is_here(&self) -> bool {
+        on_cpu(&self.tensors())
+    }
+
+    fn geometry(&self) -> Result<Geometry> {
+        let geometry = self.conv.geometry(self.x, self.kernel)?;
+        self.norm.check(&geometry.shape(), self.residual, self.mode)?;
+        Ok(geometry)
+    }
+
+    fn together(&self, relu: bool) -> Result<Tensor> {
+        let (geometry, at_rest) = (self.geometry()?, self.mode == Mode::Eval);
+        if !self.is_here() || (at_rest && self.is_tracked()) {
+            let y = conv2d(self.x, self.kernel, None, self.conv)?;
+            return batch_norm(&y, self.norm, self.residual, relu, self.mode);
+        }
+        if at_rest {
+            return self.infer(geometry, relu);
+        }
+        let Learned { four: [x, kernel, weight, bias], residual, y, back } =
+            self.learn(geometry, [relu; 2])?;
+        let (four, shape) = ([&x, &kernel, &weight, &bias], back.geometry.shape());
+        Ok(match &residual {
+            None => record(four, y, shape.as_slice(), back)?,
+            Some(residual) => record(with(four, residual), y, shape.as_slice(), back)?,
+        })
+    }
+
+    /// A training pass behind a ReLU, and what it is before that for who asks.
+    fn with_before(&self) -> Result<(Tensor, Lazy)> {
+        let Learned { four: [x, kernel, weight, bias], residual, y, back } =
+            self.learn(self.geometry()?, [false, true])?;
+        let (four, shape) = ([&x, &kernel, &weight, &bias], back.geometry.shape());
+        let before = match &residual {
+            None => record_unseen(four, shape.as_slice(), back, PLAIN),
+            Some(residual) => record_unseen(with(four, residual), shape.as_slice(), back, SUM),
         };
-        forward(simd(), &geometry, x, kernel, &epilogue).0
-    })?;
-    Ok(tensor(y, geometry.shape().as_slice()))
-}
+        Ok(rectified(before?, y)?)
+    }
 
-/// A training pass.
-struct Normalised {
-    /// What is convolved and with what, and the norm's weight and bias; contiguous, as is the residual.
-    four: [Tensor; 4],
-    residual: Option<Tensor>,
-    y: Vec<f32>,
-    back: ConvolveNormalise,
-}
+    /// Nothing is to be learned: the norm is a scale and a shift, done while the sums are still in registers.
+    fn infer(&self, geometry: Geometry, relu: bool) -> Result<Tensor> {
+        macs::count(geometry.macs());
+        let (x, kernel) = (&self.x.contiguous()?, &self.kernel.contiguous()?);
+        let residual = &self.residual.map(Tensor::contiguous).transpose()?;
+        let (weight, bias) = (&self.norm.weight.contiguous()?, &self.norm.bias.contiguous()?);
+        let statistics = Statistics::running(self.norm)?;
+        let other = residual.as_ref().unwrap_or(x);
+        let y = read([x, kernel, weight, bias, other], |[x, kernel, weight, bias, other]| {
+            let (scale, shift) = statistics.scale_shift([weight, bias]);
+            let epilogue = Epilogue {
+                scale: Some(&scale),
+                shift: Some(&shift),
+                residual: residual.as_ref().map(|_| other),
+                relu,
+                pivot: None,
+            };
+            forward(simd(), &geometry, x, kernel, &epilogue).0
+        })?;
+        Ok(tensor(y, geometry.shape().as_slice()))
+    }
 
-impl Normalised {
     /// Convolves, normalises, and teaches the running statistics if the mode says so. `relu`: whether it is a part of the
     /// way back, and whether of the result.
-    fn new(
-        geometry: Geometry,
-        [x, kernel]: [&Tensor; 2],
-        norm: &Norm<'_>,
-        residual: Option<&Tensor>,
-        [relu, rectified]: [bool; 2],
-        mode: Mode,
-    ) -> Result<Self> {
+    fn learn(&self, geometry: Geometry, [relu, rectified]: [bool; 2]) -> Result<Learned> {
         macs::count(geometry.macs());
-        let (x, kernel) = (x.contiguous()?, kernel.contiguous()?);
-        let (weight, bias) = (norm.weight.contiguous()?, norm.bias.contiguous()?);
-        let residual = residual.map(Tensor::contiguous).transpose()?;
-        let (z, statistics) = read([&x, &kernel, norm.mean], |[x, kernel, mean]| {
+        let (x, kernel) = (self.x.contiguous()?, self.kernel.contiguous()?);
+        let (weight, bias) = (self.norm.weight.contiguous()?, self.norm.bias.contiguous()?);
+        let residual = self.residual.map(Tensor::contiguous).transpose()?;
+        let (z, statistics) = read([&x, &kernel, self.norm.mean], |[x, kernel, mean]| {
             let epilogue = Epilogue { pivot: Some(mean), ..Epilogue::default() };
             let (z, moments) = forward(simd(), &geometry, x, kernel, &epilogue);
             let count = z.len() / geometry.to;
-            (z, Statistics::of_batch(&moments, mean, count, norm.eps))
+            (z, Statistics::of_batch(&moments, mean, count, self.norm.eps))
         })?;
-        if mode == Mode::Train {
-            statistics.learn(norm)?;
+        if self.mode == Mode::Train {
+            statistics.learn(self.norm)?;
         }
         let affine = read([&weight, &bias], |affine| statistics.scale_shift(affine))?;
         let back = ConvolveNormalise { geometry, z, statistics, affine, relu };
@@ -178,8 +163,21 @@ impl Normalised {
             None => back.apply(None, rectified),
             Some(residual) => read([residual], |[residual]| back.apply(Some(residual), rectified))?,
         };
-        Ok(Self { four: [x, kernel, weight, bias], residual, y, back })
+        Ok(Learned { four: [x, kernel, weight, bias], residual, y, back })
     }
+}
+
+fn with<'a>([x, kernel, weight, bias]: [&'a Tensor; 4], residual: &'a Tensor) -> [&'a Tensor; 5] {
+    [x, kernel, weight, bias, residual]
+}
+
+/// A training pass: its result, and the way back.
+struct Learned {
+    /// What is convolved and with what, and the norm's weight and bias; contiguous, as is the residual.
+    four: [Tensor; 4],
+    residual: Option<Tensor>,
+    y: Vec<f32>,
+    back: ConvolveNormalise,
 }
 
 /// The way back through [`conv_norm`].
