@@ -30,7 +30,7 @@ struct Add;
 impl Backward<2> for Add {
     const NAME: &'static str = "add";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([false, false], false)
     }
 

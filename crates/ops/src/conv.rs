@@ -148,7 +148,7 @@ struct Convolve(Geometry);
 impl Backward<2> for Convolve {
     const NAME: &'static str = "conv2d";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([true, true], false)
     }
 
@@ -176,7 +176,7 @@ impl Backward<2> for Convolve {
 impl Backward<3> for Convolve {
     const NAME: &'static str = "conv2d";
 
-    fn reads(&self, _: bool) -> ([bool; 3], bool) {
+    fn reads(&self) -> ([bool; 3], bool) {
         ([true, true, false], false)
     }
 

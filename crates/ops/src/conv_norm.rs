@@ -200,11 +200,16 @@ impl ConvolveNormalise {
 }
 
 /// The result once more.
-const PLAIN: Remake<ConvolveNormalise, 4> = |back, _| Ok(back.apply(None, back.relu).storage());
+const PLAIN: Remake<ConvolveNormalise, 4> =
+    Remake { reads: [false; 4], make: |back, _| Ok(back.apply(None, back.relu).storage()) };
 
 /// The same where a residual was added.
-const SUM: Remake<ConvolveNormalise, 5> =
-    |back, [.., residual]| read([residual], |[residual]| back.apply(Some(residual), back.relu).storage());
+const SUM: Remake<ConvolveNormalise, 5> = Remake {
+    reads: [false, false, false, false, true],
+    make: |back, [.., residual]| {
+        read([residual], |[residual]| back.apply(Some(residual), back.relu).storage())
+    },
+};
 
 /// Gradients of what is convolved and with what, and of weight and bias of the norm.
 type Four = [Option<Tensor>; 4];
@@ -278,7 +283,7 @@ impl Backward<4> for ConvolveNormalise {
         })
     }
 
-    fn reads(&self, _: bool) -> ([bool; 4], bool) {
+    fn reads(&self) -> ([bool; 4], bool) {
         ([true, true, true, false], self.relu)
     }
 
@@ -308,8 +313,8 @@ impl Backward<5> for ConvolveNormalise {
         })
     }
 
-    fn reads(&self, again: bool) -> ([bool; 5], bool) {
-        ([true, true, true, false, again], self.relu)
+    fn reads(&self) -> ([bool; 5], bool) {
+        ([true, true, true, false, false], self.relu)
     }
 
     fn gradients(

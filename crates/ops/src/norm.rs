@@ -263,10 +263,11 @@ impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
     fn again(_: [bool; 3]) -> Option<Remake<Self, 3>> {
-        Some(|back, [x, ..]| read([x], |[x]| back.apply(x, None).storage()))
+        let from = |back: &Self, [x, ..]: [&Tensor; 3]| read([x], |[x]| back.apply(x, None).storage());
+        Some(Remake { reads: [true, false, false], make: from })
     }
 
-    fn reads(&self, _: bool) -> ([bool; 3], bool) {
+    fn reads(&self) -> ([bool; 3], bool) {
         ([true, true, false], self.relu)
     }
 
@@ -296,11 +297,11 @@ impl Backward<4> for Normalise {
         let from = |back: &Self, [x, .., residual]: [&Tensor; 4]| {
             read([x, residual], |[x, residual]| back.apply(x, Some(residual)).storage())
         };
-        (!residual).then_some(from)
+        (!residual).then_some(Remake { reads: [true, false, false, true], make: from })
     }
 
-    fn reads(&self, again: bool) -> ([bool; 4], bool) {
-        ([true, true, false, again], self.relu)
+    fn reads(&self) -> ([bool; 4], bool) {
+        ([true, true, false, false], self.relu)
     }
 
     fn gradients(

@@ -26,7 +26,11 @@ use kept::{Again, Kept, Work};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// How an operation makes its result once more.
-pub(crate) type Remake<B, const N: usize> = fn(&B, [&Tensor; N]) -> Result<Storage>;
+pub(crate) struct Remake<B, const N: usize> {
+    /// Of which arguments it reads the numbers.
+    pub reads: [bool; N],
+    pub make: fn(&B, [&Tensor; N]) -> Result<Storage>,
+}
 
 /// How an operation finds its gradients, that of the first argument added to what others had of it: from the gradient of the
 /// result, and from that.
@@ -50,9 +54,9 @@ pub(crate) trait Backward<const N: usize>: Sized + Send + Sync + 'static {
         None
     }
 
-    /// Of which arguments the numbers are read, on the way back and where the result is made `again`, and whether those of
-    /// the result are; of the others the way back learns the shape, and whether they are tracked.
-    fn reads(&self, again: bool) -> ([bool; N], bool);
+    /// Of which arguments the numbers are read on the way back, and whether those of the result are; of the others it learns
+    /// the shape, and whether they are tracked.
+    fn reads(&self) -> ([bool; N], bool);
 
     /// The gradients of the arguments that are [tracked](Tensor::track_op), from that of the result.
     fn gradients(
@@ -188,15 +192,17 @@ impl<const N: usize, B: Backward<N>> Entered<N, B> {
         let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
         let again =
             again(known.each_ref().map(|known| known.as_ref().is_some_and(|known| known.again.is_some())));
-        let (reads, reads_result) = back.reads(again.is_some());
+        let (reads, reads_result) = back.reads();
+        let remake_reads = again.as_ref().map_or([false; N], |again| again.reads);
         let mut kept = Vec::with_capacity(N);
-        for ((argument, known), reads) in arguments.into_iter().zip(&known).zip(reads) {
+        for (index, (argument, known)) in arguments.into_iter().zip(&known).enumerate() {
+            let reads = reads[index] || remake_reads[index];
             kept.push(if reads { Kept::numbers(argument, known.as_deref()) } else { Kept::shape(argument)? });
         }
         let kept = kept.try_into().unwrap_or_else(|_| unreachable!("as many as there are arguments"));
-        let first = inboxes.first().cloned().flatten();
+        let (first, is_made_again) = (inboxes.first().cloned().flatten(), again.is_some());
         let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
-        let again = again.map(|_| Arc::downgrade(&work) as Weak<dyn Again>);
+        let again = is_made_again.then(|| Arc::downgrade(&work) as Weak<dyn Again>);
         let own = Arc::clone(&work);
         let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
         let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });

@@ -34,7 +34,7 @@ struct Concat {
 impl Backward<2> for Concat {
     const NAME: &'static str = "channel-concat";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([false, false], false)
     }
 
@@ -71,7 +71,7 @@ struct Interleave;
 impl Backward<2> for Interleave {
     const NAME: &'static str = "channel-interleave";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([false, false], false)
     }
 
@@ -129,7 +129,7 @@ struct Choose {
 impl Backward<1> for Choose {
     const NAME: &'static str = "channel-range";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], false)
     }
 

@@ -15,7 +15,7 @@ struct Sigmoid;
 impl Backward<1> for Sigmoid {
     const NAME: &'static str = "sigmoid";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -68,7 +68,7 @@ struct SquaredDistance {
 impl Backward<2> for SquaredDistance {
     const NAME: &'static str = "squared-distance";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([true, true], false)
     }
 
@@ -120,7 +120,7 @@ struct Energy {
 impl Backward<1> for Energy {
     const NAME: &'static str = "energy";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([true], false)
     }
 

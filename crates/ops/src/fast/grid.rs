@@ -31,7 +31,7 @@ pub(crate) fn grid_sample(x: &Tensor, grid: &Tensor, how: GridSample) -> Result<
 impl Backward<2> for Sampler {
     const NAME: &'static str = "grid-sample";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([true, true], false)
     }
 

@@ -30,7 +30,7 @@ struct Linear;
 impl Backward<2> for Linear {
     const NAME: &'static str = "linear";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([true, true], false)
     }
 
@@ -64,7 +64,7 @@ impl Backward<2> for Linear {
 impl Backward<3> for Linear {
     const NAME: &'static str = "linear";
 
-    fn reads(&self, _: bool) -> ([bool; 3], bool) {
+    fn reads(&self) -> ([bool; 3], bool) {
         ([true, true, false], false)
     }
 

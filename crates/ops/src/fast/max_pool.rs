@@ -26,7 +26,7 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 impl Backward<1> for Windows {
     const NAME: &'static str = "max-pool";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([true], true)
     }
 

@@ -22,7 +22,7 @@ struct Relu;
 impl Backward<1> for Relu {
     const NAME: &'static str = "relu";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -44,7 +44,7 @@ struct Abs;
 impl Backward<1> for Abs {
     const NAME: &'static str = "abs";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([true], false)
     }
 
@@ -131,11 +131,11 @@ impl Backward<1> for Shuffle {
 
     /// Of a map that is not kept either.
     fn again([x]: [bool; 1]) -> Option<Remake<Self, 1>> {
-        x.then_some(|shuffle, [x]| shuffled(x, shuffle.groups))
+        x.then_some(Remake { reads: [true], make: |shuffle, [x]| shuffled(x, shuffle.groups) })
     }
 
-    fn reads(&self, again: bool) -> ([bool; 1], bool) {
-        ([again], false)
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
     }
 
     fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
@@ -175,7 +175,7 @@ struct Permute {
 impl Backward<1> for Permute {
     const NAME: &'static str = "permute-channels";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], false)
     }
 
@@ -212,7 +212,7 @@ struct Normalize {
 impl Backward<1> for Normalize {
     const NAME: &'static str = "normalize";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], false)
     }
 

@@ -37,7 +37,7 @@ struct Resample {
 impl Backward<1> for Resample {
     const NAME: &'static str = "resample";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], false)
     }
 

@@ -112,7 +112,7 @@ impl Row<2> for LogSoftmax {
 impl Backward<1> for LogSoftmax {
     const NAME: &'static str = "log-softmax";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -151,7 +151,7 @@ impl Row<2> for Softmax {
 impl Backward<1> for Softmax {
     const NAME: &'static str = "softmax";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([false], true)
     }
 
@@ -218,7 +218,7 @@ impl Row<2> for OfScores<'_> {
 impl Backward<2> for SoftCrossEntropy {
     const NAME: &'static str = "soft-cross-entropy";
 
-    fn reads(&self, _: bool) -> ([bool; 2], bool) {
+    fn reads(&self) -> ([bool; 2], bool) {
         ([true, true], false)
     }
 
@@ -282,7 +282,7 @@ impl Row<3> for Unit {
 impl Backward<1> for Unit {
     const NAME: &'static str = "unit";
 
-    fn reads(&self, _: bool) -> ([bool; 1], bool) {
+    fn reads(&self) -> ([bool; 1], bool) {
         ([true], true)
     }
 

@@ -187,7 +187,7 @@ impl Normalise {
 impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
-    fn reads(&self, _: bool) -> ([bool; 3], bool) {
+    fn reads(&self) -> ([bool; 3], bool) {
         ([true, true, false], self.relu)
     }
 
@@ -204,7 +204,7 @@ impl Backward<3> for Normalise {
 impl Backward<4> for Normalise {
     const NAME: &'static str = "batch-norm";
 
-    fn reads(&self, _: bool) -> ([bool; 4], bool) {
+    fn reads(&self) -> ([bool; 4], bool) {
         ([true, true, false, false], self.relu)
     }
 

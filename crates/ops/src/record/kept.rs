@@ -17,10 +17,11 @@ pub(super) enum Kept {
 
 /// An operation that makes its result once more.
 pub(super) trait Again: Send + Sync {
-    /// For the way back.
-    fn again(&self) -> Result<Tensor>;
+    /// With `keep`, it stays until its own operation has been gone back through: whoever else asks on the way back has asked
+    /// by then.
+    fn again(&self, keep: bool) -> Result<Tensor>;
 
-    /// For whoever else asks.
+    /// For someone who has it for himself.
     fn numbers(&self) -> Result<Storage>;
 
     fn shape(&self) -> &Shape;
@@ -43,10 +44,10 @@ impl Kept {
         standing(vec![0.0].storage(), (), tracked).broadcast_as(shape)
     }
 
-    fn tensor(&self) -> Result<Tensor> {
+    fn tensor(&self, keep: bool) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
-            Self::Again(operation) => operation.again(),
+            Self::Again(operation) => operation.again(keep),
         }
     }
 
@@ -108,11 +109,11 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
         let gradient = self.inbox.take()?;
         let back = || {
             let result = match (&way.result, made) {
-                (Some(kept), _) => kept.tensor()?,
+                (Some(kept), _) => kept.tensor(true)?,
                 (None, Some(made)) => made,
-                (None, None) => self.standing(way.make()?),
+                (None, None) => self.standing(way.make(true)?),
             };
-            let arguments = way.arguments(false)?;
+            let arguments = way.arguments(way.back.reads().0, true)?;
             // Whoever cannot add to it leaves it there.
             let before = B::onto().and_then(|onto| Some((onto, self.first.as_ref()?.gathered()?)));
             match before {
@@ -123,6 +124,11 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
             }
         };
         spend(|| (format!("gradient of {}", B::NAME), 0), back)
+    }
+
+    fn remade(&self, keep: bool) -> Result<Storage> {
+        let way = open(&self.way);
+        way.as_ref().ok_or_else(Self::gone)?.make(keep)
     }
 
     fn standing(&self, numbers: Storage) -> Tensor {
@@ -138,38 +144,38 @@ impl<const N: usize, B: Backward<N>> Work<N, B> {
 }
 
 impl<const N: usize, B: Backward<N>> Way<N, B> {
-    /// With the numbers that the way back reads, or that it takes to make the result `again`.
-    fn arguments(&self, again: bool) -> Result<[Tensor; N]> {
+    /// Of those that someone `reads` with their numbers.
+    fn arguments(&self, reads: [bool; N], keep: bool) -> Result<[Tensor; N]> {
         let mut arguments = Vec::with_capacity(N);
-        for (kept, reads) in self.arguments.iter().zip(self.back.reads(again).0) {
-            arguments.push(if reads { kept.tensor()? } else { kept.shaped()? });
+        for (kept, reads) in self.arguments.iter().zip(reads) {
+            arguments.push(if reads { kept.tensor(keep)? } else { kept.shaped()? });
         }
         Ok(arguments.try_into().expect("as many as there were"))
     }
 
-    /// The result, once more.
-    fn make(&self) -> Result<Storage> {
-        let Some(again) = self.again else { candle::bail!("{} has no result any more", B::NAME) };
-        let arguments = self.arguments(true)?;
-        spend(|| (format!("{} again", B::NAME), 0), || again(&self.back, arguments.each_ref()))
+    /// The result, once more. `keep`: what is made for that on the way.
+    fn make(&self, keep: bool) -> Result<Storage> {
+        let Some(Remake { reads, make }) = &self.again else {
+            candle::bail!("{} has no result any more", B::NAME)
+        };
+        let arguments = self.arguments(*reads, keep)?;
+        spend(|| (format!("{} again", B::NAME), 0), || make(&self.back, arguments.each_ref()))
     }
 }
 
 impl<const N: usize, B: Backward<N>> Again for Work<N, B> {
-    /// Kept until its own operation has been gone back through: whoever else asks has asked by then.
-    fn again(&self) -> Result<Tensor> {
+    fn again(&self, keep: bool) -> Result<Tensor> {
         let mut made = open(&self.made);
         if let Some(made) = &*made {
             return Ok(made.clone());
         }
-        let result = self.standing(self.numbers()?);
-        *made = Some(result.clone());
+        let result = self.standing(self.remade(keep)?);
+        *made = keep.then(|| result.clone());
         Ok(result)
     }
 
     fn numbers(&self) -> Result<Storage> {
-        let way = open(&self.way);
-        way.as_ref().ok_or_else(Self::gone)?.make()
+        self.remade(false)
     }
 
     fn shape(&self) -> &Shape {
