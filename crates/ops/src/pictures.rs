@@ -117,7 +117,7 @@ mod tests {
         (0..20).map(|_| pick()).collect()
     }
 
-    /// Padded by far more than any crop needs, cut and mirrored, number by number.
+    /// Number by number, from where each comes.
     fn by_definition(picks: &[Pick], folded: bool) -> Vec<f32> {
         let bytes: Vec<u8> = pictures().bytes.flatten_all().unwrap().to_vec1().unwrap();
         let fold = |place: i32, side: usize| {
