@@ -14,7 +14,7 @@ use sokd_data::{Augment, Images, Loader, Memory};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
 use sokd_nn::{Ema, LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
-use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, step};
+use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Steps, Tally, TermOf};
 use std::sync::Arc;
 
 /// What is timed, on noise in the sizes of CIFAR-100.
@@ -188,7 +188,7 @@ fn alone(
     let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
     Ok(steps(
         Distiller { student, teacher, lens: None, terms },
-        vec![phase],
+        (vec![phase], params),
         (batch, None),
         (now, Key::new(0)),
     ))
@@ -216,7 +216,7 @@ pub fn of_recipe(recipe: &Recipe, epoch: usize, session: &Session) -> crate::Res
     };
     let batches = (first(images.train.as_ref())?, images.search.as_deref().map(first).transpose()?);
     let now = Moment { epoch, step: 0, steps: images.train.steps(), epochs: recipe.epochs };
-    let mut step = steps(distiller, phases, batches, (now, Key::new(recipe.seed)));
+    let mut step = steps(distiller, (phases, params.clone()), batches, (now, Key::new(recipe.seed)));
     let ema = recipe.ema.map(|ema| Ema::new(&params, "student", ema.decay)).transpose()?;
     let names = teacher.map(|teaching| teaching.network.model).into_iter().chain([student.model]);
     Ok((
@@ -231,17 +231,17 @@ pub fn of_recipe(recipe: &Recipe, epoch: usize, session: &Session) -> crate::Res
 /// One step after another on the same images: those to learn from, and those held out, where a phase asks for them.
 fn steps(
     distiller: Distiller,
-    mut phases: Vec<Phase>,
+    (mut phases, params): (Vec<Phase>, Params),
     (batch, held_out): (Batch, Option<Batch>),
     (now, key): (Moment, Key),
 ) -> Work {
-    let mut index = 0;
+    let (mut index, mut steps, mut tally) = (0, Steps::new(params), Tally::default());
     Box::new(move || {
         // A teacher is asked once of what it is shown.
         let search = held_out.clone().map(Shown::new);
         let hand = Hand { search, ..Hand::alone(Shown::new(batch.clone())) };
         let at = Step { epoch: now.epoch, index, ..Step::first(key) };
-        step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
+        steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut [])?;
         index += 1;
         Ok(())
     })

@@ -12,24 +12,28 @@ use std::time::SystemTime;
 
 /// Someone who writes down what happens, with the time.
 #[derive(Clone, Debug)]
-pub struct Log(PathBuf);
+pub struct Log {
+    path: PathBuf,
+    /// Phases whose steps were said to go on as a CUDA graph.
+    captured: BTreeSet<String>,
+}
 
 impl Log {
     /// Into a file, behind what stands in it.
     pub fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), captured: BTreeSet::new() }
     }
 
     /// One line.
     pub fn say(&self, text: &str) -> Result<()> {
         let write = || {
             writeln!(
-                File::options().create(true).append(true).open(&self.0)?,
+                File::options().create(true).append(true).open(&self.path)?,
                 "{} {text}",
                 utc(SystemTime::now())
             )
         };
-        write().map_err(Error::io(&self.0))
+        write().map_err(Error::io(&self.path))
     }
 }
 
@@ -43,6 +47,16 @@ impl Observer for Log {
 
     fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
         self.say(&unreached(phase, weights))
+    }
+
+    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let phases = phases.join(" and ");
+        match outcome {
+            // Once, and not in every epoch.
+            Ok(()) if !self.captured.insert(phases.clone()) => Ok(()),
+            Ok(()) => self.say(&format!("steps of {phases} go on as a CUDA graph")),
+            Err(why) => self.say(&format!("steps of {phases} go on operation by operation: {why}")),
+        }
     }
 
     fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {

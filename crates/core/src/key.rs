@@ -1,5 +1,7 @@
 //! Randomness as a value.
 
+use std::cell::Cell;
+
 /// A splittable source of randomness: the same path of folds gives the same draws,
 /// whatever else the program did before, on any number of threads.
 ///
@@ -52,8 +54,18 @@ impl Key {
     /// which samples are drawn, which is what lets loader threads race and epochs resume.
     pub fn stream_at(self, purpose: u32, epoch: u32, sample: u32) -> Stream {
         debug_assert!(purpose < FOLD);
+        BEGUN.set(BEGUN.get() + 1);
         Stream { key: self.0, counter: [0, sample, epoch, purpose], block: [0; 4], left: 0 }
     }
+}
+
+thread_local! {
+    static BEGUN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many streams of draws this thread has begun: whoever does work a second time learns from it whether it draws.
+pub fn streams_begun() -> u64 {
+    BEGUN.get()
 }
 
 /// Numbers drawn from a [`Key`], in order.

@@ -21,7 +21,7 @@ pub use data::{Area, Batch, Batches, Bytes, Dataset, DatasetInfo, LearnSplit, Sp
 pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use graft::{Graft, Grafts, Place, Scion};
-pub use key::{Key, Stream};
+pub use key::{Key, Stream, streams_begun};
 pub use lazy::Lazy;
 pub use lens::{LENS, Lens};
 pub use preview::{Preview, Watch};

@@ -3,6 +3,7 @@ use crate::prefetch::prefetch;
 use crate::resident::Resident;
 use candle::Device;
 use sokd_core::{Batch, Batches, Dataset, Error, Key, LearnSplit, Result, Split};
+use sokd_ops::beside_captures;
 use sokd_world::Share;
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ impl Batches for Loader {
             let rows = &rows[share.of(rows.len())];
             match &resident {
                 Some(resident) => resident.batch(augment, rows, key, epoch),
-                None => augment.read(&*dataset, split, rows, key, epoch)?.to_device(&device),
+                None => send(augment.read(&*dataset, split, rows, key, epoch)?, &device),
             }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
@@ -185,11 +186,15 @@ impl Batches for Sequential {
                 (step * batch..examples.min((step + 1) * batch)).map(|row| row as u32).collect();
             match &resident {
                 Some(resident) => resident.batch(Augment::none(), &rows, Key::new(0), 0),
-                None => dataset.read(split, &rows)?.to_device(&device),
+                None => send(dataset.read(split, &rows)?, &device),
             }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }
+}
+
+fn send(batch: Batch, device: &Device) -> Result<Batch> {
+    beside_captures(|| batch.to_device(device))
 }
 
 fn check(dataset: &dyn Dataset, split: Split, batch: usize) -> Result<()> {

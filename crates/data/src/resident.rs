@@ -1,7 +1,7 @@
 use crate::Augment;
 use candle::{Device, Tensor};
 use sokd_core::{Batch, Bytes, Dataset, Key, Result, Split};
-use sokd_ops::Pictures;
+use sokd_ops::{Pictures, beside_captures};
 
 /// The images of a split on the device that learns from them: a batch is made there, of a few numbers for each image.
 pub(crate) struct Resident {
@@ -30,10 +30,11 @@ impl Resident {
     /// The batch that [`Augment::read`] gives of an augmentation that [moves](Augment::moves) images alone.
     pub(crate) fn batch(&self, augment: Augment, rows: &[u32], key: Key, epoch: u32) -> Result<Batch> {
         let (picks, folded) = augment.picks(rows, key, epoch);
-        let images = self.pictures.crops(&picks, folded)?;
         let labels: Vec<u32> = rows.iter().map(|&row| self.labels[row as usize]).collect();
         let of = |numbers: &[u32]| Tensor::new(numbers, &self.device);
-        Ok(Batch { images, labels: of(&labels)?, rows: of(rows)? })
+        beside_captures(|| {
+            Ok(Batch { images: self.pictures.crops(&picks, folded)?, labels: of(&labels)?, rows: of(rows)? })
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 use crate::backend::has_kernels;
 use crate::fast;
+use crate::gpu::Gpu;
 use crate::spent::named;
 use candle::Tensor;
 use sokd_core::Result;
@@ -39,8 +40,39 @@ pub fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
     }
     moved.iter().try_for_each(|&Moved { weight: y, by: x, .. }| {
         let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
-        store(y, &sum)
+        put_(y, &sum)
     })
+}
+
+/// The numbers that a step of an optimiser goes by, where a GPU reads them: told to do the step [again](crate::Replay), it goes
+/// by those that were put there since. Elsewhere it is empty, and the step itself says them.
+#[derive(Debug, Default)]
+pub struct Rates {
+    put: Vec<f32>,
+    place: Option<Tensor>,
+}
+
+impl Rates {
+    /// Puts numbers where the device that has `like` reads them, unless they are there already.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    pub fn put(&mut self, numbers: &[f32], like: &Tensor) -> Result<()> {
+        if Gpu::of(&[like]).is_none() || self.put == numbers {
+            return Ok(());
+        }
+        let sent = Tensor::new(numbers, like.device())?;
+        match &self.place {
+            Some(place) if place.dims() == sent.dims() => put_(place, &sent)?,
+            _ => self.place = Some(sent),
+        }
+        self.put = numbers.to_vec();
+        Ok(())
+    }
+
+    pub(crate) fn place(&self) -> Option<&Tensor> {
+        self.place.as_ref()
+    }
 }
 
 /// One step of stochastic gradient descent.
@@ -61,21 +93,31 @@ pub struct SgdStep {
     pub nesterov: bool,
 }
 
-/// Each weight and its velocity take a step.
+impl SgdStep {
+    /// As the kernels have it: learning rate, momentum, what the velocity takes of the slope, decay; and how far a weight goes by
+    /// the slope itself and by the velocity.
+    pub fn numbers(&self) -> [f32; 6] {
+        let [lr, momentum, decay] = [self.lr, self.momentum, self.weight_decay].map(|number| number as f32);
+        let (now, then) = if self.nesterov { (1.0, momentum) } else { (0.0, 1.0) };
+        [lr, momentum, (1.0 - self.dampening) as f32, decay, now, then]
+    }
+}
+
+/// Each weight and its velocity take a step, by numbers that a GPU reads from `rates`.
 ///
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
-pub fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep) -> Result<()> {
+pub fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep, rates: &mut Rates) -> Result<()> {
     if by_kernels(moved) {
-        return Ok(named("sgd", || fast::sgd_(moved, step))?);
+        return Ok(named("sgd", || fast::sgd_(moved, step, rates))?);
     }
     moved.iter().try_for_each(|&Moved { weight, memory: [velocity], by }| {
         let (old, grad) = (weight.detach(), by.detach());
         let grad = (&grad + (&old * step.weight_decay)?)?;
         let fast = ((velocity.detach() * step.momentum)? + (&grad * (1.0 - step.dampening))?)?;
         let way = if step.nesterov { (grad + (&fast * step.momentum)?)? } else { fast.clone() };
-        store(velocity, &fast)?;
-        store(weight, &(old - (way * step.lr)?)?)
+        put_(velocity, &fast)?;
+        put_(weight, &(old - (way * step.lr)?)?)
     })
 }
 
@@ -100,13 +142,28 @@ pub struct AdamStep {
     pub count: u64,
 }
 
-/// Each weight and its two moments take a step.
+impl AdamStep {
+    /// As the kernels have it: what stays of each moment, what it takes, how much of the weight stays, the decay in its gradient,
+    /// the rate, the root of what the second moment is short of, and what is added to its own.
+    pub fn numbers(&self) -> [f32; 9] {
+        let unbiased = |beta: f64| 1.0 - beta.powf(self.count as f64);
+        let [beta1, beta2] = self.betas.map(|beta| beta as f32);
+        // In double precision: 1 − 0.999 of single ones is off in the fifth digit.
+        let [take1, take2] = self.betas.map(|beta| (1.0 - beta) as f32);
+        let (rate, root) = (self.lr / unbiased(self.betas[0]), unbiased(self.betas[1]).sqrt());
+        let decay = self.weight_decay;
+        let (keep, decay) = if self.decoupled { (1.0 - self.lr * decay, 0.0) } else { (1.0, decay) };
+        [beta1, beta2, take1, take2, keep as f32, decay as f32, rate as f32, root as f32, self.eps as f32]
+    }
+}
+
+/// Each weight and its two moments take a step, by numbers that a GPU reads from `rates`.
 ///
 /// # Errors
 /// When the shapes differ, or a tensor to be written is not contiguous.
-pub fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
+pub fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep, rates: &mut Rates) -> Result<()> {
     if by_kernels(moved) {
-        return Ok(named("adam", || fast::adam_(moved, step))?);
+        return Ok(named("adam", || fast::adam_(moved, step, rates))?);
     }
     let [beta1, beta2] = step.betas;
     let unbiased = |beta: f64| 1.0 - beta.powf(step.count as f64);
@@ -121,16 +178,20 @@ pub fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
         let square = ((second.detach() * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
         let scale = ((&square / unbiased(beta2))?.sqrt()? + step.eps)?;
         let way = ((&mean / scale)? * (step.lr / unbiased(beta1)))?;
-        store(first, &mean)?;
-        store(second, &square)?;
-        store(weight, &(old - way)?)
+        put_(first, &mean)?;
+        put_(second, &square)?;
+        put_(weight, &(old - way)?)
     })
 }
 
-fn store(into: &Tensor, values: &Tensor) -> Result<()> {
-    if !into.is_contiguous() {
-        // Flattened, it would be a copy, and the step lost.
+/// Puts numbers in the place of a tensor's own, for whoever shares its storage.
+///
+/// # Errors
+/// When the sizes differ, or `place` is not contiguous.
+pub fn put_(place: &Tensor, numbers: &Tensor) -> Result<()> {
+    if !place.is_contiguous() {
+        // Flattened, it would be a copy, and the numbers lost.
         return Err(candle::Error::RequiresContiguous { op: "an update in place" }.into());
     }
-    Ok(into.flatten_all()?.slice_set(&values.flatten_all()?, 0, 0)?)
+    Ok(place.flatten_all()?.slice_set(&numbers.detach().flatten_all()?, 0, 0)?)
 }

@@ -6,7 +6,7 @@ mod wave;
 
 use candle::{DType, Tensor, Var};
 use sokd_core::Result;
-use sokd_ops::{AdamStep, Backend, Moved, SgdStep, adam_, axpby_, sgd_, with_backend};
+use sokd_ops::{AdamStep, Backend, Moved, Rates, SgdStep, adam_, axpby_, sgd_, with_backend};
 use wave::wave;
 
 /// More than one thread's share, and more tensors than one launch of a GPU takes.
@@ -64,7 +64,8 @@ fn sgd() -> Result<()> {
     for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
         compare("sgd", |moved, count| {
             let dampening = if count > 1 { 0.5 } else { 0.0 };
-            sgd_(moved, &SgdStep { lr: 0.05, momentum, dampening, weight_decay: 5e-4, nesterov })
+            let step = SgdStep { lr: 0.05, momentum, dampening, weight_decay: 5e-4, nesterov };
+            sgd_(moved, &step, &mut Rates::default())
         })?;
     }
     Ok(())
@@ -76,7 +77,7 @@ fn adam() -> Result<()> {
         compare("adam", |moved, count| {
             let step =
                 AdamStep { lr: 5e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled, count };
-            adam_(moved, &step)
+            adam_(moved, &step, &mut Rates::default())
         })?;
     }
     Ok(())

@@ -2,7 +2,7 @@ use crate::clock::Clock;
 use crate::endless::Endless;
 use crate::interlude::interlude;
 use crate::together::Wishes;
-use crate::{Checkpoint, Checkpoints, Hand, Observer, Progress, Shown, Stop, Sums, Tally, Training, step};
+use crate::{Checkpoint, Checkpoints, Hand, Observer, Progress, Shown, Steps, Stop, Sums, Tally, Training};
 use sokd_core::{Error, Result, Step};
 use sokd_world::World;
 use std::cell::RefCell;
@@ -49,6 +49,7 @@ fn train(
     watch: &mut [Box<dyn Observer>],
 ) -> Result<Outcome> {
     let train = run.train;
+    let mut steps = Steps::new(run.params.clone());
     let mut search = run.search.map(|batches| Endless::new(batches, at.searched));
     watch.iter_mut().try_for_each(|observer| observer.begin(&at))?;
 
@@ -65,7 +66,7 @@ fn train(
             let hand = Hand { train, search, world: run.world };
             let moment = run.moment(&at);
 
-            step(&run.distiller, &mut run.phases, &hand, (now, moment), &mut tally, watch)?;
+            steps.take(&run.distiller, &mut run.phases, &hand, (now, moment), &mut tally, watch)?;
             run.share_statistics(hand.train.images()?)?;
             if let Some(ema) = &run.ema {
                 ema.update()?;

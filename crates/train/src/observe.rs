@@ -1,5 +1,5 @@
 use crate::{Best, Evaluation, Progress};
-use sokd_core::{Result, Step, Terms};
+use sokd_core::{Error, Result, Step, Terms};
 use sokd_nn::Moment;
 use std::collections::BTreeMap;
 
@@ -78,6 +78,12 @@ pub trait Observer: Send {
     /// A phase that has acted for the first time moves weights that nothing asks for: they stay as they were.
     fn unreached(&mut self, phase: &str, weights: &[&str]) -> Result<()> {
         let _ = (phase, weights);
+        Ok(())
+    }
+
+    /// Steps of these phases go on as a CUDA graph in this epoch; or operation by operation from here on, and why.
+    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let _ = (phases, outcome);
         Ok(())
     }
 

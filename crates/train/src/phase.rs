@@ -1,7 +1,8 @@
 use crate::together::mean;
 use crate::{Distiller, Hand, Interlude, Observer, StepReport, Tally, Toward, Update};
-use sokd_core::{LENS, LearnSplit, Mode, Result, Step};
+use sokd_core::{LENS, LearnSplit, Mode, Result, Step, Terms};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
+use sokd_world::{ALONE, World};
 use std::ops::Range;
 
 /// One kind of update: which weights move, toward what, on which images, how often.
@@ -37,6 +38,19 @@ impl Phase {
         self.interlude.is_none() && at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)
     }
 
+    /// A step as it looks to this phase.
+    fn inside(&self, world: &World, at: &Step) -> Step {
+        let lens = |(name, _): &(String, _)| name.split('.').next() == Some(LENS);
+        let key = at.key.fold_in(at.index).fold(&self.name);
+        Step {
+            // Other images, other draws.
+            key: if world.leads() { key } else { key.fold("rank").fold_in(world.rank() as u64) },
+            steers: self.mode != Mode::Train,
+            focuses: self.optimizer.vars().iter().any(lens),
+            ..*at
+        }
+    }
+
     /// Moves its weights once; in an interlude, `here` says where that stands.
     pub(crate) fn act(
         &mut self,
@@ -46,16 +60,8 @@ impl Phase {
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
-        let lens = |(name, _): &(String, _)| name.split('.').next() == Some(LENS);
-        let key = at.key.fold_in(at.index).fold(&self.name);
-        let at = Step {
-            // Other images, other draws.
-            key: if hand.world.leads() { key } else { key.fold("rank").fold_in(hand.world.rank() as u64) },
-            steers: self.mode != Mode::Train,
-            focuses: self.optimizer.vars().iter().any(lens),
-            ..at
-        };
-        let (terms, mut grads) = self.update.grads(distiller, self, hand, &at)?;
+        let inside = self.inside(hand.world, &at);
+        let (terms, mut grads) = self.update.grads(distiller, self, hand, &inside)?;
         if at.epoch == self.epochs.start && !tally.knows(&self.name) {
             let unreached = self.optimizer.vars().iter().filter(|(_, var)| grads.get(var).is_none());
             let unreached: Vec<&str> = unreached.map(|(name, _)| name.as_str()).collect();
@@ -65,18 +71,62 @@ impl Phase {
         }
         let (own, vars) = (hand.of(self.split)?.images()?, self.optimizer.vars().iter().map(|(_, var)| var));
         let (images, terms) = mean(hand.world, own, (terms, &mut grads), vars)?;
-        tally.add(&self.name, images, &terms)?;
-        tally.guard(&self.name, &at)?;
+        tally.sum(&self.name, images, &terms)?;
+        tally.guard(&self.name, &inside)?;
         if let Some(max) = self.clip {
             // Each group by itself: one with steep gradients shall not hold up the others.
             for group in self.optimizer.groups() {
                 clip_grad_norm(group, &mut grads, max)?;
             }
         }
-        self.optimizer.step(&grads, lr)?;
-        let report = StepReport { phase: &self.name, at: &at, interlude: here, terms: &terms, lr, images };
-        watch.iter_mut().try_for_each(|observer| observer.step(&report))
+        self.optimizer.aim(lr)?;
+        self.optimizer.advance(&grads)?;
+        let report =
+            StepReport { phase: &self.name, at: &inside, interlude: here, terms: &terms, lr, images };
+        self.optimizer.count();
+        tell(&report, tally, watch)
     }
+
+    /// Whether a device could do again what it does in a step of this phase: nothing waits for a number of it, and no other
+    /// process has a part in it.
+    pub(crate) fn repeats(&self) -> bool {
+        self.update.repeats() && self.clip.is_none() && self.split == LearnSplit::Train
+    }
+
+    /// What the device does in a step of a phase that [repeats](Self::repeats): the weights go as far as they were aimed.
+    pub(crate) fn advance(
+        &mut self,
+        distiller: &Distiller,
+        hand: &Hand<'_>,
+        at: &Step,
+        tally: &mut Tally,
+    ) -> Result<Terms> {
+        let inside = self.inside(hand.world, at);
+        let (terms, grads) = self.update.grads(distiller, self, hand, &inside)?;
+        tally.sum(&self.name, hand.train.images()?, &terms)?;
+        self.optimizer.advance(&grads)?;
+        Ok(terms.readings())
+    }
+
+    /// What is left of that step to do on this side.
+    pub(crate) fn finish(
+        &mut self,
+        (at, lr): (&Step, f64),
+        (images, terms): (usize, &Terms),
+        tally: &mut Tally,
+        watch: &mut [Box<dyn Observer>],
+    ) -> Result<()> {
+        let inside = self.inside(&ALONE, at);
+        tally.guard(&self.name, &inside)?;
+        self.optimizer.count();
+        tell(&StepReport { phase: &self.name, at: &inside, interlude: None, terms, lr, images }, tally, watch)
+    }
+}
+
+/// Counts a step, and lets all know of it.
+fn tell(report: &StepReport<'_>, tally: &mut Tally, watch: &mut [Box<dyn Observer>]) -> Result<()> {
+    tally.count(report.phase, report.images, report.terms);
+    watch.iter_mut().try_for_each(|observer| observer.step(report))
 }
 
 /// Runs every phase that is due.

@@ -1,5 +1,6 @@
-use candle::{DType, Device, Tensor};
+use candle::{DType, Device, Tensor, TensorId};
 use sokd_core::{Error, Result, Step, Terms};
+use sokd_ops::put_;
 use std::collections::BTreeMap;
 
 /// The objective's terms over the steps of an epoch, by phase, summed on the device that computed them: no number
@@ -44,6 +45,13 @@ impl Tally {
 
     /// Takes in the terms of a step.
     pub fn add(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
+        self.sum(phase, images, terms)?;
+        self.count(phase, images, terms);
+        Ok(())
+    }
+
+    /// Their values alone. A sum stays where it is, on the device too.
+    pub(crate) fn sum(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
         let sums = self.phases.entry(phase.to_owned()).or_default();
         let mut loss: Option<Tensor> = None;
         for term in terms {
@@ -56,9 +64,36 @@ impl Tally {
                 None => weighted,
                 Some(loss) => (loss + weighted)?,
             });
-            take(sums, &term.name, images, value)?;
+            take(sums, &term.name, value)?;
         }
-        loss.map_or(Ok(()), |loss| take(sums, LOSS, images, loss))
+        loss.map_or(Ok(()), |loss| take(sums, LOSS, loss))
+    }
+
+    /// The images that their values are of.
+    pub(crate) fn count(&mut self, phase: &str, images: usize, terms: &Terms) {
+        let Some(sums) = self.phases.get_mut(phase) else { return };
+        let loss = (!terms.is_empty()).then_some(LOSS);
+        for name in terms.iter().map(|term| term.name.as_str()).chain(loss) {
+            if let Some(sum) = sums.get_mut(name) {
+                sum.images += images as u64;
+            }
+        }
+    }
+
+    /// The same sums in places of their own.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let sum = |(name, sum): (&String, &Sum)| {
+            Ok((name.clone(), Sum { images: sum.images, value: sum.value.copy()? }))
+        };
+        let phase = |(name, sums): (&String, &BTreeMap<_, _>)| {
+            Ok((name.clone(), sums.iter().map(sum).collect::<Result<_>>()?))
+        };
+        Ok(Self { phases: self.phases.iter().map(phase).collect::<Result<_>>()? })
+    }
+
+    /// Where the sums of a phase are.
+    pub(crate) fn places(&self, phase: &str) -> Vec<TensorId> {
+        self.phases.get(phase).into_iter().flat_map(BTreeMap::values).map(|sum| sum.value.id()).collect()
     }
 
     /// Whether all is finite so far: on the CPU after every step, elsewhere now and then, because asking waits.
@@ -96,18 +131,16 @@ impl Tally {
     }
 }
 
-fn take(sums: &mut BTreeMap<String, Sum>, name: &str, images: usize, value: Tensor) -> Result<()> {
-    match sums.get_mut(name) {
-        None => {
-            sums.insert(name.to_owned(), Sum { images: images as u64, value });
-        }
-        Some(sum) => {
-            sum.images += images as u64;
-            // After a resume the sum so far lies on the CPU.
-            sum.value = (sum.value.to_device(value.device())?.to_dtype(value.dtype())? + value)?;
-        }
+fn take(sums: &mut BTreeMap<String, Sum>, name: &str, value: Tensor) -> Result<()> {
+    let Some(sum) = sums.get_mut(name) else {
+        sums.insert(name.to_owned(), Sum { images: 0, value });
+        return Ok(());
+    };
+    if !sum.value.device().same_device(value.device()) {
+        // After a resume the sum so far lies on the CPU.
+        sum.value = sum.value.to_device(value.device())?.to_dtype(value.dtype())?;
     }
-    Ok(())
+    put_(&sum.value, &(&sum.value + value)?)
 }
 
 fn number(value: &Tensor) -> Result<f64> {

@@ -63,7 +63,7 @@ impl Rule for Adamw {
 }
 
 struct Moments {
-    /// The step that each weight takes, but for the rate and the count.
+    /// The step that each weight takes, but for the count.
     step: AdamStep,
     memory: Memory<2>,
 }
@@ -75,9 +75,24 @@ impl Moments {
 }
 
 impl Optimizer for Moments {
-    fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
+    fn aim(&mut self, lr: f64) -> Result<()> {
+        self.step.lr = lr;
         let step = self.step;
-        self.memory.each(grads, |steps, moved| adam_(moved, &AdamStep { lr, count: steps + 1, ..step }))
+        self.memory.put(|steps| AdamStep { count: steps + 1, ..step }.numbers())
+    }
+
+    fn advance(&mut self, grads: &GradStore) -> Result<()> {
+        let step = self.step;
+        self.memory
+            .each(grads, |steps, moved, rates| adam_(moved, &AdamStep { count: steps + 1, ..step }, rates))
+    }
+
+    fn count(&mut self) {
+        self.memory.count();
+    }
+
+    fn repeats(&self) -> bool {
+        self.memory.alike().is_some()
     }
 
     fn vars(&self) -> &[(String, Var)] {

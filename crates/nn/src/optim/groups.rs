@@ -20,8 +20,20 @@ impl Groups {
 }
 
 impl Optimizer for Groups {
-    fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
-        self.groups.iter_mut().try_for_each(|(times, group)| group.step(grads, lr * *times))
+    fn aim(&mut self, lr: f64) -> Result<()> {
+        self.groups.iter_mut().try_for_each(|(times, group)| group.aim(lr * *times))
+    }
+
+    fn advance(&mut self, grads: &GradStore) -> Result<()> {
+        self.groups.iter_mut().try_for_each(|(_, group)| group.advance(grads))
+    }
+
+    fn count(&mut self) {
+        self.groups.iter_mut().for_each(|(_, group)| group.count());
+    }
+
+    fn repeats(&self) -> bool {
+        self.groups.iter().all(|(_, group)| group.repeats())
     }
 
     fn vars(&self) -> &[(String, Var)] {

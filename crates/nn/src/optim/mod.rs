@@ -15,7 +15,28 @@ use std::collections::BTreeMap;
 /// Someone who moves weights down a gradient, and remembers.
 pub trait Optimizer: Send {
     /// Moves every weight that has a gradient, in place; the others stay, and so does what is remembered of them.
-    fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()>;
+    fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
+        self.aim(lr)?;
+        self.advance(grads)?;
+        self.count();
+        Ok(())
+    }
+
+    /// Says how far the next step goes. The first of a step's three parts: where a GPU does the second one
+    /// [again](sokd_ops::Replay), it goes as far as was said since.
+    ///
+    /// # Errors
+    /// Where the device has no room.
+    fn aim(&mut self, lr: f64) -> Result<()>;
+
+    /// Moves the weights.
+    fn advance(&mut self, grads: &GradStore) -> Result<()>;
+
+    /// Counts a step of the weights that moved.
+    fn count(&mut self);
+
+    /// Whether the last step could be done again as it was: all that moved went by the same numbers.
+    fn repeats(&self) -> bool;
 
     /// The weights that move, by name.
     fn vars(&self) -> &[(String, Var)];

@@ -35,23 +35,44 @@ impl Rule for Sgd {
         if self.nesterov && (self.momentum <= 0.0 || self.dampening != 0.0) {
             return Err(Error::setting("nesterov", "needs a momentum above 0 and no dampening"));
         }
-        Ok(Box::new(Descent { rule: *self, memory: Memory::new(["momentum_buffer"], vars)? }))
+        Ok(Box::new(Descent { rule: *self, lr: 0.0, memory: Memory::new(["momentum_buffer"], vars)? }))
+    }
+}
+
+impl Sgd {
+    /// What a weight does next that took so many steps.
+    fn step(self, lr: f64, steps: u64) -> SgdStep {
+        let Self { momentum, nesterov, dampening, weight_decay } = self;
+        // PyTorch starts its buffer as the first gradient, undamped, and asks no dampening of plain descent.
+        let dampening = if steps == 0 || momentum == 0.0 { 0.0 } else { dampening };
+        SgdStep { lr, momentum, dampening, weight_decay, nesterov }
     }
 }
 
 struct Descent {
     rule: Sgd,
+    lr: f64,
     memory: Memory<1>,
 }
 
 impl Optimizer for Descent {
-    fn step(&mut self, grads: &GradStore, lr: f64) -> Result<()> {
-        let Sgd { momentum, nesterov, dampening, weight_decay } = self.rule;
-        self.memory.each(grads, |steps, moved| {
-            // PyTorch starts its buffer as the first gradient, undamped, and asks no dampening of plain descent.
-            let dampening = if steps == 0 || momentum == 0.0 { 0.0 } else { dampening };
-            sgd_(moved, &SgdStep { lr, momentum, dampening, weight_decay, nesterov })
-        })
+    fn aim(&mut self, lr: f64) -> Result<()> {
+        let rule = self.rule;
+        self.lr = lr;
+        self.memory.put(|steps| rule.step(lr, steps).numbers())
+    }
+
+    fn advance(&mut self, grads: &GradStore) -> Result<()> {
+        let Self { rule, lr, .. } = *self;
+        self.memory.each(grads, |steps, moved, rates| sgd_(moved, &rule.step(lr, steps), rates))
+    }
+
+    fn count(&mut self) {
+        self.memory.count();
+    }
+
+    fn repeats(&self) -> bool {
+        self.memory.alike().is_some()
     }
 
     fn vars(&self) -> &[(String, Var)] {

@@ -1,13 +1,16 @@
 use super::numbers::{PAGES, WORTH_SHARING, share_pieces};
-use crate::gpu::Gpu;
+use crate::gpu::{Arg, Gpu};
 use crate::record;
-use crate::{AdamStep, Moved, SgdStep};
+use crate::{AdamStep, Moved, Rates, SgdStep};
 use candle::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use std::cell::RefCell;
 
 pub(crate) fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
     let (a, b) = (a as f32, b as f32);
-    write(moved, "axpby", &[a, b], |y, [], x| {
+    let by_gpu = |gpu: &Gpu, moved: &[Moved<'_, 0>]| {
+        gpu.change("axpby", moved, || [a, b].map(|number| Arg::Float(number.into())).into())
+    };
+    write(moved, by_gpu, |y, [], x| {
         let pieces = y.chunks_mut(PAGES).zip(x.chunks(PAGES));
         share_pieces(pieces, x.len() >= WORTH_SHARING, |(y, x)| {
             for (y, x) in y.iter_mut().zip(x) {
@@ -17,12 +20,10 @@ pub(crate) fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
     })
 }
 
-pub(crate) fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep) -> Result<()> {
-    let (lr, momentum, decay) = (step.lr as f32, step.momentum as f32, step.weight_decay as f32);
-    let (take, nesterov) = ((1.0 - step.dampening) as f32, step.nesterov);
-    // The way that a weight goes, by the slope and by the velocity.
-    let (now, then) = if nesterov { (1.0, momentum) } else { (0.0, 1.0) };
-    write(moved, "sgd", &[lr, momentum, take, decay, now, then], |weight, [velocity], grad| {
+pub(crate) fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep, rates: &mut Rates) -> Result<()> {
+    let numbers = step.numbers();
+    let ([lr, momentum, take, decay, ..], nesterov) = (numbers, step.nesterov);
+    write(moved, paced("sgd", &numbers, rates), |weight, [velocity], grad| {
         let pieces = weight.chunks_mut(PAGES).zip(velocity.chunks_mut(PAGES)).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, velocity), grad)| {
             for ((weight, velocity), grad) in weight.iter_mut().zip(velocity).zip(grad) {
@@ -34,17 +35,10 @@ pub(crate) fn sgd_(moved: &[Moved<'_, 1>], step: &SgdStep) -> Result<()> {
     })
 }
 
-pub(crate) fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
-    let unbiased = |beta: f64| 1.0 - beta.powf(step.count as f64);
-    let [beta1, beta2] = step.betas.map(|beta| beta as f32);
-    // In double precision: 1 − 0.999 of single ones is off in the fifth digit.
-    let [take1, take2] = step.betas.map(|beta| (1.0 - beta) as f32);
-    let (rate, root) = ((step.lr / unbiased(step.betas[0])) as f32, unbiased(step.betas[1]).sqrt() as f32);
-    let (eps, decay) = (step.eps as f32, step.weight_decay);
-    let (keep, decay) = if step.decoupled { (1.0 - step.lr * decay, 0.0) } else { (1.0, decay) };
-    let (keep, decay) = (keep as f32, decay as f32);
-    let rates = [beta1, beta2, take1, take2, keep, decay, rate, root, eps];
-    write(moved, "adam", &rates, |weight, [first, second], grad| {
+pub(crate) fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep, rates: &mut Rates) -> Result<()> {
+    let numbers = step.numbers();
+    let [beta1, beta2, take1, take2, keep, decay, rate, root, eps] = numbers;
+    write(moved, paced("adam", &numbers, rates), |weight, [first, second], grad| {
         let moments = first.chunks_mut(PAGES).zip(second.chunks_mut(PAGES));
         let pieces = weight.chunks_mut(PAGES).zip(moments).zip(grad.chunks(PAGES));
         share_pieces(pieces, grad.len() >= WORTH_SHARING, |((weight, (first, second)), grad)| {
@@ -59,19 +53,31 @@ pub(crate) fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep) -> Result<()> {
     })
 }
 
-/// Runs `work` on the numbers of each weight, of its memory, whose storages others share, and of what it moves by; or, where a
-/// GPU has them, its `kernel` at these rates.
+/// A kernel that reads its numbers where they were put.
+fn paced<'a, const N: usize>(
+    kernel: &'static str,
+    numbers: &'a [f32],
+    rates: &'a mut Rates,
+) -> impl FnOnce(&Gpu, &[Moved<'_, N>]) -> Result<()> + 'a {
+    move |gpu, moved| {
+        let Some(first) = moved.first() else { return Ok(()) };
+        rates.put(numbers, first.weight).map_err(Error::wrap)?;
+        gpu.change(kernel, moved, || vec![Arg::Read(rates.place())])
+    }
+}
+
+/// Runs `work` on the numbers of each weight, of its memory, whose storages others share, and of what it moves by; or what a GPU
+/// that has them does instead.
 fn write<const N: usize>(
     moved: &[Moved<'_, N>],
-    kernel: &'static str,
-    rates: &[f32],
+    by_gpu: impl FnOnce(&Gpu, &[Moved<'_, N>]) -> Result<()>,
     work: impl Fn(&mut [f32], [&mut [f32]; N], &[f32]),
 ) -> Result<()> {
     moved.iter().try_for_each(check)?;
     let by = moved.iter().map(|moved| moved.by.contiguous()).collect::<Result<Vec<_>>>()?;
     let moved: Vec<_> = moved.iter().zip(&by).map(|(moved, by)| Moved { by, ..*moved }).collect();
     if let Some(gpu) = by.first().and_then(|by| Gpu::of(&[by])) {
-        return gpu.change(kernel, &moved, rates);
+        return by_gpu(&gpu, &moved);
     }
     for Moved { weight, memory, by } in moved {
         record::read([by], |[by]| {

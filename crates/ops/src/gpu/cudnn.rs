@@ -25,7 +25,7 @@ thread_local! {
     /// cuDNN's handles stay in their thread.
     static HANDLES: RefCell<HashMap<DeviceId, Arc<Cudnn>>> = RefCell::default();
     static PLANS: RefCell<HashMap<(DeviceId, Geometry, bool), Rc<Plan>>> = RefCell::default();
-    static ROOMS: RefCell<HashMap<DeviceId, CudaSlice<u8>>> = RefCell::default();
+    static ROOMS: RefCell<HashMap<DeviceId, Vec<CudaSlice<u8>>>> = RefCell::default();
 }
 
 /// A convolution as cuDNN knows it, and how it goes about its three passes, once it was asked: asking takes longer than many a
@@ -107,22 +107,20 @@ impl Plan {
 }
 
 /// Lends an algorithm so many bytes to work in: those that the last one had, where they are enough. On one stream, that one is
-/// done.
+/// done. A smaller room stays: what was captured works there. All of them together are less than twice the largest.
 fn working<R>(
     device: &CudaDevice,
     bytes: usize,
     work: impl FnOnce(&mut CudaSlice<u8>) -> Result<R>,
 ) -> Result<R> {
     ROOMS.with_borrow_mut(|rooms| {
-        let enough = rooms.remove(&device.id()).filter(|room| room.len() >= bytes);
-        let mut room = match enough {
-            Some(room) => room,
+        let rooms = rooms.entry(device.id()).or_default();
+        if rooms.last().is_none_or(|room| room.len() < bytes) {
             // SAFETY: bytes of any value.
-            None => unsafe { device.alloc::<u8>(bytes.max(1))? },
-        };
-        let result = work(&mut room);
-        rooms.insert(device.id(), room);
-        result
+            rooms.push(unsafe { device.alloc::<u8>(bytes.max(1).next_power_of_two())? });
+        }
+        let last = rooms.len() - 1;
+        work(&mut rooms[last])
     })
 }
 

@@ -162,12 +162,12 @@ impl Gpu {
     }
 
     /// Runs a kernel that changes tensors where they are, many in a launch:
-    /// `kernel(weights, memories .., movers, firsts, count, rates ..)`.
-    pub(crate) fn change<const N: usize>(
+    /// `kernel(weights, memories .., movers, firsts, count, rest ..)`.
+    pub(crate) fn change<'a, const N: usize>(
         &self,
         kernel: &'static str,
-        moved: &[Moved<'_, N>],
-        rates: &[f32],
+        moved: &[Moved<'a, N>],
+        rest: impl Fn() -> Vec<Arg<'a>>,
     ) -> Result<()> {
         for moved in moved.chunks(MANY) {
             let (firsts, count) = Firsts::of(moved.iter().map(|moved| moved.by))?;
@@ -177,7 +177,7 @@ impl Gpu {
             );
             args.push(Arg::ChangeAll(moved.iter().map(|moved| moved.by).collect()));
             args.extend([Arg::Firsts(Box::new(firsts)), Arg::Int(count)]);
-            args.extend(rates.iter().map(|&rate| Arg::Float(rate.into())));
+            args.extend(rest());
             self.launch(kernel, Self::blocks(count, LANES), args)?;
         }
         Ok(())

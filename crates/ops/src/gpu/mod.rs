@@ -8,6 +8,8 @@
 mod conv;
 #[cfg(feature = "cuda")]
 mod cudnn;
+#[cfg(feature = "cuda")]
+mod graph;
 #[cfg(any(feature = "cuda", test))]
 mod kept;
 mod launch;
@@ -21,6 +23,8 @@ mod nvrtc;
 mod tables;
 mod work;
 
+#[cfg(feature = "cuda")]
+pub(crate) use graph::{Graph, capture};
 pub(crate) use launch::{Arg, Gpu};
 pub(crate) use norm::{batch_norm, column_sums, scale_shift};
 pub(crate) use tables::tables;

@@ -10,7 +10,7 @@ type Key = (DeviceLocation, [Vec<u32>; 3]);
 /// What was sent already: networks ask for the same few axes in every step.
 static KNOWN: LazyLock<Mutex<HashMap<Key, Tables>>> = LazyLock::new(Mutex::default);
 
-/// More are not kept: a day of maps of any size must not fill a GPU.
+/// More are not kept: a day of maps of any size must not fill a GPU. Those that are stay where they are, for what was captured.
 const KEPT: usize = 256;
 
 /// An axis in a device's memory: where each line's taps start, their inputs, their weights.
@@ -25,9 +25,8 @@ pub(crate) fn tables(axis: &Axis, device: &Device) -> Result<Tables> {
     let [starts, inputs, _] = &key.1;
     let send = |numbers: &[u32]| Tensor::new(numbers, device);
     let tables = [send(starts)?, send(inputs)?, Tensor::new(weights.as_slice(), device)?];
-    if known.len() == KEPT {
-        known.clear();
+    if known.len() < KEPT {
+        known.insert(key, tables.clone());
     }
-    known.insert(key, tables.clone());
     Ok(tables)
 }

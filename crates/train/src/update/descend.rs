@@ -38,4 +38,8 @@ impl Update for Descend {
         }
         Ok((terms, grads))
     }
+
+    fn repeats(&self) -> bool {
+        true
+    }
 }

@@ -21,6 +21,11 @@ pub trait Update: Send {
         hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)>;
+
+    /// Whether a device could find the next gradients as it found the last: none waits for a number of it.
+    fn repeats(&self) -> bool {
+        false
+    }
 }
 
 /// An update before it knows the weights of the run.

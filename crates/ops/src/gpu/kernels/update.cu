@@ -17,29 +17,31 @@ kernel axpby(Tensors y, Tensors x, Firsts first, int count, float a, float b)
     }
 }
 
-kernel sgd(Tensors weights, Tensors velocities, Tensors grads, Firsts first, int count, float lr, float momentum, float take,
-           float decay, float now, float then)
+// `rates`: learning rate, momentum, what the velocity takes of the slope, decay; how far the weight goes by the slope itself and by
+// the velocity.
+kernel sgd(Tensors weights, Tensors velocities, Tensors grads, Firsts first, int count, const float *rates)
 {
     each(number, count)
     {
         find(number, first);
         float *weight = weights.of[one] + at, *velocity = velocities.of[one] + at;
-        float slope = grads.of[one][at] + decay * *weight;
-        *velocity = momentum * *velocity + take * slope;
-        *weight -= lr * (now * slope + then * *velocity);
+        float slope = grads.of[one][at] + rates[3] * *weight;
+        *velocity = rates[1] * *velocity + rates[2] * slope;
+        *weight -= rates[0] * (rates[4] * slope + rates[5] * *velocity);
     }
 }
 
-kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Firsts first, int count, float beta1, float beta2,
-            float take1, float take2, float keep, float decay, float rate, float root, float eps)
+// `rates`: what stays of each moment, what it takes, how much of the weight stays, the decay in its gradient, the rate, the root of
+// what the second moment is short of, and what is added to its own.
+kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Firsts first, int count, const float *rates)
 {
     each(number, count)
     {
         find(number, first);
         float *weight = weights.of[one] + at, *mean = firsts.of[one] + at, *square = seconds.of[one] + at;
-        float slope = grads.of[one][at] + decay * *weight;
-        *mean = beta1 * *mean + take1 * slope;
-        *square = beta2 * *square + take2 * slope * slope;
-        *weight = keep * *weight - rate * *mean / (sqrtf(*square) / root + eps);
+        float slope = grads.of[one][at] + rates[5] * *weight;
+        *mean = rates[0] * *mean + rates[2] * slope;
+        *square = rates[1] * *square + rates[3] * slope * slope;
+        *weight = rates[4] * *weight - rates[6] * *mean / (sqrtf(*square) / rates[7] + rates[8]);
     }
 }

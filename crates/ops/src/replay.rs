@@ -1,0 +1,90 @@
+//! Work that a GPU does again at one word: on small networks it waits for whoever tells it operation by operation.
+
+use crate::backend::{Backend, backend};
+use crate::environment;
+use crate::gpu::Gpu;
+use candle::Device;
+use sokd_core::{Error, Result};
+use std::sync::{LazyLock, PoisonError, RwLock};
+
+/// What a device was told, in memory that stays where it is: whoever puts other numbers there has it do the same with those.
+pub struct Replay(How);
+
+enum How {
+    #[cfg(feature = "cuda")]
+    Graph(crate::gpu::Graph),
+    /// This machine does as if, and is told again.
+    #[cfg(feature = "mirror")]
+    Again,
+}
+
+/// Held by who captures; by who sends work to a device from another thread, with others of that kind.
+static TURN: RwLock<()> = RwLock::new(());
+
+static WANTED: LazyLock<bool> = LazyLock::new(|| environment::CUDA_GRAPHS.get() == "1");
+
+/// Whether a device can be told work at one word: an NVIDIA GPU, by our kernels, unless the environment says
+/// `SOKD_CUDA_GRAPHS=0`.
+pub fn replays(device: &Device) -> bool {
+    let nvidia = cfg!(feature = "cuda") && device.is_cuda() && backend() == Backend::Fast;
+    (nvidia || Gpu::mirrors()) && *WANTED
+}
+
+/// Does `work` as ever, and lays up on the device the small numbers that it sends there: a [`capture`] of the same work finds them,
+/// and cannot send any.
+pub fn rehearse<R>(device: &Device, work: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "cuda")]
+    let _laid_up = device.as_cuda_device().ok().map(candle::CudaDevice::enable_cuda_graph_htod_cache);
+    let _ = device;
+    work()
+}
+
+/// Writes down what `work` asks of a device; nothing of it is done.
+///
+/// Whatever `work` reads and leaves must lie in memory that was there before; what it makes on the way is gone with it. What it
+/// does on this side, it does once, and a [replay](Replay::run) does not.
+///
+/// # Errors
+/// Where `work` fails, waits for a number, sends new ones, or keeps something that it made; for a device that is not one of those
+/// that [replay](replays).
+pub fn capture(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Replay> {
+    let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
+    #[cfg(feature = "mirror")]
+    if Gpu::mirrors() {
+        return Ok(Replay(How::Again));
+    }
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return rehearse(&Device::Cuda(device.clone()), || {
+            crate::gpu::capture(device, work).map(|graph| Replay(How::Graph(graph)))
+        });
+    }
+    let _ = work;
+    Err(Error::setting("device", format!("{device:?} cannot be told work at one word")))
+}
+
+impl Replay {
+    /// Has the device do it again; `again` is the same work, for a device that must be told all of it.
+    ///
+    /// # Errors
+    /// What the driver says of work before this, too.
+    #[cfg_attr(
+        not(feature = "mirror"),
+        expect(unused_variables, reason = "no device must be told all of it")
+    )]
+    pub fn run(&self, again: impl FnOnce() -> Result<()>) -> Result<()> {
+        match self.0 {
+            #[cfg(feature = "cuda")]
+            How::Graph(ref graph) => graph.launch(),
+            #[cfg(feature = "mirror")]
+            How::Again => again(),
+        }
+    }
+}
+
+/// Does work of a thread that makes something ready on a device, while no other [captures](capture): all threads tell a GPU in one
+/// row, and what this one says would be written down too.
+pub fn beside_captures<R>(work: impl FnOnce() -> R) -> R {
+    let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+    work()
+}

@@ -1,0 +1,185 @@
+//! Steps that a GPU is told at one word, on a machine that does as if it were one.
+
+mod small;
+
+use candle::{DType, Tensor};
+use small::{Images, Near, Task, phase, term};
+use sokd_core::{DistillLoss, Error, Mode, Pair, Result, Step, Terms};
+use sokd_ops::{Backend, with_backend};
+use sokd_train::{
+    Checkpoint, Observer, Outcome, Progress, Schedule, StepReport, Stop, TermOf, Training, fit,
+};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+/// The distance of the logits.
+struct Far;
+
+impl DistillLoss for Far {
+    fn terms(&self, pair: &Pair<'_>, _: &Step) -> Result<Terms> {
+        let teacher = &pair.teacher("far")?.out.logits;
+        let distance = (&pair.student.out.logits - teacher)?.sqr()?;
+        let most = distance.detach().max_all()?;
+        Ok(Terms::one("distance", distance.mean(1)?).reading("most", &most))
+    }
+}
+
+/// More with every step of the run.
+struct Growing;
+
+impl DistillLoss for Growing {
+    fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
+        Ok(Terms::one("distance", (pair.student.out.logits.sqr()?.mean(1)? * at.index as f64)?))
+    }
+}
+
+/// Nine batches, of which the last is smaller.
+fn images() -> Images {
+    let mut images = Images::new();
+    images.train.count = 50;
+    images
+}
+
+/// Three epochs of three phases: one acts in every step, one in every second, one in the second epoch alone. The learning rates move
+/// with the steps, a term's weight with the epochs.
+fn run(images: &Images, loss: Box<dyn DistillLoss>) -> Result<Training<'_>> {
+    let mut run = images.run()?;
+    let look = phase("look", &run.params, "student", r#"{ "type": "adam" }"#)?;
+    let mut apart = phase("apart", &run.params, "student", r#"{ "type": "adamw" }"#)?;
+    apart.mode = Mode::Probe;
+    run.phases.truncate(1);
+    run.phases.push(look);
+    run.phases.push(apart);
+    for (phase, every) in run.phases.iter_mut().zip([1, 2, 1]) {
+        (phase.clip, phase.every, phase.lr.warmup_epochs, phase.lr.base) = (None, every, 4, 0.01);
+    }
+    run.phases[2].epochs = 1..2;
+    let ramp: Schedule = serde_json::from_str(r#"{ "ramp": 3 }"#).expect("a schedule");
+    run.distiller.terms = vec![
+        term("task", Schedule::Constant(1.0), Task),
+        TermOf { name: "distill".into(), weight: ramp, loss },
+    ];
+    run.epochs = 3;
+    Ok(run)
+}
+
+/// What was said of captures, and every number of every step.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<(BTreeMap<String, usize>, Vec<String>)>>);
+
+impl Observer for Diary {
+    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let said = outcome.map_or_else(ToString::to_string, |()| "captured".to_owned());
+        let mut diary = self.0.lock().expect("no test panics here");
+        *diary.0.entry(format!("{}: {said}", phases.join(" and "))).or_default() += 1;
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
+        let StepReport { phase, at, terms, lr, images, .. } = report;
+        let mut line = format!("{phase} {} {lr} {images}", at.index);
+        for term in *terms {
+            let value = term.value.mean_all()?.to_scalar::<f32>()?;
+            line += &format!(" {} {} {value:?}", term.name, term.weight);
+        }
+        self.0.lock().expect("no test panics here").1.push(line);
+        Ok(())
+    }
+}
+
+/// Wishes to leave after some steps.
+struct Fate(Vec<u64>, Stop);
+
+impl Observer for Fate {
+    fn step(&mut self, report: &StepReport<'_>) -> Result<()> {
+        if self.0.contains(&report.at.index) {
+            self.1.now.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Trains as a GPU would; one operation after another where `clip` waits for a norm that it leaves as it is. Leaves after some
+/// steps, and goes on.
+fn train(mut run: Training<'_>, clip: bool, stops: &[u64]) -> Result<(Checkpoint, Diary)> {
+    for phase in &mut run.phases {
+        phase.clip = clip.then_some(1e30);
+    }
+    let (diary, mut at) = (Diary::default(), Progress::default());
+    with_backend(Backend::Mirror, || {
+        loop {
+            let stop = Stop::default();
+            let left = stops.iter().copied().filter(|&index| index >= at.steps).collect();
+            let mut watch: Vec<Box<dyn Observer>> =
+                vec![Box::new(diary.clone()), Box::new(Fate(left, stop.clone()))];
+            match fit(&mut run, at, None, &stop, &mut watch)? {
+                Outcome::Finished(at) => return Ok((run.checkpoint(&at)?, diary)),
+                Outcome::Stopped(to) => at = to,
+            }
+        }
+    })
+}
+
+fn bits(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u64>)>> {
+    let all = checkpoint
+        .weights
+        .iter()
+        .chain(checkpoint.optimizers.values().flatten())
+        .chain(checkpoint.ema.iter().flatten());
+    let bits = |(name, tensor): (&String, &Tensor)| {
+        let numbers = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        Ok((name.clone(), numbers.into_iter().map(f64::to_bits).collect()))
+    };
+    all.map(bits).collect()
+}
+
+#[test]
+fn a_run_comes_to_the_same_bits_and_says_the_same() -> Result<()> {
+    let images = images();
+    let (one, said) = train(run(&images, Box::new(Far))?, true, &[])?;
+    let (other, says) = train(run(&images, Box::new(Far))?, false, &[])?;
+    assert!(bits(&one)? == bits(&other)?);
+    assert_eq!(one.progress.timeless(), other.progress.timeless());
+    let (said, says) =
+        (said.0.lock().expect("no test panics here"), says.0.lock().expect("no test panics here"));
+    assert_eq!(said.1.len(), 27 + 14 + 9);
+    assert_eq!(said.1, says.1);
+    assert!(said.0.keys().all(|said| said.ends_with("a step waits for a number")), "{:?}", said.0);
+    // In each epoch anew: those of the first, of the second, of the third.
+    let captured = |phases: &str| says.0.get(&format!("{phases}: captured")).copied();
+    let together = ["student", "student and look", "student and apart", "student and look and apart"];
+    assert_eq!(together.map(captured), [Some(2), Some(2), Some(1), Some(1)]);
+    assert_eq!(says.0.len(), 4, "{:?}", says.0);
+    Ok(())
+}
+
+#[test]
+fn steps_that_differ_go_on_operation_by_operation() -> Result<()> {
+    let images = images();
+    type Make = fn() -> Box<dyn DistillLoss>;
+    let all: [(&str, Make); 2] =
+        [("every step draws", || Box::new(Near)), ("comes to other numbers", || Box::new(Growing))];
+    for (why, make) in all {
+        let (one, _) = train(run(&images, make())?, true, &[])?;
+        let (other, says) = train(run(&images, make())?, false, &[])?;
+        assert!(bits(&one)? == bits(&other)?, "{why}");
+        assert_eq!(one.progress.timeless(), other.progress.timeless(), "{why}");
+        let says = says.0.lock().expect("no test panics here");
+        println!("{:?}", says.0);
+        // Once for all of the run.
+        assert!(says.0.iter().all(|(said, &times)| said.contains(why) && times == 1), "{:?}", says.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_to_the_same_bits() -> Result<()> {
+    let images = images();
+    let (one, said) = train(run(&images, Box::new(Far))?, true, &[])?;
+    let (other, says) = train(run(&images, Box::new(Far))?, false, &[2, 5, 13, 14])?;
+    assert!(bits(&one)? == bits(&other)?);
+    assert_eq!(one.progress.timeless(), other.progress.timeless());
+    assert_eq!(said.0.lock().expect("no test panics here").1, says.0.lock().expect("no test panics here").1);
+    Ok(())
+}
