@@ -32,7 +32,8 @@ if command -v compute-sanitizer >/dev/null; then
     try sanitizer.txt compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
 fi
 try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
-try bench-ours.txt "$sokd" bench resnet20 --device cuda
+try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
+try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
 if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     try bench.txt timeout 420 $xtask bench --ours "$sokd" --device cuda --what train,inference,kd --threads 1 --rounds 5 --steps 20 \
         --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile

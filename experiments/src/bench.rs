@@ -3,6 +3,7 @@
 
 use crate::assemble::{Parts, assemble};
 use crate::cli::Session;
+use crate::log::captured;
 use crate::{Model, Recipe};
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
@@ -14,7 +15,7 @@ use sokd_data::{Augment, Images, Loader, Memory};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
 use sokd_nn::{Ema, LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
-use sokd_train::{Descend, Distiller, Hand, Phase, Schedule, Shown, Steps, Tally, TermOf};
+use sokd_train::{Descend, Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
 use std::sync::Arc;
 
 /// What is timed, on noise in the sizes of CIFAR-100.
@@ -236,13 +237,24 @@ fn steps(
     (now, key): (Moment, Key),
 ) -> Work {
     let (mut index, mut steps, mut tally) = (0, Steps::new(params), Tally::default());
+    let mut watch: [Box<dyn Observer>; 1] = [Box::new(Told)];
     Box::new(move || {
         // A teacher is asked once of what it is shown.
         let search = held_out.clone().map(Shown::new);
         let hand = Hand { search, ..Hand::alone(Shown::new(batch.clone())) };
         let at = Step { epoch: now.epoch, index, ..Step::first(key) };
-        steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut [])?;
+        steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut watch)?;
         index += 1;
         Ok(())
     })
+}
+
+/// Whether steps go on as a CUDA graph, for the log.
+struct Told;
+
+impl Observer for Told {
+    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+        tracing::info!(target: "sokd", "{}", captured(phases, outcome));
+        Ok(())
+    }
 }

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 #[derive(Clone, Debug)]
 pub struct Log {
     path: PathBuf,
-    /// Phases whose steps were said to go on as a CUDA graph.
+    /// What was said of CUDA graphs.
     captured: BTreeSet<String>,
 }
 
@@ -50,13 +50,9 @@ impl Observer for Log {
     }
 
     fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
-        let phases = phases.join(" and ");
-        match outcome {
-            // Once, and not in every epoch.
-            Ok(()) if !self.captured.insert(phases.clone()) => Ok(()),
-            Ok(()) => self.say(&format!("steps of {phases} go on as a CUDA graph")),
-            Err(why) => self.say(&format!("steps of {phases} go on operation by operation: {why}")),
-        }
+        let said = captured(phases, outcome);
+        // Once, and not in every epoch.
+        if self.captured.insert(said.clone()) { self.say(&said) } else { Ok(()) }
     }
 
     fn pass(&mut self, report: &PassReport<'_>) -> Result<()> {
@@ -83,6 +79,15 @@ impl Observer for Log {
         }
         self.say(&format!("{line} {:.1} s in all", report.seconds))
     }
+}
+
+/// How steps of some phases go on.
+pub fn captured(phases: &[&str], outcome: std::result::Result<(), &Error>) -> String {
+    let how = match outcome {
+        Ok(()) => "as a CUDA graph".to_owned(),
+        Err(why) => format!("operation by operation: {why}"),
+    };
+    format!("steps of {} go on {how}", phases.join(" and "))
 }
 
 /// What a reader should know of weights that a phase moves and nothing asks for: the parts they belong to, in a line.

@@ -203,4 +203,14 @@ mod tests {
         items.sort_unstable();
         assert_eq!(items, (0..100).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn each_thread_counts_its_own_streams() {
+        let begun = streams_begun();
+        let key = Key::new(1).fold("a fold draws nothing");
+        assert_eq!(streams_begun(), begun);
+        let _ = (key.stream(), key.stream_at(0, 1, 2));
+        std::thread::spawn(move || key.stream()).join().expect("a stream");
+        assert_eq!(streams_begun(), begun + 2);
+    }
 }

@@ -45,8 +45,8 @@ pub fn rehearse<R>(device: &Device, work: impl FnOnce() -> R) -> R {
 /// does on this side, it does once, and a [replay](Replay::run) does not.
 ///
 /// # Errors
-/// Where `work` fails, waits for a number, sends new ones, or keeps something that it made; for a device that is not one of those
-/// that [replay](replays).
+/// Where `work` fails, waits for a number, sends new ones, or keeps something that it made (it is then done once after all); for a
+/// device that is not one of those that [replay](replays).
 pub fn capture(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Replay> {
     let _turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
     #[cfg(feature = "mirror")]
@@ -87,4 +87,45 @@ impl Replay {
 pub fn beside_captures<R>(work: impl FnOnce() -> R) -> R {
     let _turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
     work()
+}
+
+#[cfg(all(test, feature = "mirror"))]
+mod tests {
+    use super::*;
+    use crate::with_backend;
+    use std::cell::Cell;
+
+    #[test]
+    fn what_is_written_down_is_done_by_whoever_is_told() {
+        let (done, device) = (Cell::new(0), Device::Cpu);
+        let work = || {
+            done.set(done.get() + 1);
+            Ok(())
+        };
+        let error = capture(&device, work).err().expect("a CPU is told operation by operation");
+        assert!(!replays(&device) && error.to_string().contains("Cpu cannot be told work at one word"));
+        with_backend(Backend::Mirror, || {
+            assert!(replays(&device));
+            let replay = capture(&device, work)?;
+            assert_eq!(done.get(), 0, "it is only written down");
+            replay.run(work)?;
+            replay.run(work)
+        })
+        .unwrap();
+        assert_eq!(done.get(), 2);
+        rehearse(&device, work).unwrap();
+        assert_eq!(done.get(), 3);
+    }
+
+    #[test]
+    fn nobody_sends_work_while_another_captures() {
+        let turn = TURN.write().unwrap();
+        std::thread::scope(|scope| {
+            let sent = scope.spawn(|| beside_captures(|| 7));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!sent.is_finished());
+            drop(turn);
+            assert_eq!(sent.join().unwrap(), 7);
+        });
+    }
 }

@@ -33,6 +33,15 @@ enum Known {
     Held(Kind, Box<Fixed>, Replay),
 }
 
+impl Known {
+    fn holds_in(&self, epoch: usize) -> bool {
+        match self {
+            Self::Change => true,
+            Self::Steady(kind) | Self::Held(kind, ..) => kind.epoch == epoch,
+        }
+    }
+}
+
 /// Steps that may tell a device the same.
 #[derive(Clone, Debug, PartialEq)]
 struct Kind {
@@ -85,6 +94,7 @@ impl Steps {
         let due: Vec<usize> = (0..phases.len()).filter(|&index| phases[index].due(&at)).collect();
         let batch = &hand.train.batch;
         let kind = Kind::of(phases, &due, &batch.images, &at, tally);
+        self.known.retain(|_, known| known.holds_in(at.epoch));
         let (said, known) = match self.known.remove(&due) {
             Some(Known::Held(held, fixed, replay)) if held == kind => {
                 fill(&fixed.batch, batch)?;

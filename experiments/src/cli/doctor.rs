@@ -74,6 +74,7 @@ const VARIABLES: &[&str] = &[
     "SOKD_BACKEND",
     "SOKD_SIMD",
     "SOKD_TF32",
+    "SOKD_CUDA_GRAPHS",
     "SOKD_LOG",
     "SOKD_TRACK",
     "RUST_LOG",
