@@ -15,14 +15,16 @@
 
 mod graph;
 mod kept;
+mod leaves;
 
 use crate::gpu::Gpu;
 use crate::kernels::sum;
 use crate::simd::simd;
 use candle::op::BackpropOp;
 use candle::{CpuStorage, Result, Shape, Storage, Tensor};
-use graph::{Inbox, Known, enter, table};
+use graph::{Gradients, Inbox, Known, enter, table};
 use kept::{Again, Kept, Work};
+pub use leaves::{backward, with_leaves_apart};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// How an operation makes its result once more.
@@ -170,6 +172,56 @@ impl Unseen {
     }
 }
 
+/// Which arguments an operation goes back to by the graph: those that are tracked, but for weights that stand apart.
+struct Way {
+    nodes: Vec<Tensor>,
+    inboxes: Vec<Option<Arc<Inbox>>>,
+    gradients: Gradients,
+}
+
+impl Way {
+    fn of<const N: usize>(
+        arguments: [&Tensor; N],
+        known: &[Option<Arc<Known>>; N],
+        inboxes: &[Option<Arc<Inbox>>; N],
+        gradients: Gradients,
+    ) -> Result<Self> {
+        let apart = arguments.map(|argument| leaves::is_apart(argument).then(|| argument.clone()));
+        let on_graph = arguments.map(|argument| argument.track_op() && !leaves::is_apart(argument));
+        let (mut nodes, mut their_inboxes) = (Vec::with_capacity(N), Vec::with_capacity(N));
+        for index in (0..N).filter(|&index| on_graph[index]) {
+            let token = known[index].as_ref().map_or(arguments[index], |known| &known.token);
+            nodes.push(token.clone());
+            their_inboxes.push(inboxes[index].clone());
+        }
+        let hangs = nodes.is_empty();
+        if hangs {
+            nodes.push(leaves::anchor(arguments[0].device())?);
+            their_inboxes.push(None);
+        }
+        let gradients = Box::new(move || {
+            let mut told = Vec::with_capacity(N);
+            for (index, gradient) in gradients()?.into_iter().enumerate() {
+                match (&apart[index], gradient) {
+                    (Some(leaf), Some(gradient)) => leaves::gather(leaf, gradient)?,
+                    (None, gradient) if on_graph[index] => told.push(gradient),
+                    _ => {}
+                }
+            }
+            if hangs {
+                told.push(None);
+            }
+            Ok(told)
+        });
+        Ok(Self { nodes, inboxes: their_inboxes, gradients })
+    }
+
+    /// The token that stands in the graph for the result.
+    fn enter(self, name: &'static str) -> Result<Tensor> {
+        enter(name, &self.nodes.iter().collect::<Vec<_>>(), &self.inboxes, self.gradients)
+    }
+}
+
 /// An operation on the graph.
 struct Entered<const N: usize, B> {
     known: Arc<Known>,
@@ -185,9 +237,6 @@ impl<const N: usize, B: Backward<N>> Entered<N, B> {
         again: impl FnOnce([bool; N]) -> Option<Remake<B, N>>,
     ) -> Result<Self> {
         let known = arguments.map(Known::of);
-        let nodes = std::array::from_fn::<_, N, _>(|index| {
-            known[index].as_ref().map_or(arguments[index], |known| &known.token)
-        });
         let inbox = Arc::<Inbox>::default();
         let inboxes = known.each_ref().map(|known| known.as_ref().map(|known| Arc::clone(&known.inbox)));
         let again =
@@ -204,7 +253,8 @@ impl<const N: usize, B: Backward<N>> Entered<N, B> {
         let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
         let again = is_made_again.then(|| Arc::downgrade(&work) as Weak<dyn Again>);
         let own = Arc::clone(&work);
-        let token = enter(B::NAME, &nodes, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
+        let way = Way::of(arguments, &known, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
+        let token = way.enter(B::NAME)?;
         let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
         Ok(Self { known, work, reads_result })
     }

@@ -1,7 +1,7 @@
 //! Graphs of our operations and candle's, whose gradients are known.
 
 use super::graph::{Known, table};
-use super::{Backward, Numbers, Remake, read, record};
+use super::{Backward, Numbers, Remake, backward, read, record, with_leaves_apart};
 use crate::{abs, relu};
 use candle::{Device, Tensor, Var};
 use std::sync::Arc;
@@ -165,4 +165,49 @@ fn nothing_stays_behind() {
     assert!(table().contains_key(&id), "z needs it");
     drop(z);
     assert!(!table().contains_key(&id));
+}
+
+/// Seven arguments: weights, one of them twice and one that candle uses too; a result of ours and one of candle's; and no graph.
+fn of_seven(weights: &[Var; 3]) -> Tensor {
+    let [a, b, c] = weights.each_ref().map(|weight| weight.as_tensor().clone());
+    let (ours, candles, fixed) = (relu(&a).unwrap(), (&b * 2.0).unwrap(), b.detach());
+    let y = record([&a, &ours, &b, &candles, &c, &a, &fixed], vec![1.0, 1.0], 2, Weighed).unwrap();
+    (y + c).unwrap().sum_all().unwrap()
+}
+
+#[test]
+fn weights_that_stand_apart_have_the_same_gradients() {
+    let weights = [var(&[1.0, -2.0]), var(&[3.0, 4.0]), var(&[5.0, 6.0])];
+    let gradients = |apart: bool| {
+        let grads = if apart {
+            let loss = with_leaves_apart(|| of_seven(&weights));
+            backward(|| Ok(loss.backward()?)).unwrap()
+        } else {
+            of_seven(&weights).backward().unwrap()
+        };
+        weights.each_ref().map(|weight| values(grads.get(weight).unwrap()))
+    };
+    // Itself and again, and through the result of ours; itself, and twice through candle's; itself, and by candle.
+    let right = [vec![1.0 + 6.0 + 2.0, 1.0 + 6.0], vec![3.0 + 8.0; 2], vec![5.0 + 1.0; 2]];
+    assert_eq!(gradients(false), right);
+    assert_eq!(gradients(true), right);
+}
+
+#[test]
+fn who_goes_back_without_the_weights_that_stand_apart_hears_of_it() {
+    let x = var(&[1.0, 2.0]);
+    let recorded = || with_leaves_apart(|| relu(&x).unwrap().sum_all().unwrap());
+    let error = recorded().backward().unwrap_err().to_string();
+    assert!(error.contains("go back through it by `sokd_ops::backward`"), "{error}");
+    // Nothing is left of an error, nor of a pass.
+    let fault = || sokd_core::Error::setting("a pass", "fails");
+    let failed = backward(|| {
+        recorded().backward()?;
+        Err(fault())
+    });
+    assert!(failed.is_err() && recorded().backward().is_err());
+    let grads = backward(|| Ok(recorded().backward()?)).unwrap();
+    assert_eq!(values(grads.get(&x).unwrap()), [1.0, 1.0]);
+    // Outside, all is as ever.
+    assert_eq!(values(relu(&x).unwrap().sum_all().unwrap().backward().unwrap().get(&x).unwrap()), [1.0, 1.0]);
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Result, Step, Terms};
 use sokd_nn::Params;
+use sokd_ops::{backward, with_leaves_apart};
 
 /// Down the gradient of the phase's own objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,9 +27,10 @@ impl Update for Descend {
         hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)> {
-        let terms = distiller.terms(hand.of(phase.split)?, phase.mode, &phase.toward, at)?;
+        let shown = hand.of(phase.split)?;
+        let terms = with_leaves_apart(|| distiller.terms(shown, phase.mode, &phase.toward, at))?;
         let mut grads = match terms.total()? {
-            Some(total) => total.backward()?,
+            Some(total) => backward(|| Ok(total.backward()?))?,
             None => GradStore::default(),
         };
         if !terms.cuts().is_empty() {

@@ -2,6 +2,7 @@
 
 use candle::{Tensor, Var, backprop::GradStore};
 use sokd_core::{Cut, Result, Terms};
+use sokd_ops::backward;
 
 type Named = [(String, Var)];
 
@@ -59,7 +60,7 @@ impl Slopes {
         for ((_, var), own) in vars.iter().zip(self.weights) {
             add(grads, var, own)?;
         }
-        add_all(grads, &Cut::across(&self.cuts, &self.at_cuts)?, vars)
+        add_all(grads, &backward(|| Cut::across(&self.cuts, &self.at_cuts))?, vars)
     }
 }
 

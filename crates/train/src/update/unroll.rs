@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, LearnSplit, Result, Step, Terms};
 use sokd_nn::{Params, grad_norm};
+use sokd_ops::{backward, with_leaves_apart};
 
 /// Down the gradient of what the phase wants *after* the step that the student would take next.
 ///
@@ -97,7 +98,9 @@ struct Beside {
 impl Beside {
     fn of(terms: Terms) -> Result<Self> {
         let (loss, grads) = match terms.total()? {
-            Some(total) => (f64::from(total.to_scalar::<f32>()?), total.backward()?),
+            Some(total) => {
+                (f64::from(total.to_scalar::<f32>()?), backward(|| Ok(total.backward()?))?)
+            }
             None => (0.0, GradStore::default()),
         };
         Ok(Self { terms, loss, grads })
@@ -136,7 +139,7 @@ impl Unrolled {
     ) -> Result<(Terms, GradStore)> {
         let Unroll { lookahead, weight_decay, through, .. } = self.spec;
         let inner = |of: &Step| -> Result<Beside> {
-            Beside::of(distiller.terms(&hand.train, phase.mode, &None, of)?)
+            Beside::of(with_leaves_apart(|| distiller.terms(&hand.train, phase.mode, &None, of))?)
         };
 
         let mut step = inner(&Step { steers: false, ..*at })?.grads;
@@ -152,7 +155,8 @@ impl Unrolled {
         let direct = through != Through::Implicit;
         let ahead = Step { steers: direct, ..*at };
         let judge = hand.of(phase.split)?;
-        let mut outer = Beside::of(distiller.terms(judge, phase.mode, &phase.toward, &ahead)?)?;
+        let outer = with_leaves_apart(|| distiller.terms(judge, phase.mode, &phase.toward, &ahead))?;
+        let mut outer = Beside::of(outer)?;
         share(judge, &mut outer.grads)?;
 
         let mut reward = if direct { outer.loss } else { 0.0 };
@@ -187,7 +191,7 @@ impl Unrolled {
         let mut grads = GradStore::default();
         ways.into_iter().try_for_each(|way| way.add_to(&mut grads, vars))?;
         for score in sides.as_ref().map_or(&outer, |(up, ..)| up).terms.scores() {
-            add_all(&mut grads, &(score * reward)?.backward()?, vars)?;
+            add_all(&mut grads, &backward(|| Ok((score * reward)?.backward()?))?, vars)?;
         }
         Ok((outer.terms, grads))
     }
