@@ -121,29 +121,35 @@ fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> R
         return Ok(composed::conv2d(x, kernel, bias, conv)?);
     }
     let shape = geometry.shape();
+    let turned = Gpu::of(&[x]).map(|gpu| gpu.turned(&geometry, kernel)).transpose()?;
+    let as_read = turned.as_ref().unwrap_or(kernel);
     let here = |x: &[f32], kernel: &[f32], shift: Option<&[f32]>| {
         forward(simd(), &geometry, x, kernel, &Epilogue { shift, ..Epilogue::default() }).0
     };
     Ok(match bias {
         None => {
-            let there = |gpu: &Gpu| gpu.convolve(&geometry, x, kernel);
+            let there = |gpu: &Gpu| gpu.convolve(&geometry, x, as_read);
             let y = compute([x, kernel], |[x, kernel]| here(x, kernel, None), there)?;
-            record([x, kernel], y, shape.as_slice(), Convolve(geometry))?
+            record([x, kernel], y, shape.as_slice(), Convolve { geometry, turned })?
         }
         Some(bias) => {
             let bias = &bias.contiguous()?;
             let there = |gpu: &Gpu| {
-                let y = tensor(gpu.convolve(&geometry, x, kernel)?, shape.as_slice());
+                let y = tensor(gpu.convolve(&geometry, x, as_read)?, shape.as_slice());
                 scale_shift(gpu, &y, None, bias, None, false)
             };
             let y = compute([x, kernel, bias], |[x, kernel, bias]| here(x, kernel, Some(bias)), there)?;
-            record([x, kernel, bias], y, shape.as_slice(), Convolve(geometry))?
+            record([x, kernel, bias], y, shape.as_slice(), Convolve { geometry, turned })?
         }
     })
 }
 
 /// The way back through [`conv2d`].
-struct Convolve(Geometry);
+struct Convolve {
+    geometry: Geometry,
+    /// The kernel as a GPU's library reads it.
+    turned: Option<Tensor>,
+}
 
 impl Backward<2> for Convolve {
     const NAME: &'static str = "conv2d";
@@ -160,14 +166,15 @@ impl Backward<2> for Convolve {
     ) -> candle::Result<[Option<Tensor>; 2]> {
         let wanted = [x.track_op(), kernel.track_op()];
         if let Some(gpu) = Gpu::of(&[x]) {
-            let [of_x, of_kernel] = gpu.convolve_back(&self.0, [x, kernel, gradient], wanted)?;
+            let as_read = self.turned.as_ref().unwrap_or(kernel);
+            let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, as_read, gradient], wanted)?;
             return Ok([
                 of_x.map(|of_x| tensor(of_x, x.shape())),
                 of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape())),
             ]);
         }
         let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {
-            backward(simd(), &self.0, x, kernel, &Given(gradient), Wanted::of(wanted))
+            backward(simd(), &self.geometry, x, kernel, &Given(gradient), Wanted::of(wanted))
         })?;
         Ok(gradients.tensors(x, kernel))
     }
@@ -188,7 +195,7 @@ impl Backward<3> for Convolve {
     ) -> candle::Result<[Option<Tensor>; 3]> {
         let [of_x, of_kernel] = Backward::<2>::gradients(self, [x, kernel], y, gradient)?;
         let of_bias = bias.track_op().then(|| {
-            let to = self.0.to;
+            let to = self.geometry.to;
             let here = |[gradient]: [&[f32]; 1]| {
                 let sums = crate::kernels::norm::moments(simd(), gradient, &vec![0.0; to]);
                 sums.iter().map(|[sum, _]| *sum as f32).collect()

@@ -5,8 +5,22 @@ use crate::kernels::geometry::Geometry;
 use crate::record::tensor;
 use candle::{Result, Storage, Tensor};
 
-/// A convolution's passes on a GPU: kernels of ours where each channel is a group of its own, cuDNN elsewhere.
+/// A convolution's passes on a GPU: kernels of ours where each channel is a group of its own, cuDNN elsewhere. Kernels are
+/// [turned](Gpu::turned); their gradients are not.
 impl Gpu {
+    /// The kernel as those who convolve read it.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(unused_variables, clippy::unnecessary_wraps, reason = "it is cuDNN that has it turned")
+    )]
+    pub(crate) fn turned(&self, geometry: &Geometry, kernel: &Tensor) -> Result<Tensor> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(_) if !geometry.depthwise() => super::cudnn::turned(self, geometry, kernel),
+            _ => Ok(kernel.clone()),
+        }
+    }
+
     pub(crate) fn convolve(&self, geometry: &Geometry, x: &Tensor, kernel: &Tensor) -> Result<Storage> {
         if geometry.depthwise() {
             let count = geometry.batch * geometry.output_len();

@@ -124,10 +124,10 @@ fn working<R>(
     })
 }
 
-/// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels; and back.
-fn turned(gpu: &Gpu, kernel: &Tensor, [rows, columns]: [usize; 2]) -> Result<Tensor> {
-    let sizes = [Arg::Int(rows), Arg::Int(columns)];
-    let turned = gpu.each("transpose", [kernel], rows * columns, sizes)?;
+/// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels.
+pub(super) fn turned(gpu: &Gpu, geometry: &Geometry, kernel: &Tensor) -> Result<Tensor> {
+    let [rows, columns] = rows_columns(geometry);
+    let turned = gpu.each("transpose", [kernel], rows * columns, [Arg::Int(rows), Arg::Int(columns)])?;
     Ok(crate::record::tensor(turned, rows * columns))
 }
 
@@ -142,7 +142,6 @@ pub(super) fn forward(
     kernel: &Tensor,
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
-    let kernel = turned(&gpu, kernel, rows_columns(geometry))?;
     let plan = Plan::of(device, geometry)?;
     let forward = ConvForward { conv: &plan.conv, x: &plan.x, w: &plan.kernel, y: &plan.y };
     let (algorithm, bytes) = plan.forward.or(|| {
@@ -151,7 +150,7 @@ pub(super) fn forward(
     })?;
     let mut y = gpu.room(geometry.batch * geometry.output_len())?;
     working(device, bytes, |work| {
-        nvidia::with([x, &kernel], &mut y, |[x, kernel], y| {
+        nvidia::with([x, kernel], &mut y, |[x, kernel], y| {
             // SAFETY: the maps have the sizes that the descriptors tell.
             unsafe { forward.launch(algorithm, Some(work), (1.0, 0.0), x, kernel, y) }.map_err(Error::from)
         })
@@ -167,7 +166,6 @@ pub(super) fn backward_map(
     gradient: &Tensor,
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
-    let kernel = turned(&gpu, kernel, rows_columns(geometry))?;
     let plan = Plan::of(device, geometry)?;
     let back = ConvBackwardData { conv: &plan.conv, dx: &plan.x, w: &plan.kernel, dy: &plan.y };
     let (algorithm, bytes) = plan.to_map.or(|| {
@@ -181,7 +179,7 @@ pub(super) fn backward_map(
     })?;
     let mut of_x = gpu.room(geometry.batch * geometry.input_len())?;
     working(device, bytes, |work| {
-        nvidia::with([&kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
+        nvidia::with([kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
             // SAFETY: the maps have the sizes that the descriptors tell.
             unsafe { back.launch(algorithm, Some(work), (1.0, 0.0), of_x, kernel, gradient) }
                 .map_err(Error::from)

@@ -98,9 +98,7 @@ struct Beside {
 impl Beside {
     fn of(terms: Terms) -> Result<Self> {
         let (loss, grads) = match terms.total()? {
-            Some(total) => {
-                (f64::from(total.to_scalar::<f32>()?), backward(|| Ok(total.backward()?))?)
-            }
+            Some(total) => (f64::from(total.to_scalar::<f32>()?), backward(|| Ok(total.backward()?))?),
             None => (0.0, GradStore::default()),
         };
         Ok(Self { terms, loss, grads })
