@@ -13,6 +13,14 @@ pub struct Term {
     pub value: Tensor,
 }
 
+impl Term {
+    /// Its value, `()`, for the whole batch.
+    pub fn mean(&self) -> Result<Tensor> {
+        // Of a single number candle asks a GPU for memory of no bytes, which not every driver grants.
+        Ok(if self.value.rank() == 0 { self.value.clone() } else { self.value.mean_all()? })
+    }
+}
+
 /// A place where a pass's graph is cut in two: what comes later hangs on `leaf`, and the gradient found there may go on
 /// through `source`, once for several passes where `source` is linear in it and dear.
 #[derive(Clone, Debug)]
@@ -149,7 +157,7 @@ impl Terms {
     pub fn total(&self) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
         for term in self.named.iter().filter(|term| term.weight != 0.0) {
-            let part = (term.value.mean_all()? * term.weight)?;
+            let part = (term.mean()? * term.weight)?;
             total = Some(match total {
                 None => part,
                 Some(sum) => (sum + part)?,

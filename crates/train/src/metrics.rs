@@ -70,7 +70,7 @@ impl Observer for JsonLines {
         let mut line = begun("step", report.at.epoch, report.at.index + 1);
         let mut loss = 0.0;
         for term in report.terms {
-            let value = f64::from(term.value.mean_all()?.to_dtype(candle::DType::F32)?.to_scalar::<f32>()?);
+            let value = f64::from(term.mean()?.to_dtype(candle::DType::F32)?.to_scalar::<f32>()?);
             loss += term.weight * value;
             line.insert(format!("train/{}/{}", report.phase, term.name), value.into());
         }

@@ -55,7 +55,7 @@ impl Tally {
         let sums = self.phases.entry(phase.to_owned()).or_default();
         let mut loss: Option<Tensor> = None;
         for term in terms {
-            let value = term.value.detach().mean_all()?;
+            let value = term.mean()?.detach();
             // Metal knows no double precision.
             let dtype = if value.device().is_metal() { DType::F32 } else { DType::F64 };
             let value = (value.to_dtype(dtype)? * images as f64)?;

@@ -24,7 +24,7 @@ pub(crate) fn mean<'a>(
         parcel.add(grads.get(var), var.elem_count())?;
     }
     for term in &terms {
-        parcel.add(Some(&term.value.detach().mean_all()?), 1)?;
+        parcel.add(Some(&term.mean()?.detach()), 1)?;
     }
     let images = parcel.send(world, images)?;
     for var in vars {
@@ -35,7 +35,7 @@ pub(crate) fn mean<'a>(
     }
     let mut means = Terms::default();
     for term in &terms {
-        let value = parcel.take(&term.value.mean_all()?)?.expect("every process has its terms");
+        let value = parcel.take(&term.mean()?)?.expect("every process has its terms");
         means = means.with(&term.name, term.weight, value);
     }
     Ok((images, means))
