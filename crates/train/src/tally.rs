@@ -62,7 +62,8 @@ impl Tally {
             let weighted = (&value * term.weight)?;
             loss = Some(match loss {
                 None => weighted,
-                Some(loss) => (loss + weighted)?,
+                // A reading may have been taken on this side.
+                Some(loss) => (&loss + weighted.to_device(loss.device())?)?,
             });
             take(sums, &term.name, value)?;
         }
