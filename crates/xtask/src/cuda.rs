@@ -4,6 +4,8 @@
 //! and the libraries, which a machine with a GPU has, are stood in for by empty ones with the same names and functions. That
 //! is all a linker asks for.
 
+mod emulate;
+
 use crate::{Outcome, command, finish, output, root};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -14,6 +16,7 @@ use std::process::Command;
 
 const HELP: &str = "\
 Usage: cargo xtask cuda [--pack] [CARGO OPTIONS]
+       cargo xtask cuda --emulate ARGUMENTS OF SOKD
        cargo xtask cuda --check
 
 Builds target/cuda/release/sokd with the feature `cuda`: with the nvcc of this machine, or with one from PyPI (which wants python3 \
@@ -22,6 +25,10 @@ CUDA 13's cuBLAS, cuRAND and NVRTC, and cuDNN 9 are installed.
 
 --pack writes target/cuda/sokd-cuda.tar.gz, for a machine that has a GPU and neither Rust nor a network: in the folder that it unpacks \
 to, experiments/benches/gpu.sh tries every operation, times networks beside PyTorch and trains one.
+
+--emulate builds, and runs the program where an emulator of NVIDIA's libraries stands for a GPU, for example `cargo xtask cuda \
+--emulate doctor --kernels --device cuda`. It computes on this machine, slowly, and holds the program to the rules of the driver; \
+EMULATOR=report says what was asked of it. It wants g++.
 
 --check builds nothing: it asks clippy about what only this build compiles, within minutes and without NVIDIA's compiler.";
 
@@ -63,6 +70,10 @@ pub fn run(args: &[String]) -> Outcome {
     if args.iter().any(|arg| arg == "--check") {
         return check();
     }
+    let (args, emulated) = match args.iter().position(|arg| arg == "--emulate") {
+        Some(at) => (&args[..at], Some(&args[at + 1..])),
+        None => (args, None),
+    };
     let mut build = command("cargo", &["build", "--release", "--package", "sokd-experiments"]);
     build
         .args(["--features", "cuda", "--target-dir", "target/cuda"])
@@ -74,7 +85,11 @@ pub fn run(args: &[String]) -> Outcome {
         use_tools(&mut build, &tools()?)?;
     }
     finish(build)?;
-    println!("{}", root().join("target/cuda/release/sokd").display());
+    let program = root().join("target/cuda/release/sokd");
+    if let Some(args) = emulated {
+        return emulate::run(&program, args);
+    }
+    println!("{}", program.display());
     if args.iter().any(|arg| arg == PACK) { pack() } else { Ok(()) }
 }
 
@@ -170,26 +185,25 @@ fn tools() -> Outcome<PathBuf> {
     // Without a shared one beside it, the linker takes this.
     let runtime = libraries.join("libcudart.a");
     fs::copy(home.join("lib/libcudart_static.a"), &runtime).map_err(at(&runtime))?;
-    let bindings = bindings()?;
+    let bindings = package("cudarc")?.join("src");
     for library in LIBRARIES {
         library.stand_in(&libraries, &bindings)?;
     }
     Ok(home)
 }
 
-/// Where cudarc's source is.
-fn bindings() -> Outcome<PathBuf> {
+/// The folder of a package that the build for GPUs uses.
+fn package(name: &str) -> Outcome<PathBuf> {
     let told = output(command(
         "cargo",
         &["metadata", "--format-version", "1", "--features", "sokd-experiments/cuda"],
     ))?;
     let told: Value = serde_json::from_str(&told).map_err(|error| format!("cargo metadata: {error}"))?;
     let mut packages = told["packages"].as_array().into_iter().flatten();
-    let cudarc = packages
-        .find(|package| package["name"] == "cudarc")
-        .and_then(|package| package["manifest_path"].as_str());
-    let manifest = cudarc.ok_or("no package is called cudarc")?;
-    Ok(Path::new(manifest).with_file_name("src"))
+    let found = packages.find(|package| package["name"] == name);
+    let manifest = found.and_then(|package| package["manifest_path"].as_str());
+    let manifest = manifest.ok_or_else(|| format!("no package is called {name}"))?;
+    Ok(Path::new(manifest).with_file_name(""))
 }
 
 impl Library {

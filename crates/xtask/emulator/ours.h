@@ -1,0 +1,15 @@
+// What the words of our kernels mean here, in C++ (crates/ops/src/gpu/kernels/mirror.h is the same for the tests, in C).
+#include "emulator.h"
+#include <cmath>
+#define kernel extern "C" void
+#define device_function static
+static thread_local int block, blocks;
+#define each_lane for (int lane = 0; lane < LANES; lane++)
+#define together
+#define shared static thread_local
+inline void all_blocks(std::function<void()> run, const unsigned *grid, const unsigned *)
+{
+    blocks = (int)grid[0];
+    for (block = 0; block < blocks; block++) run();
+}
+#define ENTER(name) static bool entered_##name = enter(#name, name, all_blocks);
