@@ -89,7 +89,8 @@ fn compile(place: &Path, name: &str, text: &str) -> Outcome<PathBuf> {
     let (source, object) = (place.join(format!("{name}.cpp")), place.join(format!("{name}.o")));
     fs::write(&source, text).map_err(|error| format!("{}: {error}", source.display()))?;
     let mut cc = command("g++", &["-std=c++20", "-O2", "-fPIC", "-w", "-D__CUDA_ARCH__=500", "-c", "-o"]);
-    cc.arg(&object).arg(&source).arg("-I").arg(root().join("crates/xtask/emulator"));
+    cc.arg(&object).arg(&source).arg("-I").arg(place);
+    cc.arg("-I").arg(root().join("crates/xtask/emulator"));
     finish(cc)?;
     Ok(object)
 }
