@@ -127,7 +127,7 @@ impl Batches for Loader {
             let rows = &rows[share.of(rows.len())];
             match &resident {
                 Some(resident) => resident.batch(augment, rows, key, epoch),
-                None => send(augment.read(&*dataset, split, rows, key, epoch)?, &device),
+                None => send(&augment.read(&*dataset, split, rows, key, epoch)?, &device),
             }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
@@ -186,14 +186,14 @@ impl Batches for Sequential {
                 (step * batch..examples.min((step + 1) * batch)).map(|row| row as u32).collect();
             match &resident {
                 Some(resident) => resident.batch(Augment::none(), &rows, Key::new(0), 0),
-                None => send(dataset.read(split, &rows)?, &device),
+                None => send(&dataset.read(split, &rows)?, &device),
             }
         };
         iterate(prefetch(self.threads, from..self.steps(), make))
     }
 }
 
-fn send(batch: Batch, device: &Device) -> Result<Batch> {
+fn send(batch: &Batch, device: &Device) -> Result<Batch> {
     beside_captures(|| batch.to_device(device))
 }
 

@@ -172,14 +172,14 @@ impl Unseen {
     }
 }
 
-/// Which arguments an operation goes back to by the graph: those that are tracked, but for weights that stand apart.
-struct Way {
-    nodes: Vec<Tensor>,
+/// To which arguments an operation goes back by the graph: those that are tracked, but for weights that stand apart.
+struct Nodes {
+    tensors: Vec<Tensor>,
     inboxes: Vec<Option<Arc<Inbox>>>,
     gradients: Gradients,
 }
 
-impl Way {
+impl Nodes {
     fn of<const N: usize>(
         arguments: [&Tensor; N],
         known: &[Option<Arc<Known>>; N],
@@ -188,15 +188,15 @@ impl Way {
     ) -> Result<Self> {
         let apart = arguments.map(|argument| leaves::is_apart(argument).then(|| argument.clone()));
         let on_graph = arguments.map(|argument| argument.track_op() && !leaves::is_apart(argument));
-        let (mut nodes, mut their_inboxes) = (Vec::with_capacity(N), Vec::with_capacity(N));
+        let (mut tensors, mut their_inboxes) = (Vec::with_capacity(N), Vec::with_capacity(N));
         for index in (0..N).filter(|&index| on_graph[index]) {
             let token = known[index].as_ref().map_or(arguments[index], |known| &known.token);
-            nodes.push(token.clone());
+            tensors.push(token.clone());
             their_inboxes.push(inboxes[index].clone());
         }
-        let hangs = nodes.is_empty();
+        let hangs = tensors.is_empty();
         if hangs {
-            nodes.push(leaves::anchor(arguments[0].device())?);
+            tensors.push(leaves::anchor(arguments[0].device())?);
             their_inboxes.push(None);
         }
         let gradients = Box::new(move || {
@@ -213,12 +213,12 @@ impl Way {
             }
             Ok(told)
         });
-        Ok(Self { nodes, inboxes: their_inboxes, gradients })
+        Ok(Self { tensors, inboxes: their_inboxes, gradients })
     }
 
     /// The token that stands in the graph for the result.
     fn enter(self, name: &'static str) -> Result<Tensor> {
-        enter(name, &self.nodes.iter().collect::<Vec<_>>(), &self.inboxes, self.gradients)
+        enter(name, &self.tensors.iter().collect::<Vec<_>>(), &self.inboxes, self.gradients)
     }
 }
 
@@ -253,8 +253,8 @@ impl<const N: usize, B: Backward<N>> Entered<N, B> {
         let work = Arc::new(Work::new(kept, shape.clone(), (Arc::clone(&inbox), first), (back, again)));
         let again = is_made_again.then(|| Arc::downgrade(&work) as Weak<dyn Again>);
         let own = Arc::clone(&work);
-        let way = Way::of(arguments, &known, &inboxes, Box::new(move || own.gradients().map(Vec::from)))?;
-        let token = way.enter(B::NAME)?;
+        let gradients = Box::new(move || own.gradients().map(Vec::from));
+        let token = Nodes::of(arguments, &known, &inboxes, gradients)?.enter(B::NAME)?;
         let known = Arc::new(Known { token, inbox, result: OnceLock::new(), again });
         Ok(Self { known, work, reads_result })
     }

@@ -30,7 +30,7 @@ enum Known {
     /// The next of the last one's kind may tell the device the same.
     Steady(Kind),
     /// All of that kind do.
-    Held(Kind, Box<Fixed>, Replay),
+    Held(Kind, Box<Held>),
 }
 
 impl Known {
@@ -56,6 +56,12 @@ impl Kind {
         let sums = due.iter().flat_map(|&index| tally.places(&phases[index].name)).collect();
         Self { epoch: at.epoch, images: images.dims().to_vec(), sums }
     }
+}
+
+/// A step that was written down, and the work that it is.
+struct Held {
+    fixed: Fixed,
+    replay: Replay,
 }
 
 /// A step in memory of its own.
@@ -96,17 +102,17 @@ impl Steps {
         let kind = Kind::of(phases, &due, &batch.images, &at, tally);
         self.known.retain(|_, known| known.holds_in(at.epoch));
         let (said, known) = match self.known.remove(&due) {
-            Some(Known::Held(held, fixed, replay)) if held == kind => {
-                fill(&fixed.batch, batch)?;
+            Some(Known::Held(known, held)) if known == kind => {
+                fill(&held.fixed.batch, batch)?;
                 aim(phases, &due, &now)?;
-                replay.run(|| fixed.work(distiller, phases, tally))?;
-                (fixed.said.clone(), Known::Held(held, fixed, replay))
+                held.replay.run(|| held.fixed.work(distiller, phases, tally))?;
+                (held.fixed.said.clone(), Known::Held(kind, held))
             }
             Some(Known::Steady(last)) if last == kind => {
                 aim(phases, &due, &now)?;
                 let (said, held) = self.write_down(&due, distiller, phases, (batch, &at), tally)?;
                 tell(phases, &due, held.as_ref().map(drop), watch)?;
-                (said, held.map_or(Known::Change, |(fixed, replay)| Known::Held(kind, fixed, replay)))
+                (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
             }
             known => {
                 let begun = streams_begun();
@@ -144,7 +150,7 @@ impl Steps {
         phases: &mut [Phase],
         (batch, at): (&Batch, &Step),
         tally: &mut Tally,
-    ) -> Result<(Vec<Terms>, Result<(Box<Fixed>, Replay)>)> {
+    ) -> Result<(Vec<Terms>, Result<Box<Held>>)> {
         let device = batch.images.device();
         let Batch { images, labels, rows } = batch;
         let batch = Batch { images: images.copy()?, labels: labels.copy()?, rows: rows.copy()? };
@@ -168,7 +174,7 @@ impl Steps {
             after.restore(&self.params, phases)?;
             *tally = beside;
         }
-        Ok((said, replay.map(|replay| (Box::new(fixed), replay))))
+        Ok((said, replay.map(|replay| Box::new(Held { fixed, replay }))))
     }
 }
 

@@ -10,8 +10,9 @@ use sokd_train::{
     Checkpoint, Observer, Outcome, Progress, Schedule, StepReport, Stop, TermOf, Training, fit,
 };
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The distance of the logits.
 struct Far;
@@ -66,13 +67,24 @@ fn run(images: &Images, loss: Box<dyn DistillLoss>) -> Result<Training<'_>> {
 
 /// What was said of captures, and every number of every step.
 #[derive(Clone, Default)]
-struct Diary(Arc<Mutex<(BTreeMap<String, usize>, Vec<String>)>>);
+struct Diary(Arc<Mutex<Pages>>);
+
+#[derive(Default)]
+struct Pages {
+    captures: BTreeMap<String, usize>,
+    steps: Vec<String>,
+}
+
+impl Diary {
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().expect("no test panics here")
+    }
+}
 
 impl Observer for Diary {
     fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
         let said = outcome.map_or_else(ToString::to_string, |()| "captured".to_owned());
-        let mut diary = self.0.lock().expect("no test panics here");
-        *diary.0.entry(format!("{}: {said}", phases.join(" and "))).or_default() += 1;
+        *self.pages().captures.entry(format!("{}: {said}", phases.join(" and "))).or_default() += 1;
         Ok(())
     }
 
@@ -81,9 +93,9 @@ impl Observer for Diary {
         let mut line = format!("{phase} {} {lr} {images}", at.index);
         for term in *terms {
             let value = term.value.mean_all()?.to_scalar::<f32>()?;
-            line += &format!(" {} {} {value:?}", term.name, term.weight);
+            let _ = write!(line, " {} {} {value:?}", term.name, term.weight);
         }
-        self.0.lock().expect("no test panics here").1.push(line);
+        self.pages().steps.push(line);
         Ok(())
     }
 }
@@ -141,34 +153,39 @@ fn a_run_comes_to_the_same_bits_and_says_the_same() -> Result<()> {
     let (other, says) = train(run(&images, Box::new(Far))?, false, &[])?;
     assert!(bits(&one)? == bits(&other)?);
     assert_eq!(one.progress.timeless(), other.progress.timeless());
-    let (said, says) =
-        (said.0.lock().expect("no test panics here"), says.0.lock().expect("no test panics here"));
-    assert_eq!(said.1.len(), 27 + 14 + 9);
-    assert_eq!(said.1, says.1);
-    assert!(said.0.keys().all(|said| said.ends_with("a step waits for a number")), "{:?}", said.0);
+    let (said, says) = (said.pages(), says.pages());
+    assert_eq!(said.steps.len(), 27 + 14 + 9);
+    assert_eq!(said.steps, says.steps);
+    assert!(
+        said.captures.keys().all(|said| said.ends_with("a step waits for a number")),
+        "{:?}",
+        said.captures
+    );
     // In each epoch anew: those of the first, of the second, of the third.
-    let captured = |phases: &str| says.0.get(&format!("{phases}: captured")).copied();
+    let captured = |phases: &str| says.captures.get(&format!("{phases}: captured")).copied();
     let together = ["student", "student and look", "student and apart", "student and look and apart"];
     assert_eq!(together.map(captured), [Some(2), Some(2), Some(1), Some(1)]);
-    assert_eq!(says.0.len(), 4, "{:?}", says.0);
+    assert_eq!(says.captures.len(), 4, "{:?}", says.captures);
     Ok(())
 }
 
 #[test]
 fn steps_that_differ_go_on_operation_by_operation() -> Result<()> {
     let images = images();
-    type Make = fn() -> Box<dyn DistillLoss>;
-    let all: [(&str, Make); 2] =
-        [("every step draws", || Box::new(Near)), ("comes to other numbers", || Box::new(Growing))];
-    for (why, make) in all {
+    let drawing: fn() -> Box<dyn DistillLoss> = || Box::new(Near);
+    let growing: fn() -> Box<dyn DistillLoss> = || Box::new(Growing);
+    for (why, make) in [("every step draws", drawing), ("comes to other numbers", growing)] {
         let (one, _) = train(run(&images, make())?, true, &[])?;
         let (other, says) = train(run(&images, make())?, false, &[])?;
         assert!(bits(&one)? == bits(&other)?, "{why}");
         assert_eq!(one.progress.timeless(), other.progress.timeless(), "{why}");
-        let says = says.0.lock().expect("no test panics here");
-        println!("{:?}", says.0);
+        let says = says.pages();
         // Once for all of the run.
-        assert!(says.0.iter().all(|(said, &times)| said.contains(why) && times == 1), "{:?}", says.0);
+        assert!(
+            says.captures.iter().all(|(said, &times)| said.contains(why) && times == 1),
+            "{:?}",
+            says.captures
+        );
     }
     Ok(())
 }
@@ -180,6 +197,6 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bits() -> Result<()> {
     let (other, says) = train(run(&images, Box::new(Far))?, false, &[2, 5, 13, 14])?;
     assert!(bits(&one)? == bits(&other)?);
     assert_eq!(one.progress.timeless(), other.progress.timeless());
-    assert_eq!(said.0.lock().expect("no test panics here").1, says.0.lock().expect("no test panics here").1);
+    assert_eq!(said.pages().steps, says.pages().steps);
     Ok(())
 }
