@@ -12,6 +12,7 @@ mod key;
 mod lazy;
 mod lens;
 mod preview;
+mod scope;
 mod terms;
 
 pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage, StageInfo};
@@ -25,6 +26,7 @@ pub use key::{Key, Stream, streams_begun};
 pub use lazy::Lazy;
 pub use lens::{LENS, Lens};
 pub use preview::{Preview, Watch};
+pub use scope::scope;
 pub use terms::{Cut, Term, Terms};
 
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 use candle::Tensor;
 use candle_nn::{Init, VarBuilder};
-use sokd_core::{Error, Result};
+use sokd_core::{Error, Result, scope};
 use sokd_ops::{Conv, conv2d};
 use std::cell::Cell;
 
@@ -13,15 +13,7 @@ thread_local! {
 /// What is built keeps the choice, whoever runs it and whenever. It is a scope, because the convolutions of a network are
 /// made far inside of it, by functions that have their shape to say and nothing else.
 pub fn with_winograd<R>(winograd: bool, build: impl FnOnce() -> R) -> R {
-    /// Puts the former choice back even when `build` unwinds.
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            WINOGRAD.set(self.0);
-        }
-    }
-    let _restore = Restore(WINOGRAD.replace(winograd));
-    build()
+    scope(&WINOGRAD, winograd, build)
 }
 
 /// A convolution with a square kernel.

@@ -1,7 +1,7 @@
 use crate::environment;
 use crate::gpu::Gpu;
 use candle::{DType, Tensor};
-use sokd_core::Result;
+use sokd_core::{Result, scope};
 use std::cell::Cell;
 use std::sync::LazyLock;
 
@@ -37,15 +37,7 @@ pub fn backend() -> Backend {
 ///
 /// What `work` records for a backward pass keeps its form, whenever that pass runs.
 pub fn with_backend<R>(backend: Backend, work: impl FnOnce() -> R) -> R {
-    /// Puts the former choice back even when `work` unwinds.
-    struct Restore(Option<Backend>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            CHOSEN.set(self.0);
-        }
-    }
-    let _restore = Restore(CHOSEN.replace(Some(backend)));
-    work()
+    scope(&CHOSEN, Some(backend), work)
 }
 
 /// Whether kernels of ours take these tensors: all single precision, all in one memory that we have kernels for.

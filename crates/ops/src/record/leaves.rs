@@ -8,6 +8,7 @@ use super::{tensor, total};
 use crate::spent::named;
 use candle::backprop::GradStore;
 use candle::{Device, DeviceLocation, Result, Tensor, TensorId, Var};
+use sokd_core::scope;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -15,22 +16,14 @@ type Gathered = HashMap<TensorId, (Tensor, Tensor)>;
 
 thread_local! {
     static APART: Cell<bool> = const { Cell::new(false) };
-    static GATHERED: RefCell<Option<Gathered>> = const { RefCell::new(None) };
+    static GATHERED: Cell<Option<Gathered>> = const { Cell::new(None) };
     static ANCHORS: RefCell<HashMap<DeviceLocation, Var>> = RefCell::default();
 }
 
 /// Runs `work` with variables apart from the graph of our operations, in this thread: what `work` records is gone back through by
 /// [`backward`] alone, without the passes over memory that candle spends on each weight.
 pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
-    /// Puts the former choice back even when `work` unwinds.
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            APART.set(self.0);
-        }
-    }
-    let _restore = Restore(APART.replace(true));
-    work()
+    scope(&APART, true, work)
 }
 
 /// The gradients that `work` finds, those of variables that stand [apart](with_leaves_apart) among them.
@@ -38,23 +31,17 @@ pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
 /// # Errors
 /// Those of `work`.
 pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_core::Result<GradStore> {
-    /// Leaves nothing behind, even when `work` unwinds.
-    struct Restore(Option<Gathered>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            GATHERED.set(self.0.take());
+    scope(&GATHERED, Some(Gathered::new()), || {
+        let mut grads = work()?;
+        for (leaf, gradient) in GATHERED.take().into_iter().flat_map(Gathered::into_values) {
+            let gradient = match grads.remove(&leaf) {
+                Some(other) => sum(&other, &gradient)?,
+                None => gradient,
+            };
+            grads.insert(&leaf, gradient);
         }
-    }
-    let _restore = Restore(GATHERED.replace(Some(Gathered::new())));
-    let mut grads = work()?;
-    for (leaf, gradient) in GATHERED.take().into_iter().flat_map(Gathered::into_values) {
-        let gradient = match grads.remove(&leaf) {
-            Some(other) => sum(&other, &gradient)?,
-            None => gradient,
-        };
-        grads.insert(&leaf, gradient);
-    }
-    Ok(grads)
+        Ok(grads)
+    })
 }
 
 /// Whether an argument stands apart from what is recorded now.
@@ -64,20 +51,19 @@ pub(super) fn is_apart(argument: &Tensor) -> bool {
 
 /// Takes in the gradient of a variable that stands apart.
 pub(super) fn gather(leaf: &Tensor, gradient: Tensor) -> Result<()> {
-    GATHERED.with_borrow_mut(|gathered| {
-        let Some(gathered) = gathered else {
-            candle::bail!(
-                "the weights stand apart from this graph: go back through it by `sokd_ops::backward`, or record it without \
-                 `with_leaves_apart`"
-            )
-        };
-        let gradient = match gathered.remove(&leaf.id()) {
-            Some((_, other)) => sum(&other, &gradient)?,
-            None => gradient,
-        };
-        gathered.insert(leaf.id(), (leaf.clone(), gradient));
-        Ok(())
-    })
+    let Some(mut gathered) = GATHERED.take() else {
+        candle::bail!(
+            "the weights stand apart from this graph: go back through it by `sokd_ops::backward`, or record it without \
+             `with_leaves_apart`"
+        )
+    };
+    let gradient = match gathered.remove(&leaf.id()) {
+        Some((_, other)) => sum(&other, &gradient)?,
+        None => gradient,
+    };
+    gathered.insert(leaf.id(), (leaf.clone(), gradient));
+    GATHERED.set(Some(gathered));
+    Ok(())
 }
 
 fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
