@@ -1,5 +1,5 @@
 use blake3::Hash;
-use candle::Tensor;
+use candle::{Device, Tensor};
 use sokd_core::graft::Grafts;
 use sokd_core::{Backbone, BackboneInfo, Forward, Head, Mode, Result, Stage};
 use std::collections::HashMap;
@@ -102,8 +102,8 @@ impl Backbone for Remembered {
             Tensor::from_vec(values, (hashes.len(), width), images.device())
         };
         Ok(Forward {
-            // Whoever wants it anyway is told by the shape.
-            stem: Tensor::zeros((hashes.len(), 0), images.dtype(), images.device())?,
+            // Whoever wants it anyway is told by the shape. On this side: not every GPU's driver grants memory of no bytes.
+            stem: Tensor::zeros((hashes.len(), 0), images.dtype(), &Device::Cpu)?,
             stages: Vec::new(),
             pooled: recall(&said.pooled, info.features)?,
             logits: recall(&said.logits, info.classes)?,
