@@ -85,7 +85,8 @@ impl Observer for Log {
 pub fn captured(phases: &[&str], outcome: std::result::Result<(), &Error>) -> String {
     let how = match outcome {
         Ok(()) => "as a CUDA graph".to_owned(),
-        Err(why) => format!("operation by operation: {why}"),
+        // Behind the first line, candle may say from where it was called.
+        Err(why) => format!("operation by operation: {}", why.to_string().lines().next().unwrap_or_default()),
     };
     format!("steps of {} go on {how}", phases.join(" and "))
 }
