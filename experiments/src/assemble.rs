@@ -1,7 +1,7 @@
 //! A recipe becomes parts: data, student, teacher, objective, phases.
 
 use crate::cli::Session;
-use crate::network::{Frozen, Weights, fill, find};
+use crate::network::{Arithmetic, Frozen, Weights, fill, find};
 use crate::pixels::expected;
 use crate::progress::Preparing;
 use crate::recipe::{ApartSpec, PhaseSpec, StudentSpec};
@@ -14,7 +14,7 @@ use sokd_core::{
     graft,
 };
 use sokd_data::{Loader, Sequential};
-use sokd_models::Remembered;
+use sokd_models::{Precision, Remembered};
 use sokd_nn::{Groups, Optimizer, Params};
 use sokd_train::{Distiller, Phase, Shown, TermOf, Toward};
 use std::sync::Arc;
@@ -167,8 +167,9 @@ fn teacher(
     let Some(spec) = &recipe.teacher else { return Ok(None) };
     let weights =
         Weights { from: &spec.weights, sha256: spec.sha256.as_deref(), pixels: spec.pixels.as_ref() };
+    let arithmetic = Arithmetic { winograd: spec.winograd, precision: spec.precision };
     let Frozen { mut net, sha256, spec: own, .. } =
-        Frozen::load(&spec.model, weights, data, key.fold("teacher"), device, spec.winograd)?;
+        Frozen::load(&spec.model, weights, data, key.fold("teacher"), device, arithmetic)?;
     for place in recipe.objective.values().filter_map(|term| term.loss.looks()) {
         graft::tap(net.as_mut(), place, data, device)?;
     }
@@ -283,11 +284,11 @@ impl Teaching {
     pub fn who(&self, net: &dyn Backbone, recipe: &Recipe) -> String {
         // Drawn weights depend on the seed; all others are told apart by their digest.
         let weights = self.sha256.clone().unwrap_or_else(|| format!("drawn {}", recipe.seed));
-        let (model, plainly) = recipe
-            .teacher
-            .as_ref()
-            .map_or((None, ""), |spec| (Some(&spec.model), if spec.winograd { "" } else { " plainly" }));
-        format!("{weights} {model:?} {:?} {:?}{plainly}", net.info().pixels, recipe.data)
+        let spec = recipe.teacher.as_ref();
+        let model = spec.map(|spec| &spec.model);
+        let plainly = if spec.is_some_and(|spec| !spec.winograd) { " plainly" } else { "" };
+        let mixed = if spec.is_some_and(|spec| spec.precision == Precision::Mixed) { " mixed" } else { "" };
+        format!("{weights} {model:?} {:?} {:?}{plainly}{mixed}", net.info().pixels, recipe.data)
     }
 
     /// With what the test images say of it.

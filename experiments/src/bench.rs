@@ -4,6 +4,7 @@
 use crate::assemble::{Parts, assemble};
 use crate::cli::Session;
 use crate::log::captured;
+use crate::network::Arithmetic;
 use crate::{Model, Recipe};
 use candle::{Device, Tensor};
 use candle_nn::VarBuilder;
@@ -18,7 +19,7 @@ use sokd_nn::{Ema, LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
 use sokd_train::{Descend, Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
 use std::sync::Arc;
 
-/// What is timed, on noise in the sizes of CIFAR-100.
+/// What is timed, on noise in 100 classes.
 #[derive(Clone, Debug)]
 pub struct Task<'a> {
     /// What is done.
@@ -27,8 +28,10 @@ pub struct Task<'a> {
     pub networks: &'a [Model],
     /// Images in a batch.
     pub batch: usize,
-    /// Whether a student goes by Winograd.
-    pub winograd: bool,
+    /// Pixels along a side of an image.
+    pub size: usize,
+    /// How a student computes.
+    pub arithmetic: Arithmetic,
     /// Where.
     pub device: &'a Device,
 }
@@ -114,11 +117,11 @@ impl Task<'_> {
     }
 
     fn images(&self) -> Result<Batch> {
-        let (mut stream, count) = (Key::new(0).stream(), self.batch);
-        let pixels: Vec<f32> = (0..count * 32 * 32 * 3).map(|_| stream.uniform() as f32).collect();
+        let (mut stream, count, side) = (Key::new(0).stream(), self.batch, self.size);
+        let pixels: Vec<f32> = (0..count * side * side * 3).map(|_| stream.uniform() as f32).collect();
         let labels: Vec<u32> = (0..count).map(|_| stream.below(CLASSES as u32)).collect();
         let batch = Batch {
-            images: Tensor::from_vec(pixels, (count, 32, 32, 3), &Device::Cpu)?,
+            images: Tensor::from_vec(pixels, (count, side, side, 3), &Device::Cpu)?,
             labels: Tensor::new(labels, &Device::Cpu)?,
             rows: Tensor::arange(0, count as u32, &Device::Cpu)?,
         };
@@ -126,35 +129,39 @@ impl Task<'_> {
     }
 
     fn student(&self, model: &Model) -> Result<(Box<dyn Backbone>, Params)> {
-        with_winograd(self.winograd, || build(model, |params| params.builder(self.device).pp("student")))
+        self.build(model, self.arithmetic, |params| params.builder(self.device).pp("student"))
     }
 
     fn teacher(&self, model: &Model) -> Result<Box<dyn Backbone>> {
-        Ok(with_winograd(true, || build(model, |params| params.frozen(self.device)))?.0)
+        let arithmetic = Arithmetic { winograd: true, ..self.arithmetic };
+        Ok(self.build(model, arithmetic, |params| params.frozen(self.device))?.0)
+    }
+
+    /// A network and its weights, drawn.
+    fn build(
+        &self,
+        model: &Model,
+        Arithmetic { winograd, precision }: Arithmetic,
+        vars: impl FnOnce(&Params) -> VarBuilder<'static>,
+    ) -> Result<(Box<dyn Backbone>, Params)> {
+        let data = DatasetInfo {
+            name: "noise".into(),
+            classes: classes(),
+            size: [self.size; 2],
+            pixels: PIXELS,
+            train: 0,
+            search: 0,
+            test: 0,
+        };
+        let params = Params::new(Key::new(0));
+        let cx = BuildCx::alone(vars(&params), &data);
+        let net = with_winograd(winograd, || model.build(&cx))?;
+        Ok((precision.of(net), params))
     }
 }
 
 fn classes() -> Vec<String> {
     (0..CLASSES).map(|class| class.to_string()).collect()
-}
-
-/// A network and its weights, drawn.
-fn build(
-    model: &Model,
-    vars: impl FnOnce(&Params) -> VarBuilder<'static>,
-) -> Result<(Box<dyn Backbone>, Params)> {
-    let data = DatasetInfo {
-        name: "noise".into(),
-        classes: classes(),
-        size: [32, 32],
-        pixels: PIXELS,
-        train: 0,
-        search: 0,
-        test: 0,
-    };
-    let params = Params::new(Key::new(0));
-    let net = model.build(&BuildCx::alone(vars(&params), &data))?;
-    Ok((net, params))
 }
 
 /// A step under the published recipe's optimiser.
@@ -196,16 +203,21 @@ fn alone(
 }
 
 /// A step of a recipe's epoch, and of what searches in passes of its own before that epoch (TST) a step too; on the same images
-/// each time. With the name of the teacher, if there is one, and of the student.
+/// each time. With the name of the teacher, if there is one, and of the student, and the height and width of an image.
 ///
 /// # Errors
 /// Whatever the recipe needs and does not find; an epoch that it does not have.
-pub fn of_recipe(recipe: &Recipe, epoch: usize, session: &Session) -> crate::Result<(Vec<String>, Work)> {
+pub fn of_recipe(
+    recipe: &Recipe,
+    epoch: usize,
+    session: &Session,
+) -> crate::Result<(Vec<String>, [usize; 2], Work)> {
     if epoch >= recipe.epochs {
         let problem = format!("epoch {epoch}, counted from 0, of a recipe that has {}", recipe.epochs);
         return Err(Error::setting("--epoch", problem).into());
     }
-    let Parts { images, params, distiller, mut phases, teacher, student, .. } = assemble(recipe, session)?;
+    let Parts { images, params, distiller, mut phases, teacher, student, info, .. } =
+        assemble(recipe, session)?;
     for phase in &mut phases {
         if phase.interlude.take_if(|passes| passes.before.contains(&epoch)).is_some() {
             phase.epochs = epoch..epoch + 1;
@@ -222,6 +234,7 @@ pub fn of_recipe(recipe: &Recipe, epoch: usize, session: &Session) -> crate::Res
     let names = teacher.map(|teaching| teaching.network.model).into_iter().chain([student.model]);
     Ok((
         names.collect(),
+        info.size,
         Box::new(move || {
             step()?;
             ema.as_ref().map_or(Ok(()), Ema::update)

@@ -8,7 +8,7 @@ use crate::{Grafting, Misfit, Model, Result, hub, rundir, shipped};
 use candle::Device;
 use sokd_core::{Backbone, Build, BuildCx, DatasetInfo, Error, Key};
 use sokd_data::Locations;
-use sokd_models::{Published, weights};
+use sokd_models::{Precision, Published, weights};
 use sokd_nn::Params;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,15 @@ pub struct Frozen {
     pub spec: StudentSpec,
 }
 
+/// How a network computes, as recipes say it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arithmetic {
+    /// Whether convolutions of 3 × 3 go by Winograd where that is faster.
+    pub winograd: bool,
+    /// In which numbers.
+    pub precision: Precision,
+}
+
 /// Where weights come from, and how they are to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
@@ -36,7 +45,7 @@ pub struct Weights<'a> {
 }
 
 impl Frozen {
-    /// A network with weights from somewhere, for the images of `data`; `winograd` as recipes say it.
+    /// A network with weights from somewhere, for the images of `data`.
     ///
     /// # Errors
     /// A file that is missing, torn or another than its digest says, weights of another network, and weights for
@@ -47,11 +56,16 @@ impl Frozen {
         data: &DatasetInfo,
         key: Key,
         device: &Device,
-        winograd: bool,
+        Arithmetic { winograd, precision }: Arithmetic,
     ) -> Result<Self> {
         let params = Params::new(key);
-        let mut spec =
-            StudentSpec { model: model.clone(), weights: None, graft: Grafting::default(), winograd };
+        let mut spec = StudentSpec {
+            model: model.clone(),
+            weights: None,
+            graft: Grafting::default(),
+            winograd,
+            precision,
+        };
         let build = |spec: &StudentSpec, pixels| {
             let data = DatasetInfo { pixels, ..data.clone() };
             spec.build(&BuildCx::alone(params.frozen(device), &data))

@@ -1,10 +1,12 @@
 //! A whole run, written down.
 
+use crate::network::Arithmetic;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Backbone, Build, BuildCx, DistillLoss, LearnSplit, Result};
 use sokd_data::{Augment, DataSpec};
+use sokd_models::Precision;
 use sokd_nn::{LrSchedule, OptimSpec, with_winograd};
 use sokd_train::{Interlude, Schedule, UpdateSpec, Weighted};
 use std::collections::BTreeMap;
@@ -71,12 +73,23 @@ pub struct StudentSpec {
     /// all that they compute is off by a few millionths.
     #[serde(default, skip_serializing_if = "usual")]
     pub winograd: bool,
+    /// In which numbers it computes: `single`, or `mixed`, for GPUs: maps in bfloat16, all else in single precision.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub precision: Precision,
+}
+
+impl StudentSpec {
+    /// How it computes.
+    pub fn arithmetic(&self) -> Arithmetic {
+        Arithmetic { winograd: self.winograd, precision: self.precision }
+    }
 }
 
 /// The network and what is set into it.
 impl Build<dyn Backbone> for StudentSpec {
     fn build(&self, cx: &BuildCx<'_>) -> Result<Box<dyn Backbone>> {
-        let mut net = with_winograd(self.winograd, || self.model.build(cx))?;
+        let net = with_winograd(self.winograd, || self.model.build(cx))?;
+        let mut net = self.precision.of(net);
         self.graft.plant(net.as_mut(), cx)?;
         Ok(net)
     }
@@ -104,6 +117,9 @@ pub struct TeacherSpec {
     // Left out where it is so: runs from before there was a choice keep their names.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub winograd: bool,
+    /// In which numbers it computes: `single`, or `mixed`, for GPUs: maps in bfloat16, all else in single precision.
+    #[serde(default, skip_serializing_if = "usual")]
+    pub precision: Precision,
     /// Whether it remembers what it said of an image and is asked about it once, for losses that read its embedding and its
     /// logits only. Images must not be cropped, turned or cut anew in every epoch.
     #[serde(default, skip_serializing_if = "usual")]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cost;
+mod mixed;
 mod mobile;
 mod names;
 pub mod published;
@@ -10,6 +11,7 @@ mod trace;
 pub mod weights;
 
 pub use cost::{Cost, cost, info};
+pub use mixed::Precision;
 pub use names::{name, named, names, pixels};
 pub use published::Published;
 pub use remembered::Remembered;

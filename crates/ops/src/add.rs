@@ -1,4 +1,5 @@
-use crate::backend::has_kernels;
+use crate::backend::{has_kernels, has_map_kernels};
+use crate::mixed::in_single;
 use crate::record::{Backward, record, total};
 use crate::trace::{Operation, noted};
 use candle::Tensor;
@@ -17,8 +18,11 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 }
 
 fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !has_kernels(&[a, b]) {
-        return Ok((a + b)?);
+    if !has_map_kernels(&[a, b]) {
+        return in_single([a, b], |[a, b]| match has_kernels(&[a, b]) {
+            true => sum_of(a, b),
+            false => Ok((a + b)?),
+        });
     }
     let (a, b) = (&a.contiguous()?, &b.contiguous()?);
     Ok(record([a, b], total(a, b)?, a.shape(), Add)?)

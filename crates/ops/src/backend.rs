@@ -1,5 +1,6 @@
 use crate::environment;
 use crate::gpu::Gpu;
+use crate::mixed::in_single;
 use candle::{DType, Tensor};
 use sokd_core::{Result, scope};
 use std::cell::Cell;
@@ -48,6 +49,18 @@ pub(crate) fn has_kernels(tensors: &[&Tensor]) -> bool {
     backend() != Backend::Composed && known && tensors.iter().all(ours)
 }
 
+/// The same of maps: a GPU has kernels over those in bfloat16 too.
+pub(crate) fn has_map_kernels(maps: &[&Tensor]) -> bool {
+    let device = maps[0].device();
+    let ours = |map: &&Tensor| map.dtype() == DType::BF16 && map.device().same_device(device);
+    has_kernels(maps) || (backend() != Backend::Composed && Gpu::of(maps).is_some() && maps.iter().all(ours))
+}
+
+/// Whether kernels of ours take maps of either type with weights in single precision.
+pub(crate) fn has_kernels_for(maps: &[&Tensor], weights: &[&Tensor]) -> bool {
+    has_map_kernels(maps) && has_kernels(weights) && maps[0].device().same_device(weights[0].device())
+}
+
 /// Whether they are this machine's own.
 pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
     has_kernels(tensors) && Gpu::of(tensors).is_none()
@@ -61,9 +74,30 @@ pub fn tf32() -> bool {
     *TF32
 }
 
-/// Runs the form for these tensors, on contiguous ones.
+/// Runs the form for these tensors, on contiguous ones; in single precision, where they are in bfloat16.
 pub(crate) fn either<const N: usize>(
     tensors: [&Tensor; N],
+    fast: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+    composed: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+) -> Result<Tensor> {
+    in_single(tensors, |tensors| form(tensors, has_kernels(&tensors), fast, composed))
+}
+
+/// The same of an operation on maps, of which a GPU has a kernel over those in bfloat16 too.
+pub(crate) fn either_of_maps<const N: usize>(
+    maps: [&Tensor; N],
+    fast: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+    composed: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
+) -> Result<Tensor> {
+    match has_map_kernels(&maps) {
+        true => form(maps, true, fast, composed),
+        false => either(maps, fast, composed),
+    }
+}
+
+fn form<const N: usize>(
+    tensors: [&Tensor; N],
+    has_kernels: bool,
     fast: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
     composed: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
 ) -> Result<Tensor> {
@@ -71,5 +105,5 @@ pub(crate) fn either<const N: usize>(
     let tensors = std::array::from_fn(|index| &held[index]);
     // Of nothing, candle knows whether it is an error.
     let something = tensors.iter().all(|tensor| tensor.elem_count() > 0);
-    Ok(if something && has_kernels(&tensors) { fast(tensors)? } else { composed(tensors)? })
+    Ok(if something && has_kernels { fast(tensors)? } else { composed(tensors)? })
 }

@@ -4,9 +4,9 @@
 use crate::{
     Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, batch_norm,
     channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm,
-    conv_norm_relu, conv2d, energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, normalize,
-    permute_channels, relu, sigmoid, soft_cross_entropy, softmax, squared_distance, unit,
-    upsample_bilinear2d, upsample_nearest2d,
+    conv_norm_relu, conv2d, energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, narrow,
+    normalize, permute_channels, relu, sigmoid, soft_cross_entropy, softmax, squared_distance, unit,
+    upsample_bilinear2d, upsample_nearest2d, widen, with_mixed_precision,
 };
 use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Key, Mode, Result};
@@ -20,21 +20,49 @@ pub struct Case {
     pub shapes: Vec<Vec<usize>>,
     /// Computes it, of numbers between -1 and 1.
     pub run: fn(&[Tensor]) -> Result<Tensor>,
+    /// Which of the arguments are maps, that a network in mixed precision has in bfloat16.
+    pub maps: &'static [usize],
+    /// Whether it is tried so.
+    pub mixed: bool,
 }
 
 impl Case {
+    fn new(name: &'static str, shapes: &[&[usize]], run: fn(&[Tensor]) -> Result<Tensor>) -> Self {
+        let shapes = shapes.iter().map(|shape| shape.to_vec()).collect();
+        Self { name, shapes, run, maps: &[], mixed: false }
+    }
+
+    fn of_maps(self, maps: &'static [usize]) -> Self {
+        Self { maps, ..self }
+    }
+
     /// Arguments: the same numbers whatever the type and the device.
     pub fn inputs(&self, dtype: DType, device: &Device) -> Result<Vec<Var>> {
-        let draw = |(index, shape): (u64, &Vec<usize>)| {
-            let drawn = noise(Key::new(index).fold(self.name), shape)?;
+        let draw = |(index, shape): (usize, &Vec<usize>)| {
+            let mut drawn = noise(Key::new(index as u64).fold(self.name), shape)?;
+            if self.rounds(index) {
+                drawn = drawn.to_dtype(DType::BF16)?;
+            }
             Ok(Var::from_tensor(&drawn.to_dtype(dtype)?.to_device(device)?)?)
         };
-        (0..).zip(&self.shapes).map(draw).collect()
+        self.shapes.iter().enumerate().map(draw).collect()
+    }
+
+    fn rounds(&self, index: usize) -> bool {
+        self.mixed && self.maps.contains(&index)
     }
 
     /// The operation's result.
     pub fn result(&self, inputs: &[Var]) -> Result<Tensor> {
-        (self.run)(&inputs.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())
+        let argument = |(index, var): (usize, &Var)| {
+            let tensor = var.as_tensor();
+            if self.rounds(index) { narrow(tensor) } else { Ok(tensor.clone()) }
+        };
+        let arguments = inputs.iter().enumerate().map(argument).collect::<Result<Vec<_>>>()?;
+        match self.mixed {
+            false => (self.run)(&arguments),
+            true => widen(&with_mixed_precision(|| (self.run)(&arguments))?),
+        }
     }
 
     /// What is differentiated, one number: the result, weighed, and each input once more, weighed otherwise. So every input has
@@ -70,7 +98,13 @@ fn noise(key: Key, shape: &[usize]) -> Result<Tensor> {
 }
 
 fn case(name: &'static str, shapes: &[&[usize]], run: fn(&[Tensor]) -> Result<Tensor>) -> Case {
-    Case { name, shapes: shapes.iter().map(|shape| shape.to_vec()).collect(), run }
+    Case::new(name, shapes, run)
+}
+
+/// Those of them that networks do, on maps in bfloat16.
+pub fn cases_in_mixed_precision() -> Vec<Case> {
+    let of_networks = cases().into_iter().filter(|case| !case.maps.is_empty());
+    of_networks.map(|case| Case { mixed: true, ..case }).collect()
 }
 
 /// A map of 2 x 5 x 7 pixels and 3 channels.
@@ -82,67 +116,82 @@ const MAP: [usize; 4] = [2, 5, 7, 3];
 #[expect(clippy::too_many_lines, reason = "there are so many operations")]
 pub fn cases() -> Vec<Case> {
     vec![
-        case("conv2d", &[&MAP, &[3, 3, 3, 4], &[4]], |x| conv2d(&x[0], &x[1], Some(&x[2]), Conv::same(3, 1))),
+        case("conv2d", &[&MAP, &[3, 3, 3, 4], &[4]], |x| conv2d(&x[0], &x[1], Some(&x[2]), Conv::same(3, 1)))
+            .of_maps(&[0]),
         case("conv2d, stride 2, even against odd side", &[&[1, 8, 9, 2], &[3, 3, 2, 3]], |x| {
             conv2d(&x[0], &x[1], None, Conv::same(3, 2))
-        }),
+        })
+        .of_maps(&[0]),
         case("conv2d, 1 x 1, stride 2", &[&MAP, &[1, 1, 3, 5]], |x| {
             conv2d(&x[0], &x[1], None, Conv::same(1, 2))
-        }),
+        })
+        .of_maps(&[0]),
         case("conv2d, all oblong, in groups", &[&[2, 6, 7, 4], &[3, 2, 2, 6], &[6]], |x| {
             let conv =
                 Conv { stride: [1, 2], padding: [2, 1], dilation: [2, 1], groups: 2, ..Conv::default() };
             conv2d(&x[0], &x[1], Some(&x[2]), conv)
-        }),
+        })
+        .of_maps(&[0]),
         case("conv2d, depthwise", &[&MAP, &[3, 3, 1, 3]], |x| {
             conv2d(&x[0], &x[1], None, Conv { groups: 3, ..Conv::same(3, 2) })
-        }),
+        })
+        .of_maps(&[0]),
         case("conv2d, depthwise, two a channel", &[&MAP, &[3, 3, 1, 6]], |x| {
             conv2d(&x[0], &x[1], None, Conv { groups: 3, ..Conv::same(3, 1) })
-        }),
-        case("batch norm", &[&MAP, &[3], &[3]], |x| norm(x, None, false, Mode::Train)),
+        })
+        .of_maps(&[0]),
+        case("batch norm", &[&MAP, &[3], &[3]], |x| norm(x, None, false, Mode::Train)).of_maps(&[0]),
         case("batch norm, residual, relu", &[&MAP, &[3], &[3], &MAP], |x| {
             norm(x, Some(&x[3]), true, Mode::Probe)
-        }),
-        case("batch norm, at rest", &[&MAP, &[3], &[3], &MAP], |x| norm(x, Some(&x[3]), true, Mode::Eval)),
+        })
+        .of_maps(&[0, 3]),
+        case("batch norm, at rest", &[&MAP, &[3], &[3], &MAP], |x| norm(x, Some(&x[3]), true, Mode::Eval))
+            .of_maps(&[0, 3]),
         case("conv and norm", &[&MAP, &[4], &[4], &[2, 5, 7, 4], &[3, 3, 3, 4]], |x| {
             with_norm(x, |norm| {
                 conv_norm(&x[0], &x[4], Conv::same(3, 1), norm, Some(&x[3]), true, Mode::Train)
             })
-        }),
+        })
+        .of_maps(&[0, 3]),
         case("conv and norm, and before the relu", &[&MAP, &[4], &[4], &[2, 5, 7, 4], &[3, 3, 3, 4]], |x| {
             with_norm(x, |norm| {
                 let (map, before) =
                     conv_norm_relu(&x[0], &x[4], Conv::same(3, 1), norm, Some(&x[3]), Mode::Train)?;
-                Ok((map + (before.tensor()? * 0.3)?)?)
+                Ok((widen(&map)? + (widen(&before.tensor()?)? * 0.3)?)?)
             })
-        }),
+        })
+        .of_maps(&[0, 3]),
         case("conv and norm, at rest", &[&MAP, &[4], &[4], &[2, 3, 4, 4], &[3, 3, 3, 4]], |x| {
             with_norm(x, |norm| {
                 conv_norm(&x[0], &x[4], Conv::same(3, 2), norm, Some(&x[3]), true, Mode::Eval)
             })
-        }),
-        case("relu", &[&MAP], |x| relu(&x[0])),
-        case("abs", &[&MAP], |x| abs(&x[0])),
-        case("max pool, 2 x 2", &[&[2, 4, 6, 3]], |x| max_pool2d(&x[0], Pool::square(2, 2))),
+        })
+        .of_maps(&[0, 3]),
+        case("relu", &[&MAP], |x| relu(&x[0])).of_maps(&[0]),
+        case("abs", &[&MAP], |x| abs(&x[0])).of_maps(&[0]),
+        case("max pool, 2 x 2", &[&[2, 4, 6, 3]], |x| max_pool2d(&x[0], Pool::square(2, 2))).of_maps(&[0]),
         case("max pool, overlapping", &[&[2, 5, 7, 17]], |x| {
             max_pool2d(&x[0], Pool { padding: [1; 2], ..Pool::square(3, 2) })
-        }),
+        })
+        .of_maps(&[0]),
         case("max pool, oblong, up", &[&MAP], |x| {
             max_pool2d(&x[0], Pool { kernel: [3, 2], stride: [1, 3], padding: [1, 0], ceil: true })
-        }),
+        })
+        .of_maps(&[0]),
         case("average pool", &[&[2, 5, 7, 17]], |x| {
             avg_pool2d(&x[0], Pool { padding: [1; 2], ..Pool::square(3, 2) }, true)
-        }),
+        })
+        .of_maps(&[0]),
         case("average pool, without padding, up", &[&MAP], |x| {
             avg_pool2d(&x[0], Pool { kernel: [3, 2], stride: [2, 3], padding: [1, 1], ceil: true }, false)
-        }),
-        case("adaptive average pool", &[&MAP], |x| adaptive_avg_pool2d(&x[0], [3, 2])),
-        case("global average pool", &[&MAP], |x| global_avg_pool(&x[0])),
-        case("nearest", &[&MAP], |x| upsample_nearest2d(&x[0], [10, 14])),
-        case("nearest, uneven", &[&MAP], |x| upsample_nearest2d(&x[0], [8, 4])),
-        case("bilinear", &[&MAP], |x| upsample_bilinear2d(&x[0], [8, 4], false)),
-        case("bilinear, corners", &[&MAP], |x| upsample_bilinear2d(&x[0], [9, 10], true)),
+        })
+        .of_maps(&[0]),
+        case("adaptive average pool", &[&MAP], |x| adaptive_avg_pool2d(&x[0], [3, 2])).of_maps(&[0]),
+        case("global average pool", &[&MAP], |x| global_avg_pool(&x[0])).of_maps(&[0]),
+        case("nearest", &[&MAP], |x| upsample_nearest2d(&x[0], [10, 14])).of_maps(&[0]),
+        case("nearest, uneven", &[&MAP], |x| upsample_nearest2d(&x[0], [8, 4])).of_maps(&[0]),
+        case("bilinear", &[&MAP], |x| upsample_bilinear2d(&x[0], [8, 4], false)).of_maps(&[0]),
+        case("bilinear, corners", &[&MAP], |x| upsample_bilinear2d(&x[0], [9, 10], true)).of_maps(&[0]),
         case("affine grid", &[&[2, 2, 3]], |x| affine_grid(&x[0], [4, 5], false)),
         case("affine grid, corners", &[&[2, 2, 3]], |x| affine_grid(&x[0], [4, 5], true)),
         case("grid sample, zeros", &[&MAP, &[2, 3, 4, 2]], |x| sample(x, GridPadding::Zeros, false)),
@@ -158,17 +207,19 @@ pub fn cases() -> Vec<Case> {
             let how = GridSample { padding: GridPadding::Border, ..BILINEAR };
             grid_sample(&x[0], &affine_grid(&x[1], [3, 4], false)?, how)
         }),
-        case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)),
-        case("channel shuffle, three hands", &[&[2, 3, 4, 12]], |x| channel_shuffle(&x[0], 3)),
-        case("channel shuffle, four hands", &[&[2, 3, 4, 20]], |x| channel_shuffle(&x[0], 4)),
-        case("channels of two in turn", &[&MAP, &MAP], |x| channel_interleave(&x[0], &x[1])),
-        case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1])),
-        case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)),
-        case("channels among zeros", &[&[2, 3, 4, 5]], |x| channel_pad(&x[0], [2, 1])),
-        case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2])),
-        case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))),
+        case("channel shuffle", &[&[2, 3, 4, 6]], |x| channel_shuffle(&x[0], 2)).of_maps(&[0]),
+        case("channel shuffle, three hands", &[&[2, 3, 4, 12]], |x| channel_shuffle(&x[0], 3)).of_maps(&[0]),
+        case("channel shuffle, four hands", &[&[2, 3, 4, 20]], |x| channel_shuffle(&x[0], 4)).of_maps(&[0]),
+        case("channels of two in turn", &[&MAP, &MAP], |x| channel_interleave(&x[0], &x[1])).of_maps(&[0, 1]),
+        case("channels behind channels", &[&MAP, &[2, 5, 7, 2]], |x| channel_concat(&x[0], &x[1]))
+            .of_maps(&[0, 1]),
+        case("channels among channels", &[&[2, 3, 4, 6]], |x| channel_range(&x[0], 1..5)).of_maps(&[0]),
+        case("channels among zeros", &[&[2, 3, 4, 5]], |x| channel_pad(&x[0], [2, 1])).of_maps(&[0]),
+        case("permuted channels", &[&[2, 3, 4, 5]], |x| permute_channels(&x[0], &[3, 0, 4, 1, 2]))
+            .of_maps(&[0]),
+        case("linear", &[&[3, 5], &[4, 5], &[4]], |x| linear(&x[0], &x[1], Some(&x[2]))).of_maps(&[0]),
         case("energy", &[&[2, 3, 5, 37]], |x| energy(&x[0])),
-        case("unit", &[&[2, 3, 5, 37]], |x| unit(&x[0])),
+        case("unit", &[&[2, 3, 5, 37]], |x| unit(&x[0])).of_maps(&[0]),
         case("sigmoid", &[&MAP], |x| sigmoid(&(&x[0] * 10.0)?)),
         case("squared distance", &[&MAP, &MAP], |x| squared_distance(&x[0], &x[1])),
         case("squared distance, many channels", &[&[2, 3, 37], &[2, 3, 37]], |x| {

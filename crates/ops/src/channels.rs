@@ -1,4 +1,5 @@
-use crate::backend::{either, on_cpu};
+use crate::backend::{either_of_maps, on_cpu};
+use crate::mixed::in_single;
 use crate::spent::named;
 use crate::trace::{Operation, noted, traced};
 use crate::{channel_shuffle, composed, fast};
@@ -23,7 +24,7 @@ pub fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     noted(
         &[a, b],
         || Operation::Concat,
-        || either([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3)),
+        || either_of_maps([a, b], |[a, b]| fast::channel_concat(a, b), |[a, b]| Tensor::cat(&[a, b], 3)),
     )
 }
 
@@ -64,7 +65,13 @@ pub fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
     noted(
         &[x],
         || Operation::Range(range),
-        || either([x], |[x]| fast::channel_range(x, fast), |[x]| composed::channel_range(x, composed)),
+        || {
+            either_of_maps(
+                [x],
+                |[x]| fast::channel_range(x, fast),
+                |[x]| composed::channel_range(x, composed),
+            )
+        },
     )
 }
 
@@ -75,7 +82,8 @@ pub fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
 pub fn channel_pad(x: &Tensor, [before, behind]: [usize; 2]) -> Result<Tensor> {
     x.dims4()?;
     // Candle's own is right, and its gradient too.
-    noted(&[x], || Operation::Pad([before, behind]), || Ok(x.pad_with_zeros(D::Minus1, before, behind)?))
+    let pad = |[x]: [&Tensor; 1]| Ok(x.pad_with_zeros(D::Minus1, before, behind)?);
+    noted(&[x], || Operation::Pad([before, behind]), || in_single([x], pad))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-use crate::backend::has_kernels;
+use crate::backend::{has_kernels, has_kernels_for};
 use crate::composed;
 use crate::gpu::{Gpu, column_sums, scale_shift};
 use crate::kernels::backward::{Given, Gradients, Wanted, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
+use crate::mixed::{in_single, is_mixed};
+use crate::narrow;
 use crate::record::{Backward, compute, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
@@ -116,12 +118,19 @@ fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> R
         return Err(Error::Shape { what, expected, got: bias.dims().to_vec() });
     }
     macs::count(geometry.macs());
-    let (x, kernel) = (&x.contiguous()?, &kernel.contiguous()?);
-    if !has_kernels(&[x, kernel, bias.unwrap_or(x)]) {
-        return Ok(composed::conv2d(x, kernel, bias, conv)?);
+    let x = if is_mixed(x) { &narrow(x)? } else { x };
+    match has_kernels_for(&[x], &[kernel, bias.unwrap_or(kernel)]) {
+        true => by_kernels(geometry, x, kernel, bias),
+        false => in_single([x], |[x]| match has_kernels(&[x, kernel, bias.unwrap_or(x)]) {
+            true => by_kernels(geometry, x, kernel, bias),
+            false => Ok(composed::conv2d(&x.contiguous()?, &kernel.contiguous()?, bias, conv)?),
+        }),
     }
-    let shape = geometry.shape();
-    let turned = Gpu::of(&[x]).map(|gpu| gpu.turned(&geometry, kernel)).transpose()?;
+}
+
+fn by_kernels(geometry: Geometry, x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (x, kernel, shape) = (&x.contiguous()?, &kernel.contiguous()?, geometry.shape());
+    let turned = Gpu::of(&[x]).map(|gpu| gpu.turned(&geometry, kernel, x.dtype())).transpose()?;
     let as_read = turned.as_ref().unwrap_or(kernel);
     let here = |x: &[f32], kernel: &[f32], shift: Option<&[f32]>| {
         forward(simd(), &geometry, x, kernel, &Epilogue { shift, ..Epilogue::default() }).0

@@ -4,6 +4,7 @@ use crate::kernels::backward::{Gradients, Wanted, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
 use crate::macs;
+use crate::mixed::is_mixed;
 use crate::norm::Statistics;
 use crate::record::{Backward, Numbers, Onto, Remake, read, record, record_unseen, tensor};
 use crate::simd::simd;
@@ -80,7 +81,7 @@ impl Pass<'_> {
 
     /// Whether kernels of this machine do it.
     fn is_here(&self) -> bool {
-        on_cpu(&self.tensors())
+        on_cpu(&self.tensors()) && !is_mixed(self.x)
     }
 
     fn geometry(&self) -> Result<Geometry> {

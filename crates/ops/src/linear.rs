@@ -1,10 +1,10 @@
 use crate::backend::on_cpu;
 use crate::trace::{Operation, noted};
-use crate::{composed, fast, macs};
+use crate::{composed, fast, macs, widen};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
-/// `x · weightᵀ + bias`.
+/// `x · weightᵀ + bias`, in single precision.
 ///
 /// # Shapes
 /// `x`: `(batch, from)`; `weight`: `(to, from)`; `bias`: `(to,)` → `(batch, to)`.
@@ -29,6 +29,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     }
     macs::count(batch * weight.elem_count());
     let work = || {
+        let x = &widen(x)?;
         Ok(if on_cpu(&[x, weight, bias.unwrap_or(x)]) {
             fast::linear(x, weight, bias)?
         } else {

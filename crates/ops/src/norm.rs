@@ -1,13 +1,14 @@
-use crate::backend::has_kernels;
+use crate::backend::has_kernels_for;
 use crate::gpu::{self, Gpu};
 use crate::kernels::affine::{Through, apply};
 use crate::kernels::forward::Moments;
 use crate::kernels::norm::{gated_gradient_sums, gradient_sums, moments};
+use crate::mixed::in_single;
 use crate::record::{Backward, Numbers, Remake, read, record, tensor};
 use crate::simd::simd;
 use crate::trace::{Operation, noted};
 use crate::{Moved, axpby_, composed};
-use candle::Tensor;
+use candle::{DType, Tensor};
 use sokd_core::{Error, Mode, Result};
 
 /// What a batch normalisation knows, each `(channels,)`.
@@ -92,8 +93,14 @@ fn normalise(
 ) -> Result<Tensor> {
     norm.check(x.dims(), residual, mode)?;
     let [weight, bias, mean, var] = norm.tensors();
-    if !has_kernels(&[x, weight, bias, mean, var, residual.unwrap_or(x)]) {
-        return composed::batch_norm(x, norm, residual, relu, mode);
+    if !has_kernels_for(&[x, residual.unwrap_or(x)], &[weight, bias, mean, var]) {
+        return match residual {
+            Some(residual) if [x, residual].iter().any(|map| map.dtype() == DType::BF16) => {
+                in_single([x, residual], |[x, residual]| normalise(x, norm, Some(residual), relu, mode))
+            }
+            None if x.dtype() == DType::BF16 => in_single([x], |[x]| normalise(x, norm, None, relu, mode)),
+            _ => composed::batch_norm(x, norm, residual, relu, mode),
+        };
     }
     let x = &x.contiguous()?;
     let residual = residual.map(Tensor::contiguous).transpose()?;

@@ -1,4 +1,4 @@
-use crate::{Backend, Case, Pick, Pictures, cases, cases_of_candle, with_backend};
+use crate::{Backend, Case, Pick, Pictures, cases, cases_in_mixed_precision, cases_of_candle, with_backend};
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
 
@@ -7,25 +7,28 @@ use sokd_core::Result;
 pub struct Parity {
     /// What it is called.
     pub operation: &'static str,
+    /// Whether its maps were in bfloat16.
+    pub mixed: bool,
     /// The largest error of the result, as a share of its largest number.
     pub result: f64,
     /// The largest error of a gradient, as a share of that gradient's largest number.
     pub gradients: f64,
 }
 
-/// Tries every operation on a device in single precision, ours and candle's.
+/// Tries every operation on a device in single precision, ours and candle's, and those of networks in mixed precision too.
 ///
 /// # Example
 /// ```
 /// for tried in sokd_ops::parity(&candle::Device::Cpu) {
 ///     let tried = tried?;
-///     assert!(tried.result.max(tried.gradients) < 1e-5, "{tried:?}");
+///     let within = if tried.mixed { 1e-2 } else { 1e-5 };
+///     assert!(tried.result.max(tried.gradients) < within, "{tried:?}");
 /// }
 /// # Ok::<(), sokd_core::Error>(())
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
-    let cases = cases().into_iter().chain(cases_of_candle()).map(|case| held(&case, device));
-    cases.chain(std::iter::once_with(|| crops(device)))
+    let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
+    cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device)))
 }
 
 /// Of images, which have no gradient.
@@ -37,7 +40,7 @@ fn crops(device: &Device) -> Result<Parity> {
         Pictures::new(bytes, [5, 7], device)?.crops(&picks, false)
     };
     let exact = with_backend(Backend::Composed, || of(&Device::Cpu))?;
-    Ok(Parity { operation: "crops", result: error(&of(device)?, &exact)?, gradients: 0.0 })
+    Ok(Parity { operation: "crops", mixed: false, result: error(&of(device)?, &exact)?, gradients: 0.0 })
 }
 
 fn held(case: &Case, device: &Device) -> Result<Parity> {
@@ -47,7 +50,7 @@ fn held(case: &Case, device: &Device) -> Result<Parity> {
     for (got, exact) in case.gradients(&inputs)?.iter().zip(&case.gradients(&exact)?) {
         gradients = gradients.max(error(got, exact)?);
     }
-    Ok(Parity { operation: case.name, result, gradients })
+    Ok(Parity { operation: case.name, mixed: case.mixed, result, gradients })
 }
 
 /// Infinite where a shape is wrong or a number is none.

@@ -1,4 +1,4 @@
-use crate::backend::either;
+use crate::backend::{either, either_of_maps};
 use crate::spent::named;
 use crate::trace::{Operation, noted};
 use crate::{composed, fast};
@@ -7,7 +7,7 @@ use sokd_core::{Error, Result};
 
 /// `max(x, 0)`; its gradient is 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    noted(&[x], || Operation::Relu, || either([x], |[x]| fast::relu(x), |[x]| composed::relu(x)))
+    noted(&[x], || Operation::Relu, || either_of_maps([x], |[x]| fast::relu(x), |[x]| composed::relu(x)))
 }
 
 /// `|x|`; its gradient is 0 at 0.
@@ -32,7 +32,13 @@ pub fn channel_shuffle(x: &Tensor, groups: usize) -> Result<Tensor> {
     noted(
         &[x],
         || Operation::Order(order()),
-        || either([x], |[x]| fast::channel_shuffle(x, groups), |[x]| composed::channel_shuffle(x, groups)),
+        || {
+            either_of_maps(
+                [x],
+                |[x]| fast::channel_shuffle(x, groups),
+                |[x]| composed::channel_shuffle(x, groups),
+            )
+        },
     )
 }
 
@@ -58,7 +64,11 @@ pub fn permute_channels(x: &Tensor, order: &[u32]) -> Result<Tensor> {
         ));
     }
     let work = || {
-        either([x], |[x]| fast::permute_channels(x, order, &back), |[x]| composed::permute_channels(x, order))
+        either_of_maps(
+            [x],
+            |[x]| fast::permute_channels(x, order, &back),
+            |[x]| composed::permute_channels(x, order),
+        )
     };
     noted(&[x], || Operation::Order(order.to_vec()), work)
 }

@@ -1,7 +1,7 @@
-use crate::backend::either;
+use crate::backend::either_of_maps;
 use crate::resample::{Axis, resample, sides};
 use crate::trace::{Operation, noted};
-use crate::{composed, fast};
+use crate::{composed, fast, widen};
 use candle::Tensor;
 use sokd_core::{Error, Result};
 
@@ -89,7 +89,7 @@ pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     noted(
         &[x],
         || Operation::MaxPool(pool),
-        || either([x], |[x]| fast::max_pool2d(x, pool), |[x]| composed::max_pool2d(x, pool)),
+        || either_of_maps([x], |[x]| fast::max_pool2d(x, pool), |[x]| composed::max_pool2d(x, pool)),
     )
 }
 
@@ -120,10 +120,11 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
     resample(x, &mean(height, size[0]), &mean(width, size[1]))
 }
 
-/// The mean of each channel.
+/// The mean of each channel, in single precision.
 ///
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, channels)`.
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    noted(&[x], || Operation::GlobalAvgPool, || Ok(adaptive_avg_pool2d(x, [1, 1])?.flatten_from(1)?))
+    let mean = || Ok(widen(&adaptive_avg_pool2d(x, [1, 1])?)?.flatten_from(1)?);
+    noted(&[x], || Operation::GlobalAvgPool, mean)
 }

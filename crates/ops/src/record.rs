@@ -17,11 +17,12 @@ mod graph;
 mod kept;
 mod leaves;
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, over};
 use crate::kernels::sum;
 use crate::simd::simd;
+use crate::spent::named;
 use candle::op::BackpropOp;
-use candle::{CpuStorage, Result, Shape, Storage, Tensor};
+use candle::{CpuStorage, DType, Result, Shape, Storage, Tensor};
 use graph::{Gradients, Inbox, Known, enter, table};
 use kept::{Again, Kept, Work};
 pub use leaves::{backward, with_leaves_apart};
@@ -122,8 +123,17 @@ pub(crate) fn compute<const N: usize>(
 
 /// The sum of two tensors of one shape.
 pub(crate) fn total(a: &Tensor, b: &Tensor) -> Result<Storage> {
-    let there = |gpu: &Gpu| gpu.each("total", [a, b], a.elem_count(), []);
+    let there = |gpu: &Gpu| gpu.each(over(a, "total"), [a, b], a.elem_count(), []);
     compute([a, b], |[a, b]| sum(simd(), a, b), there)
+}
+
+/// Of what two users of a result have to say to it, both of its type.
+fn sum_of_gradients(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    if a.dtype() == DType::BF16 && Gpu::of(&[&a]).is_none() {
+        return a.detach() + b.detach();
+    }
+    Ok(tensor(named("sum of gradients", || total(&a, &b))?, a.shape()))
 }
 
 /// Enters an operation.

@@ -1,4 +1,4 @@
-use crate::backend::either;
+use crate::backend::either_of_maps;
 use crate::spent::named;
 use crate::{composed, fast};
 use candle::{Device, Tensor};
@@ -86,7 +86,11 @@ pub(crate) fn sides(x: &Tensor, size: [usize; 2]) -> Result<[usize; 2]> {
 /// A map times a matrix along each of its axes.
 pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
     named("resample", || {
-        either([x], |[x]| fast::resample(x, rows, columns), |[x]| composed::resample(x, rows, columns))
+        either_of_maps(
+            [x],
+            |[x]| fast::resample(x, rows, columns),
+            |[x]| composed::resample(x, rows, columns),
+        )
     })
 }
 

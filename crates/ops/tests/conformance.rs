@@ -5,15 +5,15 @@ use candle::{DType, Device, Tensor};
 use sokd_core::{Error, Result};
 use sokd_ops::{
     Backend, Case, GridPadding, GridSample, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, cases,
-    cases_of_candle, channel_concat, channel_interleave, channel_range, channel_shuffle, global_avg_pool,
-    grid_sample, linear, max_pool2d, normalize, permute_channels, relu, upsample_bilinear2d,
-    upsample_nearest2d, with_backend,
+    cases_in_mixed_precision, cases_of_candle, channel_concat, channel_interleave, channel_range,
+    channel_shuffle, global_avg_pool, grid_sample, linear, max_pool2d, normalize, permute_channels, relu,
+    upsample_bilinear2d, upsample_nearest2d, with_backend,
 };
 
 /// Of `candle-nn`'s, what losses call.
 fn softmax() -> Case {
     let run = |x: &[Tensor]| Ok((candle_nn::ops::softmax(&x[0], 1)? * candle_nn::ops::sigmoid(&x[0])?)?);
-    Case { name: "softmax, sigmoid", shapes: vec![vec![3, 5]], run }
+    Case { name: "softmax, sigmoid", shapes: vec![vec![3, 5]], run, maps: &[], mixed: false }
 }
 
 /// A number in each input is moved up and down; how the loss follows is the gradient there.
@@ -50,13 +50,18 @@ fn gradients_are_what_finite_differences_say() -> Result<()> {
     all.into_iter().try_for_each(|case| differs_as_promised(&case))
 }
 
-/// To a share of the largest number.
+/// To a few millionths of the largest number.
 fn assert_near(what: &str, got: &Tensor, expected: &Tensor) -> Result<()> {
+    assert_within(3e-6, what, got, expected)
+}
+
+/// To a share of the largest number.
+fn assert_within(share: f64, what: &str, got: &Tensor, expected: &Tensor) -> Result<()> {
     assert_eq!(got.dims(), expected.dims(), "{what}");
     let expected = expected.to_dtype(DType::F64)?;
     let gap = (got.to_dtype(DType::F64)? - &expected)?.abs_largest()?;
     let scale = expected.abs_largest()?.max(1e-3);
-    assert!(gap <= 3e-6 * scale, "{what}: off by {gap}, where the largest is {scale}");
+    assert!(gap <= share * scale, "{what}: off by {gap}, where the largest is {scale}");
     Ok(())
 }
 
@@ -82,6 +87,27 @@ fn kernels_agree_with_the_composed_forms() -> Result<()> {
             assert_near(&format!("{}, {backend:?}", case.name), &y?, &exact.0)?;
             for (index, (got, expected)) in gradients?.iter().zip(&exact.1).enumerate() {
                 assert_near(&format!("{}, {backend:?}, gradient {index}", case.name), got, expected)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Of the same maps: what is off is the rounding of results, of gradients on their way back and, on a GPU, of weights, each by
+/// 2⁻⁹ of a number at most.
+#[test]
+fn maps_in_bfloat16_are_rounded_and_no_more() -> Result<()> {
+    for case in cases_in_mixed_precision() {
+        let exact = case.inputs(DType::F64, &Device::Cpu)?;
+        let exact = (case.result(&exact)?, case.gradients(&exact)?);
+        for backend in [Backend::Fast, Backend::Mirror, Backend::Composed] {
+            let inputs = case.inputs(DType::F32, &Device::Cpu)?;
+            let (y, gradients) = with_backend(backend, || (case.result(&inputs), case.gradients(&inputs)));
+            assert_within(5e-3, &format!("{}, {backend:?}", case.name), &y?, &exact.0)?;
+            for (index, (got, expected)) in gradients?.iter().zip(&exact.1).enumerate() {
+                let what = format!("{}, {backend:?}, gradient {index}", case.name);
+                assert_eq!(got.dtype(), DType::F32, "{what}");
+                assert_within(5e-3, &what, got, expected)?;
             }
         }
     }

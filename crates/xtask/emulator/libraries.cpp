@@ -2,6 +2,7 @@
 
 #include "emulator.h"
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 enum { OK = 0, BAD_PARAMETER = 3, NOT_SUPPORTED = 9 };
@@ -60,23 +61,46 @@ PRODUCTS(cublasDgemmStridedBatched, double)
 
 // cuDNN: convolutions of maps and kernels that lie channels last.
 
+enum { SINGLE = 0, BF16 = 9 };
 struct Sizes {
-    int channels_last, count, channels, height, width;
+    int channels_last, count, channels, height, width, type;
     size_t numbers() const { return (size_t)count * channels * height * width; }
     size_t at(int one, int row, int column) const { return (((size_t)one * height + row) * width + column) * channels; }
 };
 struct Convolution { int above, left, down, right, apart_down, apart_right, is_correlation, groups; };
 enum Way { FORWARD, TO_MAP, TO_KERNEL };
 
-static int convolve(Handle *handle, Way way, Sizes xs, float *x, Sizes ws, float *w, Convolution conv, Sizes ys, float *y, void *work, size_t bytes)
+// Numbers of either type, which ends at those of single precision's first bits.
+struct Numbers {
+    char *at;
+    int type;
+    size_t width() const { return type == BF16 ? 2 : 4; }
+    float operator[](size_t place) const
+    {
+        uint32_t bits = 0;
+        memcpy((char *)&bits + 4 - width(), at + place * width(), width());
+        return std::bit_cast<float>(bits);
+    }
+    void set(size_t place, double value) const
+    {
+        uint32_t bits = std::bit_cast<uint32_t>((float)value);
+        if (type == BF16 && value == value) bits += 0x7fff + (bits >> 16 & 1);
+        memcpy(at + place * width(), (char *)&bits + 4 - width(), width());
+    }
+    void must_be(size_t count) const { must_be_there(at, width() * count, "a convolution"); }
+};
+
+static int convolve(Handle *handle, Way way, Sizes xs, void *at_x, Sizes ws, void *at_w, Convolution conv, Sizes ys, void *at_y, void *work, size_t bytes)
 {
+    Numbers x{(char *)at_x, xs.type}, w{(char *)at_w, ws.type}, y{(char *)at_y, ys.type};
     int height = (xs.height + 2 * conv.above - conv.apart_down * (ws.height - 1) - 1) / conv.down + 1;
     int width = (xs.width + 2 * conv.left - conv.apart_right * (ws.width - 1) - 1) / conv.right + 1;
     if (!xs.channels_last || !ws.channels_last || !ys.channels_last) return complain("a convolution that is not channels last"), NOT_SUPPORTED;
     if (height != ys.height || width != ys.width || xs.count != ys.count || ws.count != ys.channels || ws.channels * conv.groups != xs.channels || !conv.is_correlation)
         return complain("sizes of a convolution that do not fit together"), BAD_PARAMETER;
+    if (xs.type != ws.type || xs.type != ys.type || (xs.type != SINGLE && xs.type != BF16)) return complain("types of a convolution that do not fit together"), BAD_PARAMETER;
     return submit(handle->on, [=] {
-        must_be_there(x, 4 * xs.numbers(), "a convolution"), must_be_there(w, 4 * ws.numbers(), "a convolution"), must_be_there(y, 4 * ys.numbers(), "a convolution");
+        x.must_be(xs.numbers()), w.must_be(ws.numbers()), y.must_be(ys.numbers());
         must_be_there(work, bytes, "a convolution's workspace");
         memset(work, 0xff, bytes);
         std::vector<double> sums(way == FORWARD ? ys.numbers() : way == TO_MAP ? xs.numbers() : ws.numbers());
@@ -96,7 +120,8 @@ static int convolve(Handle *handle, Way way, Sizes xs, float *x, Sizes ws, float
                                     else sums[weight + at] += (double)y[out] * x[in + at];
                             }
                         }
-        std::copy(sums.begin(), sums.end(), way == FORWARD ? y : way == TO_MAP ? x : w);
+        Numbers to_all = way == FORWARD ? y : way == TO_MAP ? x : w;
+        for (size_t place = 0; place < sums.size(); place++) to_all.set(place, sums[place]);
     });
 }
 
@@ -114,15 +139,16 @@ API int cudnnDestroy(Handle *) { return OK; }
 API int cudnnSetStream(Handle *handle, void *on) { return cublasSetStream_v2(handle, on); }
 API int cudnnCreateTensorDescriptor(Sizes **made) { *made = new Sizes{}; return OK; }
 API int cudnnDestroyTensorDescriptor(Sizes *sizes) { delete sizes; return OK; }
-API int cudnnSetTensor4dDescriptor(Sizes *of, int format, int, int count, int channels, int height, int width) { *of = {format == 1, count, channels, height, width}; return OK; }
+API int cudnnSetTensor4dDescriptor(Sizes *of, int format, int type, int count, int channels, int height, int width) { *of = {format == 1, count, channels, height, width, type}; return OK; }
 API int cudnnSetTensor4dDescriptorEx(Sizes *, int, int, int, int, int, int, int, int, int) { return NOT_SUPPORTED; }
 API int cudnnCreateFilterDescriptor(Sizes **made) { *made = new Sizes{}; return OK; }
 API int cudnnDestroyFilterDescriptor(Sizes *sizes) { delete sizes; return OK; }
-API int cudnnSetFilter4dDescriptor(Sizes *of, int, int format, int to, int from, int height, int width) { *of = {format == 1, to, from, height, width}; return OK; }
+API int cudnnSetFilter4dDescriptor(Sizes *of, int type, int format, int to, int from, int height, int width) { *of = {format == 1, to, from, height, width, type}; return OK; }
 API int cudnnCreateConvolutionDescriptor(Convolution **made) { *made = new Convolution{0, 0, 1, 1, 1, 1, 1, 1}; return OK; }
 API int cudnnDestroyConvolutionDescriptor(Convolution *conv) { delete conv; return OK; }
-API int cudnnSetConvolution2dDescriptor(Convolution *of, int above, int left, int down, int right, int apart_down, int apart_right, int mode, int)
+API int cudnnSetConvolution2dDescriptor(Convolution *of, int above, int left, int down, int right, int apart_down, int apart_right, int mode, int type)
 {
+    if (type != SINGLE) return complain("a convolution that does not add in single precision"), NOT_SUPPORTED;
     *of = {above, left, down, right, apart_down, apart_right, mode, of->groups};
     return OK;
 }
@@ -134,15 +160,15 @@ API int cudnnGetConvolutionBackwardFilterAlgorithm_v7(Handle *, Sizes *, Sizes *
 API int cudnnGetConvolutionForwardWorkspaceSize(Handle *, Sizes *, Sizes *w, Convolution *, Sizes *, int, size_t *bytes) { *bytes = 16 * w->count; return OK; }
 API int cudnnGetConvolutionBackwardDataWorkspaceSize(Handle *, Sizes *w, Sizes *, Convolution *, Sizes *, int, size_t *bytes) { *bytes = 24 * w->count; return OK; }
 API int cudnnGetConvolutionBackwardFilterWorkspaceSize(Handle *, Sizes *, Sizes *, Convolution *, Sizes *w, int, size_t *bytes) { *bytes = 8 * w->count; return OK; }
-API int cudnnConvolutionForward(Handle *handle, const void *, Sizes *xs, float *x, Sizes *ws, float *w, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *ys, float *y)
+API int cudnnConvolutionForward(Handle *handle, const void *, Sizes *xs, void *x, Sizes *ws, void *w, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *ys, void *y)
 {
     return convolve(handle, FORWARD, *xs, x, *ws, w, *conv, *ys, y, work, bytes);
 }
-API int cudnnConvolutionBackwardData(Handle *handle, const void *, Sizes *ws, float *w, Sizes *ys, float *y, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *xs, float *x)
+API int cudnnConvolutionBackwardData(Handle *handle, const void *, Sizes *ws, void *w, Sizes *ys, void *y, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *xs, void *x)
 {
     return convolve(handle, TO_MAP, *xs, x, *ws, w, *conv, *ys, y, work, bytes);
 }
-API int cudnnConvolutionBackwardFilter(Handle *handle, const void *, Sizes *xs, float *x, Sizes *ys, float *y, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *ws, float *w)
+API int cudnnConvolutionBackwardFilter(Handle *handle, const void *, Sizes *xs, void *x, Sizes *ys, void *y, Convolution *conv, int, void *work, size_t bytes, const void *, Sizes *ws, void *w)
 {
     return convolve(handle, TO_KERNEL, *xs, x, *ws, w, *conv, *ys, y, work, bytes);
 }

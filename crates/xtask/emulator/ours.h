@@ -1,5 +1,6 @@
 // What the words of our kernels mean here, in C++ (crates/ops/src/gpu/kernels/mirror.h is the same for the tests, in C).
 #include "emulator.h"
+#include <bit>
 #include <cmath>
 #define kernel extern "C" void
 #define device_function static
@@ -7,6 +8,8 @@ static thread_local int block, blocks;
 #define each_lane for (int lane = 0; lane < LANES; lane++)
 #define together
 #define shared static thread_local
+#define bits_of(x) std::bit_cast<unsigned>(x)
+#define float_of(bits) std::bit_cast<float>(bits)
 inline void all_blocks(std::function<void()> run, const unsigned *grid, const unsigned *)
 {
     blocks = (int)grid[0];

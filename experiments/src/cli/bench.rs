@@ -2,6 +2,7 @@ use super::complete::names;
 use super::entries::Kind;
 use super::{Session, Which, print, print_json};
 use crate::bench::{Task, What, Work, of_recipe};
+use crate::network::Arithmetic;
 use crate::pins::Pins;
 use crate::prerequisite::Teacher;
 use crate::profile::profile;
@@ -11,6 +12,7 @@ use candle::Device;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use sokd_models::Precision;
 use std::io::BufRead;
 
 /// Times a network on this machine: a training step, a teacher's inference, a step of distillation; or a step of a recipe, or the
@@ -20,6 +22,7 @@ use std::io::BufRead;
   sokd bench resnet20
   sokd bench resnet56 resnet20 --threads 1
   sokd bench vgg8 --winograd --profile
+  sokd bench imagenet_resnet50 --size 224 --mixed --device cuda
   sokd bench --recipe cifar100-tst --set teacher.weights=drawn --epoch 30
   sokd bench --images")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -31,11 +34,11 @@ pub struct Bench {
     #[arg(long)]
     inference: bool,
     /// The batches of an epoch of 50,000 images, cropped and mirrored, instead of a network's work.
-    #[arg(long, conflicts_with_all = ["networks", "inference", "winograd", "profile"])]
+    #[arg(long, conflicts_with_all = ["networks", "inference", "winograd", "profile", "size", "mixed"])]
     images: bool,
     /// A step of this recipe, each on the same images; where a phase searches in passes of its own before the epoch (TST), a
     /// step of that too.
-    #[arg(long, conflicts_with_all = ["networks", "inference", "images", "winograd", "batch"], add = names(&[Kind::Recipes, Kind::Presets]))]
+    #[arg(long, conflicts_with_all = ["networks", "inference", "images", "winograd", "batch", "size", "mixed"], add = names(&[Kind::Recipes, Kind::Presets]))]
     recipe: Option<String>,
     /// The recipe's size: `smoke`, `short`, `full`, or any other it has.
     #[arg(long, requires = "recipe", conflicts_with_all = ["networks", "images"], default_value = "full")]
@@ -46,15 +49,21 @@ pub struct Bench {
     /// Which of the recipe's epochs, from 0: some phases act in some epochs only.
     #[arg(long, requires = "recipe", conflicts_with_all = ["networks", "images"], value_name = "N", default_value_t = 0)]
     epoch: usize,
-    /// Images of 32 x 32 in a batch.
+    /// Images in a batch.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    /// Pixels along a side of an image.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    size: u16,
     /// How often, after three times to warm up.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     times: u16,
     /// Convolutions of a student by Winograd (`student.winograd`); a teacher's always are.
     #[arg(long)]
     winograd: bool,
+    /// Networks in mixed precision: maps in bfloat16 (`student.precision`, `teacher.precision`).
+    #[arg(long)]
+    mixed: bool,
     /// Where the time goes: kernel by kernel, and how near to the processor's peak.
     #[arg(long)]
     profile: bool,
@@ -72,7 +81,7 @@ impl Bench {
             let problem = "it tells of the CPU's kernels; those of a GPU run on while it looks at the clock";
             return Err(sokd_core::Error::setting("--profile", problem).into());
         }
-        let Subject { networks, what, batch, winograd, sees, work } = match &self.recipe {
+        let Subject { networks, what, batch, size, arithmetic, sees, work } = match &self.recipe {
             Some(recipe) => self.recipe(recipe, session)?,
             None => self.task(session)?,
         };
@@ -89,7 +98,8 @@ impl Bench {
         let (rate, peak) = (sees as f64 * 1e3 / fastest, peak_mb());
         if self.json {
             return print_json(&json!({
-                "networks": networks, "what": what, "batch": batch, "winograd": winograd,
+                "networks": networks, "what": what, "batch": batch, "size": size,
+                "winograd": arithmetic.winograd, "precision": arithmetic.precision,
                 "recipe": self.recipe.as_ref().map(|name| {
                     json!({ "name": name, "tier": self.tier, "set": self.set, "epoch": self.epoch })
                 }),
@@ -107,6 +117,7 @@ impl Bench {
     }
 
     fn task(&self, session: &Session) -> Result<Subject> {
+        let precision = if self.mixed { Precision::Mixed } else { Precision::Single };
         let task = Task {
             what: match (self.images, self.inference) {
                 (true, _) => What::Images,
@@ -115,14 +126,16 @@ impl Bench {
             },
             networks: &self.networks,
             batch: self.batch.into(),
-            winograd: self.winograd,
+            size: self.size.into(),
+            arithmetic: Arithmetic { winograd: self.winograd, precision },
             device: &session.device,
         };
         Ok(Subject {
             networks: self.networks.iter().map(Model::label).collect(),
             what: task.name().to_owned(),
             batch: task.batch,
-            winograd: task.winograd,
+            size: [task.size; 2],
+            arithmetic: task.arithmetic,
             sees: task.sees(),
             work: task.work()?,
         })
@@ -140,12 +153,13 @@ impl Bench {
         }
         let recipe = Pins::default().pin(&resolved.recipe, &session.stage)?;
         let epoch = self.epoch;
-        let (networks, work) = of_recipe(&recipe, epoch, session)?;
+        let (networks, size, work) = of_recipe(&recipe, epoch, session)?;
         Ok(Subject {
             networks,
             what: format!("step of {name} in epoch {epoch}"),
             batch: recipe.batch,
-            winograd: recipe.student.winograd,
+            size,
+            arithmetic: recipe.student.arithmetic(),
             sees: recipe.batch,
             work,
         })
@@ -159,8 +173,10 @@ struct Subject {
     what: String,
     /// Images in a batch.
     batch: usize,
-    /// Whether the student goes by Winograd.
-    winograd: bool,
+    /// Height and width of an image.
+    size: [usize; 2],
+    /// How the student computes.
+    arithmetic: Arithmetic,
     /// Images that it sees in doing the work once.
     sees: usize,
     work: Work,

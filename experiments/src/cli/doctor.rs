@@ -99,40 +99,47 @@ impl Doctor {
     fn try_kernels(&self, session: &Session) -> Result<()> {
         let mut tried = Vec::new();
         for kernel in sokd_ops::parity(&session.device) {
-            let Parity { operation, result, gradients } = kernel?;
+            let Parity { operation, mixed, result, gradients } = kernel?;
+            let operation = if mixed { format!("{operation}, mixed") } else { operation.to_owned() };
             if !self.json {
                 print(format!("{operation:<40}  {result:>8.1e}  {gradients:>8.1e}"))?;
             }
-            tried.push(Tried { operation, result, gradients });
+            tried.push(Tried { operation, mixed, result, gradients });
         }
         if self.json {
             print_json(&tried)?;
         }
-        let within = if sokd_ops::tf32() { TF32 } else { SINGLE };
-        let off = tried.iter().filter(|kernel| kernel.result.max(kernel.gradients) > within);
-        let off: Vec<_> = off.map(|kernel| kernel.operation).collect();
+        let single = if sokd_ops::tf32() { TF32 } else { SINGLE };
+        let within = |kernel: &Tried| if kernel.mixed { MIXED } else { single };
+        let off = tried.iter().filter(|kernel| kernel.result.max(kernel.gradients) > within(kernel));
+        let off: Vec<_> = off.map(|kernel| kernel.operation.as_str()).collect();
         let (device, count) = (&session.device_name, tried.len());
         if !off.is_empty() {
             let off = off.join("; ");
-            return Err(Misfit::new(format!("{device} is off by more than {within:e} in: {off}"))
-                .help("SOKD_BACKEND=composed runs plain operations instead")
-                .into());
+            return Err(Misfit::new(format!(
+                "{device} is off by more than {single:e} (mixed: {MIXED:e}) in: {off}"
+            ))
+            .help("SOKD_BACKEND=composed runs plain operations instead")
+            .into());
         }
         let all = format!(
-            "{device}: {count} operations, results and gradients, within {within:e} of their largest number"
+            "{device}: {count} operations, results and gradients, within {single:e} of their largest number, {MIXED:e} in mixed precision"
         );
         if self.json { Ok(()) } else { print(all) }
     }
 }
 
-/// What single precision is allowed to be off by, as a share of the largest number; and what factors rounded to ten bits are.
+/// What single precision is allowed to be off by, as a share of the largest number; what factors rounded to ten bits are.
 const SINGLE: f64 = 1e-5;
 const TF32: f64 = 5e-3;
+/// And maps in bfloat16.
+const MIXED: f64 = 1e-2;
 
 /// An operation that was tried, and by which share of its largest number it was off.
 #[derive(Debug, Serialize)]
 struct Tried {
-    operation: &'static str,
+    operation: String,
+    mixed: bool,
     result: f64,
     gradients: f64,
 }

@@ -2,7 +2,7 @@ use super::complete::names;
 use super::data::Wanted;
 use super::entries::Kind;
 use super::{Session, print};
-use crate::network::{Frozen, Weights};
+use crate::network::{Arithmetic, Frozen, Weights};
 use crate::pins::Pins;
 use crate::pixels::Pixels;
 use crate::progress::Stage;
@@ -106,7 +106,8 @@ impl Eval {
         let info = dataset.info();
         let weights = Weights { from: &from, sha256: self.sha256.as_deref(), pixels: self.pixels.as_ref() };
         // As the weights' authors would: a judgement is cheap, and held against published numbers.
-        let network = Frozen::load(&self.model, weights, info, Key::new(0), &session.device, false)?;
+        let network =
+            Frozen::load(&self.model, weights, info, Key::new(0), &session.device, Arithmetic::default())?;
         let (split, name) = match self.split {
             Part::Train => (Split::Train, "train"),
             Part::Test => (Split::Test, "test"),

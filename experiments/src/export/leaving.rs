@@ -1,6 +1,6 @@
 use super::Format;
 use crate::environment::Environment;
-use crate::network::{self, Frozen, Weights};
+use crate::network::{self, Arithmetic, Frozen, Weights};
 use crate::student::{self, Noted};
 use crate::{Error, Layers, Misfit, Model, Pixels, Result, StudentSpec, pixels, rundir};
 use candle::Device;
@@ -63,7 +63,7 @@ impl Leaving {
         let from = path.to_string_lossy();
         let weights = Weights { from: &from, sha256: None, pixels: given.pixels.as_ref() };
         let Frozen { params, sha256, spec, .. } =
-            Frozen::load(&model, weights, &data, Key::new(0), &Device::Cpu, false)?;
+            Frozen::load(&model, weights, &data, Key::new(0), &Device::Cpu, Arithmetic::default())?;
         let traced = Traced::new(&spec, params.frozen(&Device::Cpu), &data)?;
         Ok(Self {
             data,

@@ -1,5 +1,5 @@
 use super::numbers::{PAGES, WORTH_SHARING, filled, share_pieces};
-use crate::gpu::{Arg, Gpu};
+use crate::gpu::{Arg, Gpu, over};
 use crate::record::{Backward, compute, read, record, tensor};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -23,7 +23,7 @@ pub(crate) fn channel_concat(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         unsafe { filled(batch * pixels * both, pixels * both, work) }
     };
     let sizes = [Arg::Int(left), Arg::Int(right)];
-    let there = |gpu: &Gpu| gpu.each("concat_channels", [a, b], batch * pixels * both, sizes);
+    let there = |gpu: &Gpu| gpu.each(over(a, "concat_channels"), [a, b], batch * pixels * both, sizes);
     record([a, b], compute([a, b], here, there)?, (batch, height, width, both), Concat { left })
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn channel_range(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
         unsafe { filled(batch * pixels * count, pixels * count, work) }
     };
     let sizes = [Arg::Int(channels), Arg::Int(count), Arg::Int(range.start)];
-    let there = |gpu: &Gpu| gpu.each("choose_channels", [x], batch * pixels * count, sizes);
+    let there = |gpu: &Gpu| gpu.each(over(x, "choose_channels"), [x], batch * pixels * count, sizes);
     let y = compute([x], here, there)?;
     record([x], y, (batch, height, width, count), Choose { range })
 }
@@ -149,7 +149,8 @@ impl Backward<1> for Choose {
             unsafe { filled(x.elem_count(), pixels * channels, work) }
         };
         let sizes = [Arg::Int(channels), Arg::Int(end - start), Arg::Int(start)];
-        let there = |gpu: &Gpu| gpu.each("return_channels", [gradient], x.elem_count(), sizes);
+        let there =
+            |gpu: &Gpu| gpu.each(over(gradient, "return_channels"), [gradient], x.elem_count(), sizes);
         let of_x = compute([gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])
     }

@@ -1,6 +1,6 @@
 use super::numbers::{Channels, filled, row, summed, visit_channels};
 use crate::Pool;
-use crate::gpu::{Gpu, Window};
+use crate::gpu::{Gpu, Window, over};
 use crate::record::{Backward, compute, record, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
@@ -19,7 +19,7 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
         unsafe { filled(batch * to, to, work) }
     };
-    let there = |gpu: &Gpu| gpu.windows("max_pool", [x], windows.window(), batch * to, channels);
+    let there = |gpu: &Gpu| gpu.windows(over(x, "max_pool"), [x], windows.window(), batch * to, channels);
     record([x], compute([x], here, there)?, (batch, size[0], size[1], channels), windows)
 }
 
@@ -39,7 +39,7 @@ impl Backward<1> for Windows {
             })
         };
         let there = |gpu: &Gpu| {
-            gpu.windows("max_pool_back", [x, gradient], self.window(), x.elem_count(), self.channels)
+            gpu.windows(over(x, "max_pool_back"), [x, gradient], self.window(), x.elem_count(), self.channels)
         };
         let of_x = compute([x, y, gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])

@@ -1,12 +1,12 @@
 use super::numbers::{filled, map, zip};
-use crate::gpu::{Arg, Gpu};
+use crate::gpu::{Arg, Gpu, over};
 use crate::record::{Backward, Remake, Unseen, compute, record, tensor};
 use candle::{D, Result, Storage, Tensor};
 use sokd_core::Lazy;
 use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let there = |gpu: &Gpu| gpu.each("relu", [x], x.elem_count(), []);
+    let there = |gpu: &Gpu| gpu.each(over(x, "relu"), [x], x.elem_count(), []);
     let y = compute([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }), there)?;
     record([x], y, x.shape(), Relu)
 }
@@ -28,7 +28,7 @@ impl Backward<1> for Relu {
 
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let gate = |y: f32, gradient: f32| if y <= 0.0 { 0.0 } else { gradient };
-        let there = |gpu: &Gpu| gpu.each("gate", [y, gradient], y.elem_count(), []);
+        let there = |gpu: &Gpu| gpu.each(over(y, "gate"), [y, gradient], y.elem_count(), []);
         let of_x = compute([y, gradient], |[y, gradient]| zip(y, gradient, gate), there)?;
         Ok([Some(tensor(of_x, y.shape()))])
     }
@@ -75,7 +75,7 @@ fn shuffled(x: &Tensor, groups: usize) -> Result<Storage> {
         unsafe { filled(x.len(), image, work) }
     };
     let sizes = [Arg::Int(channels), Arg::Int(groups)];
-    compute([x], here, |gpu| gpu.each("shuffle_channels", [x], x.elem_count(), sizes))
+    compute([x], here, |gpu| gpu.each(over(x, "shuffle_channels"), [x], x.elem_count(), sizes))
 }
 
 /// `x` as `(groups, x / groups)`, transposed. Two and three hands are what networks have, there and back: of numbers that it
@@ -161,7 +161,7 @@ pub(crate) fn permute_channels(x: &Tensor, order: &[u32], back: &[u32]) -> Resul
     };
     let there = |gpu: &Gpu| {
         let order = Tensor::new(order, x.device())?;
-        gpu.each("permute_channels", [x, &order], x.elem_count(), [Arg::Int(channels)])
+        gpu.each(over(x, "permute_channels"), [x, &order], x.elem_count(), [Arg::Int(channels)])
     };
     let y = compute([x], here, there)?;
     record([x], y, x.shape(), Permute { order: back.to_vec(), back: order.to_vec() })

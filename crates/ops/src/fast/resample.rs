@@ -1,6 +1,6 @@
 use super::numbers::{Channels, filled, row, visit_channels};
 use crate::Axis;
-use crate::gpu::{Arg, Gpu, tables};
+use crate::gpu::{Arg, Gpu, over, tables};
 use crate::record::{Backward, compute, record};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
@@ -21,7 +21,7 @@ pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor
         let (down, right) = (tables(rows, x.device())?, tables(columns, x.device())?);
         let sizes = [height, width, rows.len(), columns.len(), channels].map(Arg::Int);
         let reads = [x, &down[0], &down[1], &down[2], &right[0], &right[1], &right[2]];
-        gpu.each("resample", reads, batch * to, sizes)
+        gpu.each(over(x, "resample"), reads, batch * to, sizes)
     };
     let y = compute([x], here, there)?;
     let back = Resample { rows: rows.transpose(), columns: columns.transpose() };

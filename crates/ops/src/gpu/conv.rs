@@ -1,22 +1,24 @@
-use super::launch::{Arg, Gpu};
+use super::launch::{Arg, Gpu, over};
 use super::norm::{Slices, add_slices};
 use super::work::Window;
 use crate::kernels::geometry::Geometry;
 use crate::record::tensor;
-use candle::{Result, Storage, Tensor};
+use candle::{DType, Result, Storage, Tensor};
+#[cfg(feature = "cuda")]
+use half::bf16;
 
 /// A convolution's passes on a GPU: kernels of ours where each channel is a group of its own, cuDNN elsewhere. Kernels are
 /// [turned](Gpu::turned); their gradients are not.
 impl Gpu {
-    /// The kernel as those who convolve read it.
+    /// The kernel as those read it who convolve maps of this type.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(unused_variables, clippy::unnecessary_wraps, reason = "it is cuDNN that has it turned")
     )]
-    pub(crate) fn turned(&self, geometry: &Geometry, kernel: &Tensor) -> Result<Tensor> {
+    pub(crate) fn turned(&self, geometry: &Geometry, kernel: &Tensor, map: DType) -> Result<Tensor> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(_) if !geometry.depthwise() => super::cudnn::turned(self, geometry, kernel),
+            Self::Nvidia(_) if !geometry.depthwise() => super::cudnn::turned(self, geometry, kernel, map),
             _ => Ok(kernel.clone()),
         }
     }
@@ -24,11 +26,20 @@ impl Gpu {
     pub(crate) fn convolve(&self, geometry: &Geometry, x: &Tensor, kernel: &Tensor) -> Result<Storage> {
         if geometry.depthwise() {
             let count = geometry.batch * geometry.output_len();
-            return self.windows("depthwise", [x, kernel], Window::from(geometry), count, geometry.to);
+            return self.windows(
+                over(x, "depthwise"),
+                [x, kernel],
+                Window::from(geometry),
+                count,
+                geometry.to,
+            );
         }
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => super::cudnn::forward(device, geometry, x, kernel),
+            Self::Nvidia(ref device) => match x.dtype() {
+                DType::BF16 => super::cudnn::forward::<bf16>(device, geometry, x, kernel),
+                _ => super::cudnn::forward::<f32>(device, geometry, x, kernel),
+            },
             #[cfg(feature = "mirror")]
             Self::Mirror => super::mirror::forward(geometry, x, kernel),
         }
@@ -45,7 +56,13 @@ impl Gpu {
             let of_x = of_x.then(|| {
                 let count = geometry.batch * geometry.input_len();
                 let window = Window::from(geometry);
-                self.windows("depthwise_back", [kernel, gradient], window, count, geometry.from)
+                self.windows(
+                    over(gradient, "depthwise_back"),
+                    [kernel, gradient],
+                    window,
+                    count,
+                    geometry.from,
+                )
             });
             let of_kernel = of_kernel.then(|| self.depthwise_weights(geometry, x, gradient));
             return Ok([of_x.transpose()?, of_kernel.transpose()?]);
@@ -53,10 +70,11 @@ impl Gpu {
         match *self {
             #[cfg(feature = "cuda")]
             Self::Nvidia(ref device) => {
-                let of_x = of_x.then(|| super::cudnn::backward_map(device, geometry, kernel, gradient));
-                let of_kernel =
-                    of_kernel.then(|| super::cudnn::backward_kernel(device, geometry, x, gradient));
-                Ok([of_x.transpose()?, of_kernel.transpose()?])
+                let (arguments, wanted) = ([x, kernel, gradient], [of_x, of_kernel]);
+                match x.dtype() {
+                    DType::BF16 => super::cudnn::backward::<bf16>(device, geometry, arguments, wanted),
+                    _ => super::cudnn::backward::<f32>(device, geometry, arguments, wanted),
+                }
             }
             #[cfg(feature = "mirror")]
             Self::Mirror => super::mirror::backward(geometry, [x, kernel, gradient], [of_x, of_kernel]),
@@ -71,7 +89,7 @@ impl Gpu {
         let sizes = [pixels, channels, slices].map(Arg::Int);
         let args = [Arg::from(x), Arg::from(gradient), Arg::Write(&mut sums)].into_iter();
         let args = args.chain([Arg::Window(Window::from(geometry))]).chain(sizes).collect();
-        self.launch("depthwise_weights", slices * places * tiles, args)?;
+        self.launch(over(x, "depthwise_weights"), slices * places * tiles, args)?;
         add_slices(self, &tensor(sums, slices * places * channels), places * channels, slices)
     }
 }

@@ -1,21 +1,24 @@
-//! Convolutions by cuDNN, channels last. What it is told of a convolution is kept, with the algorithms that it chose.
+//! Convolutions by cuDNN, channels last, over maps in single precision or in bfloat16, adding in single precision. What it is
+//! told of a convolution is kept, with the algorithms that it chose.
 
-use super::launch::{Arg, Gpu};
+use super::launch::{Arg, Gpu, Kernel, over};
 use super::nvidia;
 use crate::kernels::geometry::Geometry;
 use crate::tf32;
-use candle::cuda_backend::DeviceId;
 use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm, cudnnConvolutionBwdFilterAlgo_t as KernelAlgorithm,
     cudnnConvolutionFwdAlgo_t as Algorithm, cudnnConvolutionMode_t as Mode, cudnnMathType_t as Math,
     cudnnTensorFormat_t as Format,
 };
 use candle::cuda_backend::cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, FilterDescriptor,
-    TensorDescriptor,
+    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
+    FilterDescriptor, TensorDescriptor,
 };
 use candle::cuda_backend::cudarc::driver::CudaSlice;
-use candle::{CudaDevice, Error, Result, Storage, Tensor};
+use candle::cuda_backend::{CudaDType, DeviceId};
+use candle::{CudaDevice, DType, Error, Result, Storage, Tensor};
+use half::bf16;
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -24,16 +27,46 @@ use std::sync::Arc;
 thread_local! {
     /// cuDNN's handles stay in their thread.
     static HANDLES: RefCell<HashMap<DeviceId, Arc<Cudnn>>> = RefCell::default();
-    static PLANS: RefCell<HashMap<(DeviceId, Geometry, bool), Rc<Plan>>> = RefCell::default();
+    /// Plans, by the type of their maps too.
+    static PLANS: RefCell<HashMap<(DeviceId, Geometry, DType), Rc<dyn Any>>> = RefCell::default();
     static ROOMS: RefCell<HashMap<DeviceId, Vec<CudaSlice<u8>>>> = RefCell::default();
+}
+
+/// The type of a map's numbers.
+pub(super) trait Map: CudaDType + CudnnDataType + Copy + 'static {
+    const TYPE: DType;
+    const ONE: Self;
+    const ZERO: Self;
+    /// How it multiplies. Unless it is told so, cuDNN rounds the factors of single precision to ten bits.
+    fn math() -> Math;
+}
+
+impl Map for f32 {
+    const TYPE: DType = DType::F32;
+    const ONE: Self = 1.0;
+    const ZERO: Self = 0.0;
+
+    fn math() -> Math {
+        if tf32() { Math::CUDNN_DEFAULT_MATH } else { Math::CUDNN_FMA_MATH }
+    }
+}
+
+impl Map for bf16 {
+    const TYPE: DType = DType::BF16;
+    const ONE: Self = Self::ONE;
+    const ZERO: Self = Self::ZERO;
+
+    fn math() -> Math {
+        Math::CUDNN_TENSOR_OP_MATH
+    }
 }
 
 /// A convolution as cuDNN knows it, and how it goes about its three passes, once it was asked: asking takes longer than many a
 /// pass.
-struct Plan {
-    x: TensorDescriptor<f32>,
-    y: TensorDescriptor<f32>,
-    kernel: FilterDescriptor<f32>,
+struct Plan<T: Map> {
+    x: TensorDescriptor<T>,
+    y: TensorDescriptor<T>,
+    kernel: FilterDescriptor<T>,
     conv: ConvDescriptor<f32>,
     forward: Way<Algorithm>,
     to_map: Way<DataAlgorithm>,
@@ -57,11 +90,12 @@ impl<A: Copy> Way<A> {
     }
 }
 
-impl Plan {
+impl<T: Map> Plan<T> {
     /// That of these sizes, in this thread.
     fn of(device: &CudaDevice, geometry: &Geometry) -> Result<Rc<Self>> {
-        let key = (device.id(), *geometry, tf32());
-        if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).cloned()) {
+        let key = (device.id(), *geometry, T::TYPE);
+        let known = PLANS.with_borrow(|plans| plans.get(&key).cloned());
+        if let Some(plan) = known.and_then(|plan| plan.downcast().ok()) {
             return Ok(plan);
         }
         let known = HANDLES.with_borrow(|handles| handles.get(&device.id()).cloned());
@@ -71,7 +105,8 @@ impl Plan {
         };
         HANDLES.with_borrow_mut(|handles| handles.insert(device.id(), Arc::clone(&handle)));
         let plan = Rc::new(Self::new(&handle, geometry)?);
-        PLANS.with_borrow_mut(|plans| plans.insert(key, Rc::clone(&plan)));
+        let kept: Rc<dyn Any> = plan.clone();
+        PLANS.with_borrow_mut(|plans| plans.insert(key, kept));
         Ok(plan)
     }
 
@@ -80,7 +115,7 @@ impl Plan {
         let ints = |[height, width]: [usize; 2]| Ok::<_, Error>([int(height)?, int(width)?]);
         let map = |[height, width]: [usize; 2], channels: usize| {
             let sizes = [int(geometry.batch)?, int(channels)?, int(height)?, int(width)?];
-            Ok::<_, Error>(handle.create_4d_tensor::<f32>(Format::CUDNN_TENSOR_NHWC, sizes)?)
+            Ok::<_, Error>(handle.create_4d_tensor::<T>(Format::CUDNN_TENSOR_NHWC, sizes)?)
         };
         let [height, width] = ints(geometry.kernel)?;
         let sizes = [int(geometry.to)?, int(geometry.group_from())?, height, width];
@@ -92,8 +127,7 @@ impl Plan {
             Mode::CUDNN_CROSS_CORRELATION,
         )?;
         conv.set_group_count(int(geometry.conv.groups)?)?;
-        // Unless it is told so, cuDNN rounds the factors of single precision to ten bits.
-        conv.set_math_type(if tf32() { Math::CUDNN_DEFAULT_MATH } else { Math::CUDNN_FMA_MATH })?;
+        conv.set_math_type(T::math())?;
         Ok(Self {
             x: map(geometry.input, geometry.from)?,
             y: map(geometry.output, geometry.to)?,
@@ -124,10 +158,12 @@ fn working<R>(
     })
 }
 
-/// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels.
-pub(super) fn turned(gpu: &Gpu, geometry: &Geometry, kernel: &Tensor) -> Result<Tensor> {
+/// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels, in the type of the maps.
+pub(super) fn turned(gpu: &Gpu, geometry: &Geometry, kernel: &Tensor, map: DType) -> Result<Tensor> {
     let [rows, columns] = rows_columns(geometry);
-    let turned = gpu.each("transpose", [kernel], rows * columns, [Arg::Int(rows), Arg::Int(columns)])?;
+    let mut turned = gpu.room_of(map, rows * columns)?;
+    let kernels = Kernel::over(map, "transpose_to");
+    gpu.walk(kernels, [kernel], &mut turned, rows * columns, [Arg::Int(rows), Arg::Int(columns)])?;
     Ok(crate::record::tensor(turned, rows * columns))
 }
 
@@ -135,38 +171,51 @@ fn rows_columns(geometry: &Geometry) -> [usize; 2] {
     [geometry.kernel_len() / geometry.to, geometry.to]
 }
 
-pub(super) fn forward(
+pub(super) fn forward<T: Map>(
     device: &CudaDevice,
     geometry: &Geometry,
     x: &Tensor,
     kernel: &Tensor,
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
-    let plan = Plan::of(device, geometry)?;
+    let plan = Plan::<T>::of(device, geometry)?;
     let forward = ConvForward { conv: &plan.conv, x: &plan.x, w: &plan.kernel, y: &plan.y };
     let (algorithm, bytes) = plan.forward.or(|| {
         let algorithm = forward.pick_algorithm()?;
         Ok((algorithm, forward.get_workspace_size(algorithm)?))
     })?;
-    let mut y = gpu.room(geometry.batch * geometry.output_len())?;
+    let mut y = gpu.room_of(T::TYPE, geometry.batch * geometry.output_len())?;
     working(device, bytes, |work| {
         nvidia::with([x, kernel], &mut y, |[x, kernel], y| {
             // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { forward.launch(algorithm, Some(work), (1.0, 0.0), x, kernel, y) }.map_err(Error::from)
+            unsafe { forward.launch(algorithm, Some(work), (T::ONE, T::ZERO), x, kernel, y) }
+                .map_err(Error::from)
         })
     })?;
     Ok(y)
 }
 
+/// The gradients of the map and, in single precision, of the kernel, where they are wanted.
+pub(super) fn backward<T: Map>(
+    device: &CudaDevice,
+    geometry: &Geometry,
+    [x, kernel, gradient]: [&Tensor; 3],
+    [of_x, of_kernel]: [bool; 2],
+) -> Result<[Option<Storage>; 2]> {
+    let of_x = of_x.then(|| backward_map::<T>(device, geometry, kernel, gradient));
+    let of_kernel = of_kernel.then(|| backward_kernel::<T>(device, geometry, x, gradient));
+    Ok([of_x.transpose()?, of_kernel.transpose()?])
+}
+
 /// The gradient of `x`. Of cuDNN's algorithms, one adds in any order: it is not taken.
-pub(super) fn backward_map(
+fn backward_map<T: Map>(
     device: &CudaDevice,
     geometry: &Geometry,
     kernel: &Tensor,
     gradient: &Tensor,
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
-    let plan = Plan::of(device, geometry)?;
+    let plan = Plan::<T>::of(device, geometry)?;
     let back = ConvBackwardData { conv: &plan.conv, dx: &plan.x, w: &plan.kernel, dy: &plan.y };
     let (algorithm, bytes) = plan.to_map.or(|| {
         let algorithm = match back.pick_algorithm()? {
@@ -177,19 +226,19 @@ pub(super) fn backward_map(
         };
         Ok((algorithm, back.get_workspace_size(algorithm)?))
     })?;
-    let mut of_x = gpu.room(geometry.batch * geometry.input_len())?;
+    let mut of_x = gpu.room_of(T::TYPE, geometry.batch * geometry.input_len())?;
     working(device, bytes, |work| {
         nvidia::with([kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
             // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { back.launch(algorithm, Some(work), (1.0, 0.0), of_x, kernel, gradient) }
+            unsafe { back.launch(algorithm, Some(work), (T::ONE, T::ZERO), of_x, kernel, gradient) }
                 .map_err(Error::from)
         })
     })?;
     Ok(of_x)
 }
 
-/// The gradient of the kernel. Of cuDNN's algorithms, two add in any order: they are not taken.
-pub(super) fn backward_kernel(
+/// The gradient of the kernel, in single precision. Of cuDNN's algorithms, two add in any order: they are not taken.
+fn backward_kernel<T: Map>(
     device: &CudaDevice,
     geometry: &Geometry,
     x: &Tensor,
@@ -200,7 +249,7 @@ pub(super) fn backward_kernel(
         CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
     };
     let gpu = Gpu::Nvidia(device.clone());
-    let plan = Plan::of(device, geometry)?;
+    let plan = Plan::<T>::of(device, geometry)?;
     let back = ConvBackwardFilter { conv: &plan.conv, x: &plan.x, dw: &plan.kernel, dy: &plan.y };
     let (algorithm, bytes) = plan.to_kernel.or(|| {
         let algorithm = match back.pick_algorithm()? {
@@ -211,15 +260,17 @@ pub(super) fn backward_kernel(
         };
         Ok((algorithm, back.get_workspace_size(algorithm)?))
     })?;
-    let mut of_kernel = gpu.room(geometry.kernel_len())?;
+    let mut of_kernel = gpu.room_of(T::TYPE, geometry.kernel_len())?;
     working(device, bytes, |work| {
         nvidia::with([x, gradient], &mut of_kernel, |[x, gradient], of_kernel| {
             // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { back.launch(algorithm, Some(work), (1.0, 0.0), x, of_kernel, gradient) }
+            unsafe { back.launch(algorithm, Some(work), (T::ONE, T::ZERO), x, of_kernel, gradient) }
                 .map_err(Error::from)
         })
     })?;
     let [rows, columns] = rows_columns(geometry);
     let of_kernel = crate::record::tensor(of_kernel, rows * columns);
-    gpu.each("transpose", [&of_kernel], rows * columns, [Arg::Int(columns), Arg::Int(rows)])
+    let (mut back, sizes) = (gpu.room(rows * columns)?, [Arg::Int(columns), Arg::Int(rows)]);
+    gpu.walk(over(&of_kernel, "transpose_of"), [&of_kernel], &mut back, rows * columns, sizes)?;
+    Ok(back)
 }

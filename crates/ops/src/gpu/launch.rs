@@ -4,7 +4,8 @@ use crate::Moved;
 use crate::backend::{Backend, backend};
 #[cfg(feature = "cuda")]
 use candle::CudaDevice;
-use candle::{Result, Storage, Tensor};
+use candle::{DType, Result, Storage, Tensor};
+use std::borrow::Cow;
 
 /// Lanes of a block.
 pub(super) const LANES: usize = 256;
@@ -22,6 +23,48 @@ pub(crate) enum Gpu {
     /// This machine, which does as if.
     #[cfg(feature = "mirror")]
     Mirror,
+}
+
+/// A kernel: by its name alone, or by that and the type of the maps that it is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel {
+    name: &'static str,
+    map: Option<DType>,
+}
+
+/// That of the kernels `name` which is over maps as this one (`text.rs`).
+pub(crate) fn over(map: &Tensor, name: &'static str) -> Kernel {
+    Kernel::over(map.dtype(), name)
+}
+
+impl From<&'static str> for Kernel {
+    fn from(name: &'static str) -> Self {
+        Self { name, map: None }
+    }
+}
+
+impl Kernel {
+    pub(super) fn over(map: DType, name: &'static str) -> Self {
+        Self { name, map: Some(map) }
+    }
+
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "mirror")),
+        expect(dead_code, reason = "nothing is launched")
+    )]
+    pub(super) fn name(self) -> Cow<'static, str> {
+        let Self { name, map } = self;
+        match map {
+            None => name.into(),
+            Some(DType::BF16) => format!("{name}_bf16").into(),
+            Some(_) => format!("{name}_float").into(),
+        }
+    }
+
+    /// The type of what it makes, where it makes a map or none is over maps.
+    fn makes(self) -> DType {
+        self.map.unwrap_or(DType::F32)
+    }
 }
 
 /// What a kernel is given, in the order of its parameters.
@@ -92,21 +135,26 @@ impl Gpu {
         false
     }
 
-    /// Room for numbers that a kernel will write.
-    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, reason = "a GPU may have none"))]
+    /// Room for numbers of single precision that a kernel will write.
     pub(crate) fn room(&self, count: usize) -> Result<Storage> {
+        self.room_of(DType::F32, count)
+    }
+
+    /// Room for those of a map, of either type.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, reason = "a GPU may have none"))]
+    pub(crate) fn room_of(&self, map: DType, count: usize) -> Result<Storage> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => super::nvidia::room(device, count),
+            Self::Nvidia(ref device) => super::nvidia::room(device, map, count),
             #[cfg(feature = "mirror")]
-            Self::Mirror => Ok(super::mirror::room(count)),
+            Self::Mirror => Ok(super::mirror::room(map, count)),
         }
     }
 
     /// Runs a kernel that makes `count` numbers, each on its own: `kernel(reads .., y, count, rest ..)`.
     pub(crate) fn each<const N: usize, const M: usize>(
         &self,
-        kernel: &'static str,
+        kernel: impl Into<Kernel>,
         reads: [&Tensor; N],
         count: usize,
         rest: [Arg<'_>; M],
@@ -117,12 +165,13 @@ impl Gpu {
     /// The same, where some of what is read may be missing.
     pub(crate) fn each_of<const N: usize, const M: usize>(
         &self,
-        kernel: &'static str,
+        kernel: impl Into<Kernel>,
         reads: [Option<&Tensor>; N],
         count: usize,
         rest: [Arg<'_>; M],
     ) -> Result<Storage> {
-        let mut y = self.room(count)?;
+        let kernel = kernel.into();
+        let mut y = self.room_of(kernel.makes(), count)?;
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::Read).collect();
         args.extend([Arg::Write(&mut y), Arg::Int(count)]);
         args.extend(rest);
@@ -130,10 +179,10 @@ impl Gpu {
         Ok(y)
     }
 
-    /// The same, where a lane of `count` writes more than one number of `room`.
+    /// The same, where a lane of `count` writes more than one number of `room`, or numbers of another type.
     pub(crate) fn walk<const N: usize, const M: usize>(
         &self,
-        kernel: &'static str,
+        kernel: impl Into<Kernel>,
         reads: [&Tensor; N],
         room: &mut Storage,
         count: usize,
@@ -148,13 +197,13 @@ impl Gpu {
     /// Runs a kernel whose lanes look through a window, channel by channel: `kernel(reads .., y, window, count, channels)`.
     pub(crate) fn windows<const N: usize>(
         &self,
-        kernel: &'static str,
+        kernel: Kernel,
         reads: [&Tensor; N],
         window: Window,
         count: usize,
         channels: usize,
     ) -> Result<Storage> {
-        let mut y = self.room(count)?;
+        let mut y = self.room_of(kernel.makes(), count)?;
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
         args.extend([Arg::Write(&mut y), Arg::Window(window), Arg::Int(count), Arg::Int(channels)]);
         self.launch(kernel, Self::blocks(count, LANES), args)?;
@@ -209,12 +258,14 @@ impl Gpu {
     }
 
     /// Runs a kernel on so many blocks.
-    pub(crate) fn launch(&self, kernel: &'static str, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
+    pub(crate) fn launch(&self, kernel: impl Into<Kernel>, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
+        #[cfg(any(feature = "cuda", feature = "mirror"))]
+        let name = kernel.into().name();
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => super::nvidia::launch(device, kernel, blocks, args),
+            Self::Nvidia(ref device) => super::nvidia::launch(device, &name, blocks, args),
             #[cfg(feature = "mirror")]
-            Self::Mirror => super::mirror::launch(kernel, blocks, args),
+            Self::Mirror => super::mirror::launch(&name, blocks, args),
         }
     }
 }

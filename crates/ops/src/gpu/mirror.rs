@@ -10,6 +10,7 @@ use crate::kernels::geometry::Geometry;
 use crate::record::{Numbers, read};
 use crate::simd::simd;
 use candle::{CpuStorage, DType, Result, Storage, Tensor};
+use half::bf16;
 use libloading::{Library, Symbol};
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -22,8 +23,11 @@ const GUARD: usize = 64;
 const GUARDED: f32 = f32::NAN;
 
 /// Room that says so wherever it was not written.
-pub(super) fn room(count: usize) -> Storage {
-    vec![f32::NAN; count].storage()
+pub(super) fn room(map: DType, count: usize) -> Storage {
+    match map {
+        DType::BF16 => Storage::Cpu(CpuStorage::BF16(vec![bf16::NAN; count])),
+        _ => vec![f32::NAN; count].storage(),
+    }
 }
 
 /// A kernel that was compiled for this machine.
@@ -52,7 +56,7 @@ pub(super) fn signatures() -> impl Iterator<Item = (String, Vec<String>)> {
 }
 
 fn compile() -> std::result::Result<HashMap<String, Kernel>, Box<dyn std::error::Error>> {
-    let mut source = [include_str!("kernels/mirror.h"), KERNELS].concat();
+    let mut source = [include_str!("kernels/mirror.h"), KERNELS.as_str()].concat();
     for (name, parameters) in signatures() {
         let args: Vec<String> =
             (0..).zip(&parameters).map(|(at, kind)| format!("*({kind} *)args[{at}]")).collect();
@@ -153,7 +157,7 @@ pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Resul
     for (arg, lent) in args.iter_mut().zip(lent) {
         let mut numbers = lent.into_iter().map(|lent| lent.back(name));
         match arg {
-            Arg::Write(storage) => **storage = numbers.next().expect("its room was lent").storage(),
+            Arg::Write(storage) => fill(storage, &numbers.next().expect("its room was lent"))?,
             Arg::Change(Some(tensor)) => put(tensor, numbers)?,
             Arg::ChangeAll(tensors) => tensors.iter().try_for_each(|tensor| put(tensor, &mut numbers))?,
             // What was only read must still be whole.
@@ -168,18 +172,23 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
     let of = |tensor: &Tensor| Ok(Lent::new(&bits(tensor)?));
     Ok(match arg {
         Arg::Read(None) | Arg::Change(None) => {
-            (&["float *", "const float *", "const unsigned *"], Vec::new())
+            (&["float *", "const float *", "bf16 *", "const bf16 *", "const unsigned *"], Vec::new())
         }
         Arg::Read(Some(tensor)) if tensor.dtype() == DType::U32 => (&["const unsigned *"], vec![of(tensor)?]),
         Arg::Read(Some(tensor)) if tensor.dtype() == DType::U8 => {
             (&["const unsigned char *"], vec![of(tensor)?])
         }
+        Arg::Read(Some(tensor)) if tensor.dtype() == DType::BF16 => (&["const bf16 *"], vec![of(tensor)?]),
         Arg::Read(Some(tensor)) => (&["const float *"], vec![of(tensor)?]),
         Arg::Change(Some(tensor)) => (&["float *"], vec![of(tensor)?]),
         Arg::ChangeAll(tensors) => {
             (&["Tensors"], tensors.iter().map(|tensor| of(tensor)).collect::<Result<_>>()?)
         }
-        Arg::Write(storage) => (&["float *"], vec![Lent::new(floats(storage)?)]),
+        Arg::Write(Storage::Cpu(CpuStorage::F32(numbers))) => (&["float *"], vec![Lent::new(numbers)]),
+        Arg::Write(Storage::Cpu(CpuStorage::BF16(numbers))) => {
+            (&["bf16 *"], vec![Lent::new(&pairs(numbers))])
+        }
+        Arg::Write(_) => candle::bail!("the mirror's room is elsewhere"),
         Arg::Int(_) => (&["int"], Vec::new()),
         Arg::Float(_) => (&["float"], Vec::new()),
         Arg::Window(_) => (&["Window"], Vec::new()),
@@ -193,7 +202,28 @@ fn put(tensor: &Tensor, mut numbers: impl Iterator<Item = Vec<f32>>) -> Result<(
     tensor.flatten_all()?.slice_set(&Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?, 0, 0)
 }
 
-/// The numbers of a tensor, whole ones by their bits, and bytes four at a time.
+/// Leaves in a kernel's room what it left.
+fn fill(room: &mut Storage, numbers: &[f32]) -> Result<()> {
+    match room {
+        Storage::Cpu(CpuStorage::F32(room)) => room.copy_from_slice(numbers),
+        Storage::Cpu(CpuStorage::BF16(room)) => {
+            let halves =
+                numbers.iter().flat_map(|pair| [pair.to_bits() as u16, (pair.to_bits() >> 16) as u16]);
+            room.iter_mut().zip(halves).for_each(|(one, half)| *one = bf16::from_bits(half));
+        }
+        _ => candle::bail!("the mirror's room is elsewhere"),
+    }
+    Ok(())
+}
+
+/// Numbers of half the bits, two at a time.
+fn pairs(numbers: &[bf16]) -> Vec<f32> {
+    let bits = |number: Option<&bf16>| number.map_or(0, |number| u32::from(number.to_bits()));
+    let pair = |pair: &[bf16]| f32::from_bits(bits(pair.first()) | bits(pair.get(1)) << 16);
+    numbers.chunks(2).map(pair).collect()
+}
+
+/// The numbers of a tensor, whole ones by their bits, those of fewer bits as many at a time as fit.
 fn bits(tensor: &Tensor) -> Result<Vec<f32>> {
     assert!(tensor.is_contiguous(), "kernels read numbers in a row");
     let flat = tensor.flatten_all()?;
@@ -204,20 +234,25 @@ fn bits(tensor: &Tensor) -> Result<Vec<f32>> {
         let four = |bytes: &[u8]| f32::from_le_bytes(std::array::from_fn(|at| *bytes.get(at).unwrap_or(&0)));
         return Ok(flat.to_vec1::<u8>()?.chunks(4).map(four).collect());
     }
-    flat.to_vec1()
-}
-
-fn floats(storage: &Storage) -> Result<&[f32]> {
-    match storage {
-        Storage::Cpu(CpuStorage::F32(numbers)) => Ok(numbers),
-        _ => candle::bail!("the mirror's room is elsewhere"),
+    if tensor.dtype() == DType::BF16 {
+        return Ok(pairs(&flat.to_vec1()?));
     }
+    flat.to_vec1()
 }
 
 /// In place of cuDNN.
 pub(super) fn forward(geometry: &Geometry, x: &Tensor, kernel: &Tensor) -> Result<Storage> {
     let work = |[x, kernel]: [&[f32]; 2]| convolved(simd(), geometry, x, kernel, &Epilogue::default()).0;
-    read([x, kernel], work).map(Numbers::storage)
+    let y = read([&x.to_dtype(DType::F32)?, kernel], work)?;
+    Ok(as_map(x.dtype(), y))
+}
+
+/// Numbers in a map's type.
+fn as_map(map: DType, numbers: Vec<f32>) -> Storage {
+    match map {
+        DType::BF16 => Storage::Cpu(CpuStorage::BF16(numbers.into_iter().map(bf16::from_f32).collect())),
+        _ => numbers.storage(),
+    }
 }
 
 pub(super) fn backward(
@@ -225,8 +260,10 @@ pub(super) fn backward(
     arguments: [&Tensor; 3],
     wanted: [bool; 2],
 ) -> Result<[Option<Storage>; 2]> {
-    let found = read(arguments, |[x, kernel, gradient]| {
+    let [x, kernel, gradient] = arguments;
+    let [of_x, of_gradient] = [&x.to_dtype(DType::F32)?, &gradient.to_dtype(DType::F32)?];
+    let found = read([of_x, kernel, of_gradient], |[x, kernel, gradient]| {
         gradients(simd(), geometry, x, kernel, &Given(gradient), Wanted::of(wanted))
     })?;
-    Ok([found.input.map(Numbers::storage), found.kernel.map(Numbers::storage)])
+    Ok([found.input.map(|of_x| as_map(x.dtype(), of_x)), found.kernel.map(Numbers::storage)])
 }

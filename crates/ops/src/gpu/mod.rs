@@ -21,12 +21,16 @@ mod nvidia;
 #[cfg(all(test, feature = "mirror"))]
 mod nvrtc;
 mod tables;
+#[cfg(any(feature = "cuda", feature = "mirror"))]
+mod text;
 mod work;
 
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
-pub(crate) use launch::{Arg, Gpu};
+pub(crate) use launch::{Arg, Gpu, over};
 pub(crate) use norm::{batch_norm, column_sums, scale_shift};
+#[cfg(any(feature = "cuda", feature = "mirror"))]
+use std::sync::LazyLock;
 pub(crate) use tables::tables;
 pub(crate) use work::Window;
 
@@ -44,11 +48,11 @@ pub fn cuda(index: usize) -> candle::Result<candle::Device> {
 }
 
 /// The text of all kernels, but for the words that differ from machine to machine.
-#[cfg_attr(
-    not(any(feature = "cuda", feature = "mirror")),
-    expect(dead_code, reason = "no compiler asks for it")
-)]
-const KERNELS: &str = concat!(
+#[cfg(any(feature = "cuda", feature = "mirror"))]
+static KERNELS: LazyLock<String> = LazyLock::new(|| text::for_each_map(KERNELS_OF_MAPS));
+
+#[cfg(any(feature = "cuda", feature = "mirror"))]
+const KERNELS_OF_MAPS: &str = concat!(
     include_str!("kernels/common.h"),
     include_str!("kernels/pixel.cu"),
     include_str!("kernels/channels.cu"),

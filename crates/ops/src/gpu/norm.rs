@@ -1,4 +1,4 @@
-use super::launch::{Arg, Gpu, LANES};
+use super::launch::{Arg, Gpu, LANES, over};
 use crate::Norm;
 use crate::record::{Backward, Numbers, record, tensor};
 use candle::{Result, Storage, Tensor};
@@ -39,6 +39,7 @@ impl Slices {
         let (count, tiles) = Self::of(rows, channels);
         let (mut sums, mut products) = (gpu.room(count * channels)?, gpu.room(count * channels)?);
         let [x, pivot] = about.map_or([None; 2], |about| about.map(Some));
+        let Some(map) = gradient.or(x) else { candle::bail!("moments of nothing") };
         let args = vec![
             Arg::Read(gradient),
             Arg::Read(gate),
@@ -50,7 +51,7 @@ impl Slices {
             Arg::Int(channels),
             Arg::Int(count),
         ];
-        gpu.launch("moments", count * tiles, args)?;
+        gpu.launch(over(map, "moments"), count * tiles, args)?;
         let [sums, products] = [sums, products].map(|sums| tensor(sums, count * channels));
         Ok(Self { sums, products, rows, channels, count })
     }
@@ -85,7 +86,7 @@ pub(crate) fn scale_shift(
     relu: bool,
 ) -> Result<Storage> {
     let sizes = [Arg::Int(shift.elem_count()), Arg::Int(relu.into())];
-    gpu.each_of("scale_shift", [Some(x), scale, Some(shift), residual], x.elem_count(), sizes)
+    gpu.each_of(over(x, "scale_shift"), [Some(x), scale, Some(shift), residual], x.elem_count(), sizes)
 }
 
 pub(crate) fn batch_norm(
@@ -168,15 +169,16 @@ impl Normalise {
         gpu.launch("norm_gradients", Gpu::warps(channels), args)?;
 
         let [slope, lean, offset] = [slope, lean, offset].map(|made| tensor(made, channels));
+        let room = || gpu.room_of(x.dtype(), x.elem_count());
         // Where nothing is gated, what passes is the gradient itself.
-        let mut kept = (passed && gate.is_some()).then(|| gpu.room(x.elem_count())).transpose()?;
-        let mut of_x = gpu.room(x.elem_count())?;
+        let mut kept = (passed && gate.is_some()).then(room).transpose()?;
+        let mut of_x = room()?;
         let reads =
             [Some(gradient), gate, Some(x), Some(&self.mean), Some(&slope), Some(&lean), Some(&offset)];
         let keep = kept.as_mut().map_or(Arg::Read(None), Arg::Write);
         let sizes = [Arg::Int(x.elem_count()), Arg::Int(channels)];
         let args = reads.map(Arg::Read).into_iter().chain([Arg::Write(&mut of_x), keep]).chain(sizes);
-        gpu.launch("norm_back", Gpu::blocks(x.elem_count(), LANES), args.collect())?;
+        gpu.launch(over(x, "norm_back"), Gpu::blocks(x.elem_count(), LANES), args.collect())?;
 
         let passed =
             passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));

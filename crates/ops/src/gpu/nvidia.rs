@@ -5,11 +5,13 @@ use super::kept::kept;
 use super::launch::{Arg, LANES, Word, int};
 use super::work::{Addresses, Firsts, MANY};
 use candle::backend::BackendStorage;
+use candle::cuda_backend::CudaDType;
 use candle::cuda_backend::cudarc::driver::{
     CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
 use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
+use half::bf16;
 use sokd_core::file;
 use std::sync::OnceLock;
 
@@ -38,10 +40,15 @@ pub(super) fn open(index: usize) -> Result<Device> {
     Ok(device)
 }
 
-pub(super) fn room(device: &CudaDevice, count: usize) -> Result<Storage> {
+pub(super) fn room(device: &CudaDevice, map: DType, count: usize) -> Result<Storage> {
     // SAFETY: whoever asks for room has a kernel write all of it.
-    let slice = unsafe { device.alloc::<f32>(count)? };
-    Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone())))
+    let storage = unsafe {
+        match map {
+            DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(count)?, device.clone()),
+            _ => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device.clone()),
+        }
+    };
+    Ok(Storage::Cuda(storage))
 }
 
 pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
@@ -77,7 +84,7 @@ fn compiled() -> Result<&'static str> {
     if let Some(text) = PTX.get() {
         return Ok(text);
     }
-    let source = [include_str!("kernels/nvidia.h"), KERNELS].concat();
+    let source = [include_str!("kernels/nvidia.h"), KERNELS.as_str()].concat();
     let (mut major, mut minor) = (0, 0);
     // SAFETY: it writes two numbers.
     let _ = unsafe { nvrtcVersion(&raw mut major, &raw mut minor) };
@@ -99,7 +106,11 @@ fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
             let Storage::Cuda(storage) = &mut **storage else {
                 candle::bail!("a kernel's room is elsewhere")
             };
-            Word::Address(storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&device.cuda_stream()).0)
+            let stream = device.cuda_stream();
+            Word::Address(match storage.dtype() {
+                DType::BF16 => storage.as_cuda_slice_mut::<bf16>()?.device_ptr_mut(&stream).0,
+                _ => storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream).0,
+            })
         }
         Arg::ChangeAll(tensors) => {
             let mut all = [0; MANY];
@@ -124,6 +135,7 @@ pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     let stream = device.cuda_stream();
     let (address, width) = match storage.dtype() {
         DType::F32 => (storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0, size_of::<f32>()),
+        DType::BF16 => (storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0, size_of::<bf16>()),
         DType::U8 => (storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0, size_of::<u8>()),
         DType::U32 => (storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0, size_of::<u32>()),
         other => candle::bail!("a kernel of a GPU got numbers of type {other:?}"),
@@ -132,10 +144,10 @@ pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
 }
 
 /// Lends tensors to a library: those to read, and the room that it writes.
-pub(super) fn with<const N: usize, R>(
+pub(super) fn with<T: CudaDType, const N: usize, R>(
     reads: [&Tensor; N],
     write: &mut Storage,
-    work: impl FnOnce([&CudaView<'_, f32>; N], &mut CudaSlice<f32>) -> Result<R>,
+    work: impl FnOnce([&CudaView<'_, T>; N], &mut CudaSlice<T>) -> Result<R>,
 ) -> Result<R> {
     let opened = reads.map(Tensor::storage_and_layout);
     let mut views = Vec::with_capacity(N);
@@ -143,8 +155,8 @@ pub(super) fn with<const N: usize, R>(
         let (Storage::Cuda(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets()) else {
             candle::bail!("a library of a GPU got a tensor that is elsewhere or not contiguous");
         };
-        views.push(storage.as_cuda_slice::<f32>()?.slice(start..end));
+        views.push(storage.as_cuda_slice::<T>()?.slice(start..end));
     }
     let Storage::Cuda(write) = write else { candle::bail!("a library's room is elsewhere") };
-    work(std::array::from_fn(|index| &views[index]), write.as_cuda_slice_mut::<f32>()?)
+    work(std::array::from_fn(|index| &views[index]), write.as_cuda_slice_mut::<T>()?)
 }

@@ -71,7 +71,7 @@ fn nvidias_compiler_takes_every_kernel() {
         println!("skipped, because there is no libnvrtc: PyPI's nvidia-cuda-nvrtc has it, for SOKD_PYTHON");
         return;
     };
-    let text = [include_str!("kernels/nvidia.h"), KERNELS].concat();
+    let text = [include_str!("kernels/nvidia.h"), KERNELS.as_str()].concat();
     let made = compile(&library, &text).unwrap_or_else(|said| panic!("{said}"));
     for (name, _) in signatures() {
         let (_, entry) = made
@@ -81,6 +81,6 @@ fn nvidias_compiler_takes_every_kernel() {
         // That lies in the GPU's far memory, lane by lane.
         assert!(!body.contains(".local"), "{name} keeps something in a lane's own memory");
     }
-    let faulty = text.replace("y[at] = x[at] <= 0.0f", "z[at] = x[at] <= 0.0f");
+    let faulty = text.replace("y[at] = of_float(x[at])", "z[at] = of_float(x[at])");
     assert!(compile(&library, &faulty).is_err_and(|said| said.contains("\"z\"")), "it would say so");
 }

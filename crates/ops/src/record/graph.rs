@@ -1,8 +1,7 @@
 //! What candle's graph holds of our operations: tokens, and where gradients wait for them.
 
 use super::kept::Again;
-use super::total;
-use crate::spent::named;
+use super::sum_of_gradients;
 #[cfg(feature = "cuda")]
 use candle::CudaStorage;
 use candle::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId};
@@ -53,10 +52,7 @@ impl Inbox {
         *gathered = Some(match gathered.take() {
             None => part,
             // A new tensor, because others may hold the one that is there.
-            Some(other) => {
-                let (other, part) = (other.contiguous()?, part.contiguous()?);
-                super::tensor(named("sum of gradients", || total(&other, &part))?, part.shape())
-            }
+            Some(other) => sum_of_gradients(&other, &part)?,
         });
         Ok(())
     }

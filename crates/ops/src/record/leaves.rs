@@ -4,8 +4,7 @@
 //! operations for each weight; and as nodes of the graph weights ask for tokens of their own ([`super`]). No order among nodes
 //! depends on them: so whoever goes back by [`backward`] may keep them out.
 
-use super::{tensor, total};
-use crate::spent::named;
+use super::sum_of_gradients;
 use candle::backprop::GradStore;
 use candle::{Device, DeviceLocation, Result, Tensor, TensorId, Var};
 use sokd_core::scope;
@@ -35,7 +34,7 @@ pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_cor
         let mut grads = work()?;
         for (leaf, gradient) in GATHERED.take().into_iter().flat_map(Gathered::into_values) {
             let gradient = match grads.remove(&leaf) {
-                Some(other) => sum(&other, &gradient)?,
+                Some(other) => sum_of_gradients(&other, &gradient)?,
                 None => gradient,
             };
             grads.insert(&leaf, gradient);
@@ -58,17 +57,12 @@ pub(super) fn gather(leaf: &Tensor, gradient: Tensor) -> Result<()> {
         )
     };
     let gradient = match gathered.remove(&leaf.id()) {
-        Some((_, other)) => sum(&other, &gradient)?,
+        Some((_, other)) => sum_of_gradients(&other, &gradient)?,
         None => gradient,
     };
     gathered.insert(leaf.id(), (leaf.clone(), gradient));
     GATHERED.set(Some(gathered));
     Ok(())
-}
-
-fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (a.contiguous()?, b.contiguous()?);
-    Ok(tensor(named("sum of gradients", || total(&a, &b))?, a.shape()))
 }
 
 /// What an operation hangs on in the graph that is on nothing but weights.

@@ -3,6 +3,9 @@
 //! candle's kernels and ours are compiled for this machine from their own texts. A kernel's name and the kinds of its parameters
 //! come from the compiler: what a file has compiled to says the names, and C++ says the kinds.
 
+#[path = "../../../ops/src/gpu/text.rs"]
+mod text;
+
 use super::package;
 use crate::{Outcome, command, finish, output, root};
 use std::fmt::Write;
@@ -56,7 +59,7 @@ fn build() -> Outcome<PathBuf> {
     for name in list.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
         ours += &fs::read_to_string(folder.join(name)).map_err(io)?;
     }
-    objects.push(with_names(&place, "ours", &ours)?);
+    objects.push(with_names(&place, "ours", &text::for_each_map(&ours))?);
 
     let library = place.join("lib").join(SONAMES[0]);
     // candle's files define the same helpers, each for itself.

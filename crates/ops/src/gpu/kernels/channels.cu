@@ -1,13 +1,13 @@
 // Channels put elsewhere.
 
 // Channel order[i] in place i.
-kernel permute_channels(const float *x, const unsigned *order, float *y, int count, int channels)
+kernel permute_channels_MAP(const MAP *x, const unsigned *order, MAP *y, int count, int channels)
 {
     each(at, count) y[at] = x[at - at % channels + (int)order[at % channels]];
 }
 
 // Read as (groups, channels / groups), transposed.
-kernel shuffle_channels(const float *x, float *y, int count, int channels, int groups)
+kernel shuffle_channels_MAP(const MAP *x, MAP *y, int count, int channels, int groups)
 {
     each(at, count)
     {
@@ -16,7 +16,7 @@ kernel shuffle_channels(const float *x, float *y, int count, int channels, int g
     }
 }
 
-kernel concat_channels(const float *a, const float *b, float *y, int count, int left, int right)
+kernel concat_channels_MAP(const MAP *a, const MAP *b, MAP *y, int count, int left, int right)
 {
     each(at, count)
     {
@@ -26,17 +26,17 @@ kernel concat_channels(const float *a, const float *b, float *y, int count, int 
 }
 
 // `to` channels of `from`, from channel `start`.
-kernel choose_channels(const float *x, float *y, int count, int from, int to, int start)
+kernel choose_channels_MAP(const MAP *x, MAP *y, int count, int from, int to, int start)
 {
     each(at, count) y[at] = x[at / to * from + start + at % to];
 }
 
 // The way back: zeros around them.
-kernel return_channels(const float *gradient, float *of_x, int count, int from, int to, int start)
+kernel return_channels_MAP(const MAP *gradient, MAP *of_x, int count, int from, int to, int start)
 {
     each(at, count)
     {
         int place = at % from - start;
-        of_x[at] = place >= 0 && place < to ? gradient[at / from * to + place] : 0.0f;
+        of_x[at] = place >= 0 && place < to ? gradient[at / from * to + place] : to_MAP(0.0f);
     }
 }

@@ -18,3 +18,33 @@ typedef struct {
 typedef struct {
     int of[MANY];
 } Firsts;
+
+// A number of a map: of single precision, or the upper half of its bits. Kernels over maps are there for both (`text.rs`).
+typedef struct {
+    unsigned short bits;
+} bf16;
+
+device_function float of_float(float x)
+{
+    return x;
+}
+
+device_function float to_float(float x)
+{
+    return x;
+}
+
+device_function float of_bf16(bf16 x)
+{
+    return float_of((unsigned)x.bits << 16);
+}
+
+// The nearest, and of two the even one. What is no number stays none.
+device_function bf16 to_bf16(float x)
+{
+    unsigned bits = bits_of(x);
+    bf16 y;
+    y.bits = (unsigned short)(x != x ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    return y;
+}
+

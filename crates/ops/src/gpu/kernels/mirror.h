@@ -6,3 +6,16 @@ static _Thread_local int block, blocks;
 #define together
 #define shared static _Thread_local
 #include <math.h>
+#include <string.h>
+device_function unsigned bits_of(float x)
+{
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+device_function float float_of(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}

@@ -5,8 +5,8 @@
 
 // Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
 // both are x - pivot.
-kernel moments(const float *gradient, const float *gate, const float *x, const float *pivot, float *sums, float *products,
-               int rows, int channels, int slices)
+kernel moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums, float *products,
+                   int rows, int channels, int slices)
 {
     shared float sum[LANES], product[LANES];
     int wide = channels < TILE ? channels : TILE, deep = LANES / wide;
@@ -19,8 +19,8 @@ kernel moments(const float *gradient, const float *gate, const float *x, const f
         if (lane < deep * wide && channel < channels)
             for (int row = slice * deep + lane / wide; row < rows; row += slices * deep) {
                 int at = row * channels + channel;
-                float v = x ? x[at] - pivot[channel] : 0.0f;
-                float u = !gradient ? v : gate && gate[at] <= 0.0f ? 0.0f : gradient[at];
+                float v = x ? of_MAP(x[at]) - pivot[channel] : 0.0f;
+                float u = !gradient ? v : gate && of_MAP(gate[at]) <= 0.0f ? 0.0f : of_MAP(gradient[at]);
                 sum[lane] += u;
                 product[lane] += u * v;
             }
@@ -114,14 +114,14 @@ kernel running_statistics(const float *mean, const float *var, const float *weig
     }
 }
 
-kernel scale_shift(const float *x, const float *scale, const float *shift, const float *residual, float *y, int count,
-                   int channels, int relu)
+kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, const MAP *residual, MAP *y, int count,
+                       int channels, int relu)
 {
     each(at, count)
     {
-        float value = x[at] * (scale ? scale[at % channels] : 1.0f) + shift[at % channels];
-        if (residual) value += residual[at];
-        y[at] = relu && value <= 0.0f ? 0.0f : value;
+        float value = of_MAP(x[at]) * (scale ? scale[at % channels] : 1.0f) + shift[at % channels];
+        if (residual) value += of_MAP(residual[at]);
+        y[at] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
     }
 }
 
@@ -149,14 +149,14 @@ kernel norm_gradients(const float *sums, const float *products, const float *wei
 }
 
 // The gradient of x; and, where a residual wants it, what of the gradient the gate let pass.
-kernel norm_back(const float *gradient, const float *gate, const float *x, const float *mean, const float *slope,
-                 const float *lean, const float *offset, float *of_x, float *passed, int count, int channels)
+kernel norm_back_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
+                     const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
 {
     each(at, count)
     {
         int channel = at % channels;
-        float pass = gate && gate[at] <= 0.0f ? 0.0f : gradient[at];
-        if (passed) passed[at] = pass;
-        of_x[at] = slope[channel] * pass + lean[channel] * (x[at] - mean[channel]) + offset[channel];
+        float pass = gate && of_MAP(gate[at]) <= 0.0f ? 0.0f : of_MAP(gradient[at]);
+        if (passed) passed[at] = to_MAP(pass);
+        of_x[at] = to_MAP(slope[channel] * pass + lean[channel] * (of_MAP(x[at]) - mean[channel]) + offset[channel]);
     }
 }

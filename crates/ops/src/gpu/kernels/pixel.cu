@@ -1,15 +1,15 @@
 // One number at a time.
 
-kernel relu(const float *x, float *y, int count)
+kernel relu_MAP(const MAP *x, MAP *y, int count)
 {
     // Asked this way round, a NaN stays a NaN: divergence must be seen.
-    each(at, count) y[at] = x[at] <= 0.0f ? 0.0f : x[at];
+    each(at, count) y[at] = of_MAP(x[at]) <= 0.0f ? to_MAP(0.0f) : x[at];
 }
 
 // What of a gradient passes where `y` is positive.
-kernel gate(const float *y, const float *gradient, float *of_x, int count)
+kernel gate_MAP(const MAP *y, const MAP *gradient, MAP *of_x, int count)
 {
-    each(at, count) of_x[at] = y[at] <= 0.0f ? 0.0f : gradient[at];
+    each(at, count) of_x[at] = of_MAP(y[at]) <= 0.0f ? to_MAP(0.0f) : gradient[at];
 }
 
 kernel magnitude(const float *x, float *y, int count)
@@ -32,9 +32,19 @@ kernel sigmoid_back(const float *y, const float *gradient, float *of_x, int coun
     each(at, count) of_x[at] = gradient[at] * y[at] * (1.0f - y[at]);
 }
 
-kernel total(const float *a, const float *b, float *y, int count)
+kernel total_MAP(const MAP *a, const MAP *b, MAP *y, int count)
 {
-    each(at, count) y[at] = a[at] + b[at];
+    each(at, count) y[at] = to_MAP(of_MAP(a[at]) + of_MAP(b[at]));
+}
+
+kernel narrow(const float *x, bf16 *y, int count)
+{
+    each(at, count) y[at] = to_bf16(x[at]);
+}
+
+kernel widen(const bf16 *x, float *y, int count)
+{
+    each(at, count) y[at] = of_bf16(x[at]);
 }
 
 kernel normalize(const float *x, float *y, int count, float red, float green, float blue, float red_std,
@@ -49,8 +59,13 @@ kernel normalize(const float *x, float *y, int count, float red, float green, fl
     }
 }
 
-// A matrix, rows for columns.
-kernel transpose(const float *x, float *y, int count, int rows, int columns)
+// A matrix of single precision, rows for columns; and back.
+kernel transpose_to_MAP(const float *x, MAP *y, int count, int rows, int columns)
 {
-    each(at, count) y[at] = x[at % rows * columns + at / rows];
+    each(at, count) y[at] = to_MAP(x[at % rows * columns + at / rows]);
+}
+
+kernel transpose_of_MAP(const MAP *x, float *y, int count, int rows, int columns)
+{
+    each(at, count) y[at] = of_MAP(x[at % rows * columns + at / rows]);
 }

@@ -1,9 +1,9 @@
 // Maps of another size, and maps seen through a grid.
 
 // Output line i is the sum of weights[k] · line inputs[k], for k from starts[i] to starts[i + 1], along both axes.
-kernel resample(const float *x, const unsigned *row_starts, const unsigned *row_inputs, const float *row_weights,
-                const unsigned *column_starts, const unsigned *column_inputs, const float *column_weights, float *y, int count,
-                int height, int width, int to_height, int to_width, int channels)
+kernel resample_MAP(const MAP *x, const unsigned *row_starts, const unsigned *row_inputs, const float *row_weights,
+                    const unsigned *column_starts, const unsigned *column_inputs, const float *column_weights, MAP *y, int count,
+                    int height, int width, int to_height, int to_width, int channels)
 {
     each(at, count)
     {
@@ -13,8 +13,8 @@ kernel resample(const float *x, const unsigned *row_starts, const unsigned *row_
         for (unsigned i = row_starts[row]; i < row_starts[row + 1]; i++)
             for (unsigned j = column_starts[column]; j < column_starts[column + 1]; j++)
                 sum += row_weights[i] * column_weights[j] *
-                       x[((image * height + (int)row_inputs[i]) * width + (int)column_inputs[j]) * channels + channel];
-        y[at] = sum;
+                       of_MAP(x[((image * height + (int)row_inputs[i]) * width + (int)column_inputs[j]) * channels + channel]);
+        y[at] = to_MAP(sum);
     }
 }
 

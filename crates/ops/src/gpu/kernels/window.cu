@@ -5,7 +5,7 @@
     int channel = at % channels, column = at / channels % width, row = at / channels / width % height, \
         image = at / channels / width / height
 
-kernel depthwise(const float *x, const float *weights, float *y, Window w, int count, int channels)
+kernel depthwise_MAP(const MAP *x, const float *weights, MAP *y, Window w, int count, int channels)
 {
     each(at, count)
     {
@@ -15,10 +15,10 @@ kernel depthwise(const float *x, const float *weights, float *y, Window w, int c
             for (int j = 0; j < w.columns; j++) {
                 int down = row * w.down + i * w.apart_down - w.above, right = column * w.right + j * w.apart_right - w.left;
                 if (down >= 0 && down < w.height && right >= 0 && right < w.width)
-                    sum += x[((image * w.height + down) * w.width + right) * channels + channel] *
+                    sum += of_MAP(x[((image * w.height + down) * w.width + right) * channels + channel]) *
                            weights[(i * w.columns + j) * channels + channel];
             }
-        y[at] = sum;
+        y[at] = to_MAP(sum);
     }
 }
 
@@ -29,7 +29,7 @@ device_function int reader(int line, int before, int i, int apart, int stride, i
     return start >= 0 && start % stride == 0 && start / stride < outputs ? start / stride : -1;
 }
 
-kernel depthwise_back(const float *weights, const float *gradient, float *of_x, Window w, int count, int channels)
+kernel depthwise_back_MAP(const float *weights, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
 {
     each(at, count)
     {
@@ -40,15 +40,15 @@ kernel depthwise_back(const float *weights, const float *gradient, float *of_x, 
                 int down = reader(row, w.above, i, w.apart_down, w.down, w.to_height);
                 int right = reader(column, w.left, j, w.apart_right, w.right, w.to_width);
                 if (down >= 0 && right >= 0)
-                    sum += gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel] *
+                    sum += of_MAP(gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel]) *
                            weights[(i * w.columns + j) * channels + channel];
             }
-        of_x[at] = sum;
+        of_x[at] = to_MAP(sum);
     }
 }
 
 // A block takes one place of the window, a slice of the output's pixels and a tile of the channels.
-kernel depthwise_weights(const float *x, const float *gradient, float *sums, Window w, int pixels, int channels, int slices)
+kernel depthwise_weights_MAP(const MAP *x, const MAP *gradient, float *sums, Window w, int pixels, int channels, int slices)
 {
     shared float sum[LANES];
     int wide = channels < TILE ? channels : TILE, deep = LANES / wide;
@@ -64,8 +64,8 @@ kernel depthwise_weights(const float *x, const float *gradient, float *sums, Win
                 int column = pixel % w.to_width, row = pixel / w.to_width % w.to_height, image = pixel / w.to_width / w.to_height;
                 int down = row * w.down + i * w.apart_down - w.above, right = column * w.right + j * w.apart_right - w.left;
                 if (down >= 0 && down < w.height && right >= 0 && right < w.width)
-                    sum[lane] += gradient[pixel * channels + channel] *
-                                 x[((image * w.height + down) * w.width + right) * channels + channel];
+                    sum[lane] += of_MAP(gradient[pixel * channels + channel]) *
+                                 of_MAP(x[((image * w.height + down) * w.width + right) * channels + channel]);
             }
     }
     together;
@@ -81,7 +81,7 @@ kernel depthwise_weights(const float *x, const float *gradient, float *sums, Win
 }
 
 // The first of the largest under the window at (row, column) of the output: where it lies in x.
-device_function int largest(const float *x, Window w, int image, int row, int column, int channel, int channels)
+device_function int largest_MAP(const MAP *x, Window w, int image, int row, int column, int channel, int channels)
 {
     int best = -1;
     for (int i = 0; i < w.rows; i++)
@@ -90,22 +90,23 @@ device_function int largest(const float *x, Window w, int image, int row, int co
             if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
             int at = ((image * w.height + down) * w.width + right) * channels + channel;
             // Not a number wins, and stays: divergence must be seen.
-            if (best < 0 || x[at] > x[best] || x[at] != x[at]) best = at;
+            float one = of_MAP(x[at]);
+            if (best < 0 || one > of_MAP(x[best]) || one != one) best = at;
         }
     return best;
 }
 
-kernel max_pool(const float *x, float *y, Window w, int count, int channels)
+kernel max_pool_MAP(const MAP *x, MAP *y, Window w, int count, int channels)
 {
     each(at, count)
     {
         locate(at, w.to_height, w.to_width);
-        y[at] = x[largest(x, w, image, row, column, channel, channels)];
+        y[at] = x[largest_MAP(x, w, image, row, column, channel, channels)];
     }
 }
 
 // Each input asks the windows that see it whom they chose: nothing is added to by two at once.
-kernel max_pool_back(const float *x, const float *gradient, float *of_x, Window w, int count, int channels)
+kernel max_pool_back_MAP(const MAP *x, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
 {
     each(at, count)
     {
@@ -115,9 +116,9 @@ kernel max_pool_back(const float *x, const float *gradient, float *of_x, Window 
             for (int j = w.columns - 1; j >= 0; j--) {
                 int down = reader(row, w.above, i, 1, w.down, w.to_height);
                 int right = reader(column, w.left, j, 1, w.right, w.to_width);
-                if (down >= 0 && right >= 0 && largest(x, w, image, down, right, channel, channels) == at)
-                    sum += gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel];
+                if (down >= 0 && right >= 0 && largest_MAP(x, w, image, down, right, channel, channels) == at)
+                    sum += of_MAP(gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel]);
             }
-        of_x[at] = sum;
+        of_x[at] = to_MAP(sum);
     }
 }
