@@ -4,6 +4,7 @@ use candle::{DType, Device, Tensor};
 use serde::Deserialize;
 use sokd_core::{Build as _, BuildCx, Key, Mode, Result};
 use sokd_losses::functional::{cross_entropy, soften};
+use sokd_models::Precision;
 use sokd_nn::{Params, optim::Rule as _, optim::Sgd};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Wave, data, golden, near};
@@ -45,11 +46,11 @@ fn start(name: &str, weight: &Tensor) -> Result<Tensor> {
 }
 
 /// The losses of the steps, and the weights after the last.
-fn train(run: &Run, dtype: DType) -> Result<(Vec<f64>, BTreeMap<String, Tensor>)> {
+fn train(run: &Run, dtype: DType, precision: Precision) -> Result<(Vec<f64>, BTreeMap<String, Tensor>)> {
     let (params, data) = (Params::new(Key::new(0)), data(CLASSES, [run.side; 2]));
     let vars = params.builder(&Device::Cpu).to_dtype(dtype).pp("student");
     let spec = sokd_models::named(&run.network).expect("a network of the zoo");
-    let network = spec.build(&BuildCx::alone(vars, &data))?;
+    let network = precision.of(spec.build(&BuildCx::alone(vars, &data))?);
     let weights = params.tensors("student")?;
     assert_eq!(weights.keys().collect::<Vec<_>>(), run.state.keys().collect::<Vec<_>>());
     let weights = weights.iter().map(|(name, weight)| Ok((name.clone(), start(name, weight)?)));
@@ -73,7 +74,15 @@ fn train(run: &Run, dtype: DType) -> Result<(Vec<f64>, BTreeMap<String, Tensor>)
 
 /// Losses to the one share of what was recorded, the weights that result to the other.
 fn compare(run: &Run, dtype: DType, of_losses: f64, of_weights: f64) -> Result<()> {
-    let (losses, state) = train(run, dtype)?;
+    hold(run, train(run, dtype, Precision::Single)?, of_losses, of_weights)
+}
+
+fn hold(
+    run: &Run,
+    (losses, state): (Vec<f64>, BTreeMap<String, Tensor>),
+    of_losses: f64,
+    of_weights: f64,
+) -> Result<()> {
     for (step, (ours, theirs)) in losses.iter().zip(&run.losses).enumerate() {
         let off = (ours / theirs - 1.0).abs();
         assert!(off < of_losses, "{}, step {step}: {ours} instead of {theirs}", run.network);
@@ -103,4 +112,18 @@ fn twenty_steps_of_the_kernels() -> Result<()> {
 fn twenty_steps_of_a_gpus_kernels() -> Result<()> {
     let runs = golden::<Recorded>("trajectory").gentle;
     runs.iter().try_for_each(|run| with_backend(Backend::Mirror, || compare(run, DType::F32, 1e-4, 1e-3)))
+}
+
+/// With maps in bfloat16, here and as a GPU has them: weights stay in single precision, and what they learn is what they would learn
+/// without, but for rounding.
+#[test]
+fn twenty_steps_in_mixed_precision() -> Result<()> {
+    for run in golden::<Recorded>("trajectory").gentle {
+        for backend in [Backend::Fast, Backend::Mirror] {
+            let came = with_backend(backend, || train(&run, DType::F32, Precision::Mixed))?;
+            assert!(came.1.values().all(|weight| weight.dtype() == DType::F32), "{}", run.network);
+            hold(&run, came, 1e-2, 2e-2)?;
+        }
+    }
+    Ok(())
 }
