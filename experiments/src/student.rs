@@ -9,7 +9,7 @@ use candle::Device;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sokd_core::{DatasetInfo, Error, PixelNorm};
-use sokd_models::{Traced, weights};
+use sokd_models::{Precision, Traced, weights};
 use sokd_nn::Params;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -31,7 +31,9 @@ pub fn save(
     std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let student = &resolved.recipe.student;
     let vars = params.frozen(device).pp("student");
-    let traced = Traced::new(student, vars, seen)?;
+    // Operations between maps of two types are not told of.
+    let plain = StudentSpec { precision: Precision::Single, ..student.clone() };
+    let traced = Traced::new(&plain, vars, seen)?;
     dir.write_json("student/config.json", &config(student, &traced, seen, Some(&resolved.id))?)?;
     let card = Card { recipe: &resolved.recipe, summary, pixels: seen.pixels, licence: None };
     dir.write("student/README.md", card.markdown()?)?;

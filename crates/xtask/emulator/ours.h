@@ -8,6 +8,7 @@ static thread_local int block, blocks;
 #define each_lane for (int lane = 0; lane < LANES; lane++)
 #define together
 #define shared static thread_local
+#define side_by_side(bytes)
 #define bits_of(x) std::bit_cast<unsigned>(x)
 #define float_of(bits) std::bit_cast<float>(bits)
 inline void all_blocks(std::function<void()> run, const unsigned *grid, const unsigned *)

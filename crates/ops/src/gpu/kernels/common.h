@@ -48,3 +48,29 @@ device_function bf16 to_bf16(float x)
     return y;
 }
 
+// Four numbers of a map, which come and go at once where they lie as they must for that; and one in the place of four.
+typedef struct side_by_side(4 * sizeof(MAP)) {
+    MAP of[4];
+} four_MAP;
+
+#define in_fours_MAP(at) ((unsigned long long)(at) % sizeof(four_MAP) == 0)
+
+device_function four_MAP some_MAP(const MAP *x, int at, int apiece)
+{
+    four_MAP some;
+    some.of[0] = some.of[1] = some.of[2] = some.of[3] = to_MAP(0.0f);
+    if (x && apiece == 4)
+        some = *(const four_MAP *)(x + at);
+    else if (x)
+        some.of[0] = x[at];
+    return some;
+}
+
+device_function void put_some_MAP(MAP *y, int at, int apiece, four_MAP some)
+{
+    if (apiece == 4)
+        *(four_MAP *)(y + at) = some;
+    else
+        y[at] = some.of[0];
+}
+

@@ -5,6 +5,7 @@ static _Thread_local int block, blocks;
 #define each_lane for (int lane = 0; lane < LANES; lane++)
 #define together
 #define shared static _Thread_local
+#define side_by_side(bytes)
 #include <math.h>
 #include <string.h>
 device_function unsigned bits_of(float x)

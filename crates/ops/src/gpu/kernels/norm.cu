@@ -4,26 +4,36 @@
 #define TILE 64
 
 // Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
-// both are x - pivot.
+// both are x - pivot. A lane takes four channels, where they are as many times four.
 kernel moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums, float *products,
                    int rows, int channels, int slices)
 {
-    shared float sum[LANES], product[LANES];
-    int wide = channels < TILE ? channels : TILE, deep = LANES / wide;
+    shared float sum[4 * LANES], product[4 * LANES];
+    int apiece = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) ? 4 : 1;
+    int wide = channels < TILE ? channels : TILE, across = wide / apiece, deep = LANES / across;
     int tiles = (channels + wide - 1) / wide;
     int tile = block % tiles, slice = block / tiles;
     each_lane
     {
-        int channel = tile * wide + lane % wide;
-        sum[lane] = product[lane] = 0.0f;
-        if (lane < deep * wide && channel < channels)
-            for (int row = slice * deep + lane / wide; row < rows; row += slices * deep) {
-                int at = row * channels + channel;
-                float v = x ? of_MAP(x[at]) - pivot[channel] : 0.0f;
-                float u = !gradient ? v : gate && of_MAP(gate[at]) <= 0.0f ? 0.0f : of_MAP(gradient[at]);
-                sum[lane] += u;
-                product[lane] += u * v;
+        int first = tile * wide + lane % across * apiece;
+        float all[4] = {0.0f, 0.0f, 0.0f, 0.0f}, pairs[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (lane < deep * across && first < channels)
+            for (int row = slice * deep + lane / across; row < rows; row += slices * deep) {
+                int at = row * channels + first;
+                four_MAP seen = some_MAP(x, at, apiece), open = some_MAP(gate, at, apiece), given = some_MAP(gradient, at, apiece);
+                for (int i = 0; i < 4; i++) {
+                    if (i >= apiece) continue;
+                    float v = x ? of_MAP(seen.of[i]) - pivot[first + i] : 0.0f;
+                    float u = !gradient ? v : gate && of_MAP(open.of[i]) <= 0.0f ? 0.0f : of_MAP(given.of[i]);
+                    all[i] += u;
+                    pairs[i] += u * v;
+                }
             }
+        for (int i = 0; i < 4; i++) {
+            if (i >= apiece) continue;
+            sum[lane * apiece + i] = all[i];
+            product[lane * apiece + i] = pairs[i];
+        }
     }
     together;
     each_lane
@@ -117,11 +127,18 @@ kernel running_statistics(const float *mean, const float *var, const float *weig
 kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, const MAP *residual, MAP *y, int count,
                        int channels, int relu)
 {
-    each(at, count)
+    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;
+    each(some, count / apiece)
     {
-        float value = of_MAP(x[at]) * (scale ? scale[at % channels] : 1.0f) + shift[at % channels];
-        if (residual) value += of_MAP(residual[at]);
-        y[at] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
+        int at = some * apiece, first = at % channels;
+        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;
+        for (int i = 0; i < 4; i++) {
+            if (i >= apiece) continue;
+            float value = of_MAP(seen.of[i]) * (scale ? scale[first + i] : 1.0f) + shift[first + i];
+            if (residual) value += of_MAP(more.of[i]);
+            made.of[i] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
+        }
+        put_some_MAP(y, at, apiece, made);
     }
 }
 
@@ -152,11 +169,23 @@ kernel norm_gradients(const float *sums, const float *products, const float *wei
 kernel norm_back_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
                      const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
 {
-    each(at, count)
+    int apiece = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_MAP(of_x) &&
+                       in_fours_MAP(passed)
+                   ? 4
+                   : 1;
+    each(some, count / apiece)
     {
-        int channel = at % channels;
-        float pass = gate && of_MAP(gate[at]) <= 0.0f ? 0.0f : of_MAP(gradient[at]);
-        if (passed) passed[at] = to_MAP(pass);
-        of_x[at] = to_MAP(slope[channel] * pass + lean[channel] * (of_MAP(x[at]) - mean[channel]) + offset[channel]);
+        int at = some * apiece, first = at % channels;
+        four_MAP seen = some_MAP(x, at, apiece), open = some_MAP(gate, at, apiece), given = some_MAP(gradient, at, apiece);
+        four_MAP kept, made;
+        for (int i = 0; i < 4; i++) {
+            if (i >= apiece) continue;
+            int channel = first + i;
+            float pass = gate && of_MAP(open.of[i]) <= 0.0f ? 0.0f : of_MAP(given.of[i]);
+            kept.of[i] = to_MAP(pass);
+            made.of[i] = to_MAP(slope[channel] * pass + lean[channel] * (of_MAP(seen.of[i]) - mean[channel]) + offset[channel]);
+        }
+        if (passed) put_some_MAP(passed, at, apiece, kept);
+        put_some_MAP(of_x, at, apiece, made);
     }
 }
