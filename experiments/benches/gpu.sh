@@ -1,11 +1,14 @@
 #!/bin/sh
-# What only a machine with an NVIDIA GPU can show, in some ten minutes and one call: that every operation computes right, what networks
-# cost beside PyTorch, that a network learns. In the repository after `cargo xtask cuda`, or in the folder that `cargo xtask cuda --pack`
+# What only a machine with an NVIDIA GPU can show: that every operation computes right and a network learns (`check`), what networks for
+# small images cost beside PyTorch (`small`), and what ResNet-50 costs in mixed precision on images of 224 x 224 (`large`). All of it takes
+# some fifteen minutes, a part ten at most. In the repository after `cargo xtask cuda`, or in the folder that `cargo xtask cuda --pack`
 # packed. Needs no Rust and no network; the times beside PyTorch need Python with a PyTorch for CUDA.
 #
-# Usage: experiments/benches/gpu.sh [FOLDER FOR RESULTS]
+# Usage: experiments/benches/gpu.sh [FOLDER FOR RESULTS [PART...]]
 set -u
 out=${1:-gpu-results}
+[ $# -gt 0 ] && shift
+parts=${*:-check small large}
 mkdir -p "$out"
 sokd=./sokd xtask=./xtask
 [ -x "$sokd" ] || sokd=target/cuda/release/sokd
@@ -24,21 +27,41 @@ try() { # NAME COMMAND...: what it says goes to a file of that name, and whether
     echo "$name: $said, $(($(date +%s) - started)) s"
 }
 
-try doctor.txt "$sokd" doctor
-try parity.txt "$sokd" doctor --kernels --device cuda
-try parity-tf32.txt env SOKD_TF32=1 "$sokd" doctor --kernels --device cuda
-try parity-composed.txt env SOKD_BACKEND=composed "$sokd" doctor --kernels --device cuda
-if command -v compute-sanitizer >/dev/null; then
-    try sanitizer.txt compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
+has() { # PART
+    case " $parts " in *" $1 "*) true ;; *) false ;; esac
+}
+beside_pytorch() { # NAME SECONDS OPTIONS...
+    name=$1 seconds=$2
+    shift 2
+    if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+        try "$name" timeout "$seconds" $xtask bench --ours "$sokd" --device cuda --threads 1 "$@"
+        cp experiments/results/bench/*-gpu*.json "$out" 2>/dev/null
+    else
+        echo "$name: skipped, because python3 has no PyTorch for CUDA"
+    fi
+}
+
+if has check; then
+    try doctor.txt "$sokd" doctor
+    try parity.txt "$sokd" doctor --kernels --device cuda
+    try parity-tf32.txt env SOKD_TF32=1 "$sokd" doctor --kernels --device cuda
+    try parity-composed.txt env SOKD_BACKEND=composed "$sokd" doctor --kernels --device cuda
+    if command -v compute-sanitizer >/dev/null; then
+        try sanitizer.txt compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
+    fi
+    try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
+    try train-mixed.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run-mixed" \
+        student.precision=mixed teacher.precision=mixed
 fi
-try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
-try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
-try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
-if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
-    try bench.txt timeout 420 $xtask bench --ours "$sokd" --device cuda --what train,inference,kd --threads 1 --rounds 5 --steps 20 \
+if has small; then
+    try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
+    try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
+    beside_pytorch bench.txt 420 --what train,inference,kd --rounds 5 --steps 20 \
         --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile
-    cp experiments/results/bench/*-gpu.json "$out" 2>/dev/null
-else
-    echo "bench.txt: skipped, because python3 has no PyTorch for CUDA"
+fi
+if has large; then
+    try bench-large.txt env SOKD_LOG=info "$sokd" bench imagenet_resnet50 --size 224 --mixed --device cuda
+    beside_pytorch bench-large-pytorch.txt 420 --what train-mixed,inference-mixed --rounds 5 --steps 10 \
+        --models imagenet_resnet50 --size 224 --mode bf16,compile-bf16
 fi
 exit $failed

@@ -1,8 +1,8 @@
 """PyTorch's side of `cargo xtask bench`: the same networks, the same work, with channels_last.
 
-Usage: step.py WORK MODEL THREADS DEVICE MODE, where WORK is `train`, `inference`, `kd` or `images` (with `-winograd` behind it, for
-PyTorch the same), MODEL of `kd` is TEACHER+STUDENT and of `images` empty, and MODE is `eager`, `bf16` (autocast) or `compile`
-(max-autotune). Reads from standard input, a line each, how often to do it, does it and answers with a line of JSON; 0 asks what it
+Usage: step.py WORK MODEL THREADS DEVICE MODE BATCH SIZE, where WORK is `train`, `inference`, `kd` or `images` (with `-winograd` or
+`-mixed` behind it, for PyTorch the same), MODEL of `kd` is TEACHER+STUDENT and of `images` empty, MODE is `eager`, `bf16` (autocast),
+`compile` (max-autotune) or `compile-bf16` (both), and images are SIZE x SIZE. Reads from standard input, a line each, how often to do it, does it and answers with a line of JSON; 0 asks what it
 needed, and ends.
 """
 
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "golden"))
 import zoo  # noqa: E402  the networks as the recordings know them
 
-BATCH, CLASSES, TEMPERATURE = 64, 100, 4.0
+CLASSES, TEMPERATURE = 100, 4.0
 
 # The fastest these networks can be in eager mode: ReLU in place, as the peers write it, and nothing done for
 # pre-activation maps that nobody reads.
@@ -29,13 +29,13 @@ zoo.mobile.together = lambda kept, y: y
 
 
 def build(model, device, mode):
-    net = zoo.ZOO[model](CLASSES).to(device, memory_format=torch.channels_last)
+    net = (zoo.ZOO | zoo.IMAGENET)[model](CLASSES).to(device, memory_format=torch.channels_last)
     # Our networks normalise their images; so do these.
     run = lambda images: net(zoo.normal(images))[0]  # noqa: E731
-    return net, torch.compile(run, mode="max-autotune") if mode == "compile" else run
+    return net, torch.compile(run, mode="max-autotune") if "compile" in mode else run
 
 
-def epoch():
+def epoch(batch):
     """The batches of an epoch as mdistiller, RepDistiller and their forks make them: of PIL's pictures, by torchvision."""
     from PIL import Image
     from torchvision import transforms
@@ -57,17 +57,17 @@ def epoch():
         def __getitem__(self, row):
             return change(Image.fromarray(pictures[row])), row % CLASSES, row
 
-    batches = torch.utils.data.DataLoader(Pictures(), batch_size=BATCH, shuffle=True)
+    batches = torch.utils.data.DataLoader(Pictures(), batch_size=batch, shuffle=True)
     return lambda: [None for _ in batches]
 
 
-def work(what, model, device, mode):
+def work(what, model, device, mode, batch, size):
     torch.manual_seed(0)
     if what == "images":
-        return epoch()
-    images = torch.rand(BATCH, 3, 32, 32, device=device).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, CLASSES, (BATCH,), device=device)
-    half = lambda: torch.autocast(device, torch.bfloat16, enabled=mode == "bf16")  # noqa: E731
+        return epoch(batch)
+    images = torch.rand(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, (batch,), device=device)
+    half = lambda: torch.autocast(device, torch.bfloat16, enabled="bf16" in mode)  # noqa: E731
 
     if what == "inference":
         net, run = build(model, device, mode)
@@ -103,9 +103,12 @@ def work(what, model, device, mode):
     return step
 
 
-def main(what, model, threads, device, mode="eager"):
+def main(what, model, threads, device, mode="eager", batch=64, size=32):
     torch.set_num_threads(int(threads))
-    do = work(what.removesuffix("-winograd"), model, device, mode)
+    if device == "cuda":
+        # As its users have it where shapes stand still: algorithms of convolutions are tried out.
+        torch.backends.cudnn.benchmark = True
+    do = work(what.removesuffix("-mixed").removesuffix("-winograd"), model, device, mode, int(batch), int(size))
     pages, done = None, 0
     for line in sys.stdin:
         usage = resource.getrusage(resource.RUSAGE_SELF)

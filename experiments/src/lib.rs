@@ -11,6 +11,7 @@ pub mod environment;
 mod error;
 mod exit;
 pub mod export;
+mod fabric;
 mod follow;
 mod graft;
 mod hub;

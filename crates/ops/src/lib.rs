@@ -44,6 +44,8 @@ pub use compare::{energy, sigmoid, soft_cross_entropy, squared_distance};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::{conv_norm, conv_norm_relu};
 pub use environment::check_environment;
+#[cfg(feature = "cuda")]
+pub use gpu::Nccl;
 pub use gpu::cuda;
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
 pub use linear::linear;

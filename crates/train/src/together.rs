@@ -67,39 +67,82 @@ pub(crate) fn seen(
     Ok(Some(all))
 }
 
-/// Tensors on their way: of each whether it is there, and its numbers or as many zeros.
+/// Tensors on their way to their means.
 #[derive(Default)]
 struct Parcel {
-    numbers: Vec<f32>,
-    taken: usize,
+    /// Each, flat, where this process has it, and how many numbers it has.
+    own: Vec<(Option<Tensor>, usize)>,
+    /// Whether any process has it.
+    there: Vec<bool>,
+    /// The means, one behind the other.
+    means: Option<Tensor>,
+    /// Tensors and numbers that were taken out again.
+    taken: (usize, usize),
 }
 
 impl Parcel {
     fn add(&mut self, tensor: Option<&Tensor>, count: usize) -> Result<()> {
-        self.numbers.push(f32::from(u8::from(tensor.is_some())));
-        match tensor {
-            Some(tensor) => {
-                let numbers = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-                self.numbers.extend(numbers);
-            }
-            None => self.numbers.extend(std::iter::repeat_n(0.0, count)),
-        }
+        let flat = |tensor: &Tensor| tensor.detach().flatten_all()?.to_dtype(DType::F32);
+        self.own.push((tensor.map(flat).transpose()?, count));
         Ok(())
     }
 
+    /// All of them, one behind the other; zeros for those that are not here.
+    fn flat(&self) -> Result<Tensor> {
+        let first = self.own.iter().find_map(|(tensor, _)| tensor.as_ref());
+        let device = first.map_or(&Device::Cpu, Tensor::device);
+        let parts = self.own.iter().map(|(tensor, count)| match tensor {
+            Some(tensor) => tensor.to_device(device),
+            None => Tensor::zeros(*count, DType::F32, device),
+        });
+        Ok(Tensor::cat(&parts.collect::<candle::Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// Over the devices' own way where they have one, else over the hosts.
     fn send(&mut self, world: &World, images: usize) -> Result<usize> {
-        Ok(world.mean(&mut self.numbers, images as f64)?.round() as usize)
+        let (flat, there) = (self.flat()?, self.own.iter().map(|(tensor, _)| u8::from(tensor.is_some())));
+        let Some(fabric) = world.fabric() else {
+            let mut numbers: Vec<f32> = there.map(f32::from).collect();
+            numbers.extend(flat.to_vec1::<f32>()?);
+            let images = world.mean(&mut numbers, images as f64)?;
+            let (there, means) = numbers.split_at(self.own.len());
+            self.there = there.iter().map(|there| *there != 0.0).collect();
+            self.means = Some(Tensor::from_slice(means, means.len(), flat.device())?);
+            return Ok(images.round() as usize);
+        };
+        // Who is here speaks first: so nobody's device waits for one who has gone before.
+        let mut said = (images as u64).to_le_bytes().to_vec();
+        said.extend(there);
+        let (mut weights, mut total) = (Vec::with_capacity(world.size()), 0);
+        self.there = vec![false; self.own.len()];
+        for (rank, said) in world.gather(&said)?.iter().enumerate() {
+            let Some((images, there)) =
+                said.split_first_chunk().filter(|(_, rest)| rest.len() == self.own.len())
+            else {
+                let problem =
+                    format!("it has something else than {} tensors to take means of", self.own.len());
+                return Err(Error::Parted { rank, problem });
+            };
+            let images = u64::from_le_bytes(*images);
+            weights.push(images as f64);
+            total += images as usize;
+            self.there.iter_mut().zip(there).for_each(|(any, there)| *any |= *there != 0);
+        }
+        self.means = Some(fabric.mean(&flat, &weights, &|| world.check())?);
+        Ok(total)
     }
 
     /// The next tensor's mean, if any process had it: of that shape, on that device.
     fn take(&mut self, like: &Tensor) -> Result<Option<Tensor>> {
-        let (there, end) = (self.taken, self.taken + 1 + like.elem_count());
-        self.taken = end;
-        if self.numbers[there] == 0.0 {
-            return Ok(None);
+        let (index, at) = self.taken;
+        self.taken = (index + 1, at + like.elem_count());
+        match &self.means {
+            Some(means) if self.there[index] => {
+                let mean = means.narrow(0, at, like.elem_count())?.reshape(like.shape())?;
+                Ok(Some(mean.to_dtype(like.dtype())?.to_device(like.device())?))
+            }
+            _ => Ok(None),
         }
-        let mean = Tensor::from_slice(&self.numbers[there + 1..end], like.shape(), like.device())?;
-        Ok(Some(mean.to_dtype(like.dtype())?))
     }
 }
 
@@ -150,8 +193,10 @@ impl Training<'_> {
         if self.world.is_alone() {
             return Ok(());
         }
-        let buffers = self.params.buffers();
-        let mut parcel = Parcel::default();
+        let (buffers, mut parcel) = (self.params.buffers(), Parcel::default());
+        if buffers.is_empty() {
+            return Ok(());
+        }
         for (_, var) in &buffers {
             parcel.add(Some(var), var.elem_count())?;
         }

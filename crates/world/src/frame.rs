@@ -31,9 +31,9 @@ pub(crate) fn send(mut link: &TcpStream, count: u32, kind: Kind, body: &[u8]) ->
     link.write_all(body)
 }
 
-/// What the other side has sent as its frame of that number, or in words why there is none.
-pub(crate) fn receive(link: &TcpStream, count: u32) -> Result<Vec<u8>, String> {
-    let lost = |error: io::Error| match error.kind() {
+/// In words why nothing more comes from the other side.
+fn lost(error: io::Error) -> String {
+    match error.kind() {
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
             "it ended without a word: it was killed, or has failed".to_owned()
         }
@@ -41,7 +41,29 @@ pub(crate) fn receive(link: &TcpStream, count: u32) -> Result<Vec<u8>, String> {
             "it does not answer: its machine may be gone".to_owned()
         }
         _ => error.to_string(),
+    }
+}
+
+/// In words why the other side has ended, if it has: without waiting for it, and without taking a word of it that waits.
+pub(crate) fn ended(link: &TcpStream) -> Option<String> {
+    let mut head = [0; 5];
+    let mut look = || {
+        link.set_nonblocking(true)?;
+        let seen = link.peek(&mut head);
+        link.set_nonblocking(false)?;
+        seen
     };
+    match look() {
+        Ok(0) => Some(lost(ErrorKind::UnexpectedEof.into())),
+        Ok(5) if head[4] == Kind::Farewell as u8 => receive(link, 0).err(),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Err(error) => Some(lost(error)),
+    }
+}
+
+/// What the other side has sent as its frame of that number, or in words why there is none.
+pub(crate) fn receive(link: &TcpStream, count: u32) -> Result<Vec<u8>, String> {
     let mut head = [0; 13];
     let mut from = link;
     from.read_exact(&mut head).map_err(lost)?;

@@ -1,4 +1,5 @@
-use crate::frame::{Kind, receive, send};
+use crate::Fabric;
+use crate::frame::{Kind, ended, receive, send};
 use sokd_core::{Error, Result};
 use std::net::TcpStream;
 use std::ops::Range;
@@ -15,6 +16,7 @@ pub struct World {
     links: Vec<Option<TcpStream>>,
     /// Exchanges so far.
     count: AtomicU32,
+    fabric: Option<Box<dyn Fabric>>,
 }
 
 /// A process on its own: nothing is exchanged, and every mean is its own word, to the bit.
@@ -23,11 +25,35 @@ pub static ALONE: World = World::alone();
 impl World {
     /// One process.
     pub const fn alone() -> Self {
-        Self { rank: 0, links: Vec::new(), count: AtomicU32::new(0) }
+        Self { rank: 0, links: Vec::new(), count: AtomicU32::new(0), fabric: None }
     }
 
     pub(crate) fn of(rank: usize, links: Vec<Option<TcpStream>>) -> Self {
-        Self { rank, links, count: AtomicU32::new(0) }
+        Self { rank, links, count: AtomicU32::new(0), fabric: None }
+    }
+
+    /// The same processes, whose devices have a way of their own.
+    #[must_use]
+    pub fn over(self, fabric: Box<dyn Fabric>) -> Self {
+        Self { fabric: Some(fabric), ..self }
+    }
+
+    /// The way between their devices, where there is one.
+    pub fn fabric(&self) -> Option<&dyn Fabric> {
+        self.fabric.as_deref()
+    }
+
+    /// Whether all are still there: for who waits for something else than a word of theirs.
+    ///
+    /// # Errors
+    /// [`Error::Parted`] when one of them is gone.
+    pub fn check(&self) -> Result<()> {
+        for (rank, link) in self.links.iter().enumerate() {
+            if let Some(problem) = link.as_ref().and_then(ended) {
+                return Err(Error::Parted { rank, problem });
+            }
+        }
+        Ok(())
     }
 
     /// The number of this process, from 0.

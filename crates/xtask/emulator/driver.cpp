@@ -9,12 +9,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
 #include <thread>
 
-enum { OK = 0, INVALID_VALUE = 1, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { OK = 0, INVALID_VALUE = 1, NOT_FOUND = 500, NOT_READY = 600, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 enum Kind { KERNEL = 0, COPY = 1, FILL = 2, TAKE = 10, GIVE_BACK = 11 };
 
 typedef uint64_t Address;
@@ -77,20 +78,49 @@ void must_be_there(const void *address, size_t bytes, const char *who)
 
 struct Node { Kind kind; bool from_host; std::function<void()> work; };
 struct Graph { std::vector<std::unique_ptr<Node>> nodes; std::vector<Address> taken; bool valid = true; int holders = 1; };
-struct Stream { Graph *capturing = nullptr; std::thread::id by; };
+struct Stream { Graph *capturing = nullptr; std::thread::id by; std::deque<std::function<bool()>> waiting; };
 static Stream legacy;
 
 Stream *stream(void *handle) { return handle ? (Stream *)handle : &legacy; }
 
+// Does what waits no more; whether all is done.
+static bool go_on(Stream *of)
+{
+    while (!of->waiting.empty() && of->waiting.front()()) of->waiting.pop_front();
+    return of->waiting.empty();
+}
+
+// Who waits for a stream lets other threads tell it something meanwhile.
+static void drain(Stream *of)
+{
+    for (;;) {
+        { alone; if (go_on(of)) return; }
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+}
+
 static int submit(Stream *to, Kind kind, std::function<void()> work, bool from_host = false)
 {
-    if (!to->capturing) { work(); return OK; }
+    if (!to->capturing) {
+        if (go_on(to)) work();
+        else to->waiting.push_back([=] { work(); return true; });
+        return OK;
+    }
     if (std::this_thread::get_id() != to->by) complain("another thread's work is captured");
     to->capturing->nodes.emplace_back(new Node{kind, from_host, work});
     return OK;
 }
 
 int submit(Stream *to, std::function<void()> work) { alone; return submit(to, KERNEL, work); }
+
+int submit_waiting(Stream *to, std::function<bool()> work)
+{
+    alone;
+    if (to->capturing) return CAPTURE_UNSUPPORTED;
+    to->waiting.push_back(work);
+    go_on(to);
+    return OK;
+}
 
 static int spoil(Stream *captured, const char *by, int error)
 {
@@ -102,7 +132,7 @@ static int spoil(Stream *captured, const char *by, int error)
 API int cuStreamCreate(void **made, unsigned) { *made = new Stream; return OK; }
 API int cuStreamCreateWithPriority(void **made, unsigned, int) { *made = new Stream; return OK; }
 API int cuStreamDestroy_v2(void *) { return OK; }
-API int cuStreamSynchronize(void *of) { alone; counts.waits++; return stream(of)->capturing ? spoil(stream(of), "a wait", CAPTURE_UNSUPPORTED) : OK; }
+API int cuStreamSynchronize(void *of) { drain(stream(of)); alone; counts.waits++; return stream(of)->capturing ? spoil(stream(of), "a wait", CAPTURE_UNSUPPORTED) : OK; }
 API int cuStreamWaitEvent(void *, void *, unsigned) { return OK; }
 API int cuStreamBeginCapture_v2(void *of, int)
 {
@@ -192,7 +222,7 @@ API int cuMemFreeAsync(Address at, void *on)
     Graph *graph = stream(on)->capturing;
     if (graph && what.graph != graph) return spoil(stream(on), "a free of what was there before", INVALID_VALUE);
     if (!graph && !what.there) { complain("memory of a graph is freed that has not run"); return INVALID_VALUE; }
-    if (!graph && !what.graph) { release(at); return OK; }
+    if (!graph && !what.graph) return submit(stream(on), GIVE_BACK, [=] { release(at); });
     return submit(stream(on), GIVE_BACK, [=] {
         mprotect((void *)first_page(at), pages(at), PROT_NONE);
         memory()[at].there = false;
@@ -202,10 +232,16 @@ API int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *o
 {
     alone;
     counts.sent++;
+    if (!stream(on)->capturing && !go_on(stream(on))) {
+        // From pageable memory the driver has copied when it returns.
+        std::vector<char> held((const char *)from, (const char *)from + bytes);
+        return submit(stream(on), COPY, [=] { must_be_there((void *)to, bytes, "a copy"); memcpy((void *)to, held.data(), bytes); });
+    }
     return submit(stream(on), COPY, [=] { must_be_there((void *)to, bytes, "a copy"); memcpy((void *)to, from, bytes); }, true);
 }
 API int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *on)
 {
+    drain(stream(on));
     alone;
     counts.fetched++;
     if (stream(on)->capturing) return spoil(stream(on), "a copy back", CAPTURE_UNSUPPORTED);
@@ -291,10 +327,11 @@ API int cuDeviceGetMemPool(void **of, int) { *of = &pool; return OK; }
 API int cuDeviceGetDefaultMemPool(void **of, int) { *of = &pool; return OK; }
 API int cuMemPoolSetAttribute(void *, int, void *) { return OK; }
 API int cuEventCreate(void **made, unsigned) { *made = &event; return OK; }
-API int cuEventRecord(void *, void *) { return OK; }
+static Stream *recorded = &legacy;
+API int cuEventRecord(void *, void *on) { alone; recorded = stream(on); return OK; }
 API int cuEventDestroy_v2(void *) { return OK; }
 API int cuEventSynchronize(void *) { return OK; }
-API int cuEventQuery(void *) { return OK; }
+API int cuEventQuery(void *) { alone; return go_on(recorded) ? OK : NOT_READY; }
 API int cuEventElapsedTime_v2(float *ms, void *, void *) { *ms = 1; return OK; }
 API int cuGetErrorString(int error, const char **text)
 {

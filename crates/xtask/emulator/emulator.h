@@ -42,5 +42,7 @@ template <class Lanes, class... A> bool enter(const char *name, void (*kernel)(A
 struct Stream;
 Stream *stream(void *handle);
 int submit(Stream *, std::function<void()> work);
+// Work that waits for another process: it says whether it is done, and what is behind it on the stream waits too.
+int submit_waiting(Stream *, std::function<bool()> work);
 // Ends the program where memory is not there that work is about to touch.
 void must_be_there(const void *address, size_t bytes, const char *who);

@@ -15,13 +15,14 @@ use work::Work;
 const HELP: &str = "\
 Usage: cargo xtask bench [OPTIONS]
 
-Work of ours and of PyTorch (channels_last), in turns; batch 64, 32 x 32, 100 classes, f32. With one thread the process's CPU time
+Work of ours and of PyTorch (channels_last), in turns, of images in 100 classes. With one thread the process's CPU time
 counts, with more, and on a GPU, the wall clock. Prints ours / PyTorch of the fastest, the spread of the rounds' ratios, peak
 memory, and our page faults a step; writes experiments/results/bench/<date>-<commit>.json. Needs Python with PyTorch.
 
 Options:
   --what WORK,..      train: forward, backward, SGD with momentum and weight decay; train-winograd: the same by Winograd;
-                      inference: as a teacher does it; kd, kd-winograd: a teacher's inference and a student's step; images: the
+                      inference: as a teacher does it; kd, kd-winograd: a teacher's inference and a student's step; with
+                      -mixed behind any of these, ours in mixed precision (PyTorch's is a --mode); images: the
                       batches of an epoch of 50,000, cropped and mirrored, beside torchvision's; methods: a step of a
                       student-oriented method while it searches and after that, beside its host's; kernels: where our
                       training step spends its time, beside the processor's peak; not of a GPU
@@ -31,11 +32,13 @@ Options:
   --methods HOST+METHOD@EPOCH,..
                       presets, and an epoch of 240 before or in which the method searches, unless it never does
                       [fitnet+sokd-paper@0,fitnet+sokd-robust@0,kd+tst@30,kd+skd]
+  --batch N           images in a batch [64]
+  --size N            pixels along a side of an image [32]
   --threads N,..      [1,2]
   --rounds N          [10]
   --steps N           in a round [3]
   --device NAME       cpu or cuda [cpu]
-  --mode NAME,..      PyTorch's: eager, bf16 (autocast), compile (max-autotune) [eager]
+  --mode NAME,..      PyTorch's: eager, bf16 (autocast), compile (max-autotune), compile-bf16 [eager]
   --simd NAME         as on an older processor, both sides: avx2, or portable, for which PyTorch still has SSE [all there is]
   --against COMMIT    beside that commit, which has to have `sokd bench`, instead of PyTorch
   --ours FILE         the program `sokd` of this commit, where there is no cargo to build it";
@@ -75,6 +78,8 @@ struct Settings {
     models: Vec<String>,
     pairs: Vec<String>,
     methods: Vec<String>,
+    batch: usize,
+    size: usize,
     threads: Vec<usize>,
     rounds: usize,
     steps: usize,
@@ -147,7 +152,8 @@ fn measure(
             (None, Some(host)) => start(ours, host)?,
             (None, None) => {
                 let script = root().join("experiments/benches/step.py").to_string_lossy().into_owned();
-                let asked = [&script, what, model, &count, device, mode].map(str::to_owned);
+                let (batch, size) = (settings.batch.to_string(), settings.size.to_string());
+                let asked = [&script, what, model, &count, device, mode, &batch, &size].map(str::to_owned);
                 Side::start("python3", &asked, settings.simd)?
             }
         },
@@ -196,6 +202,8 @@ fn parse(args: &[String]) -> Outcome<Settings> {
         models: list(MODELS),
         pairs: list(PAIRS),
         methods: list(METHODS),
+        batch: 64,
+        size: 32,
         threads: vec![1, 2],
         rounds: 10,
         steps: 3,
@@ -217,6 +225,8 @@ fn parse(args: &[String]) -> Outcome<Settings> {
             "--pairs" => settings.pairs = list(value),
             "--methods" => settings.methods = list(value),
             "--threads" => settings.threads = value.split(',').map(number).collect::<Result<_, _>>()?,
+            "--batch" => settings.batch = number(value)?,
+            "--size" => settings.size = number(value)?,
             "--rounds" => settings.rounds = number(value)?,
             "--steps" => settings.steps = number(value)?,
             "--device" => settings.device.clone_from(value),

@@ -75,6 +75,7 @@ const VARIABLES: &[&str] = &[
     "SOKD_SIMD",
     "SOKD_TF32",
     "SOKD_CUDA_GRAPHS",
+    "SOKD_NCCL",
     "SOKD_LOG",
     "SOKD_TRACK",
     "RUST_LOG",

@@ -1,6 +1,6 @@
 use crate::kept::Kept;
 use crate::progress::Stage;
-use crate::{Result, device};
+use crate::{Result, device, fabric};
 use clap::Args;
 use sokd_core::Error;
 use sokd_world::{Place, Share, World};
@@ -111,6 +111,6 @@ impl Session {
                 .parse()
                 .map_err(|_| Error::setting(PATIENCE, format!("`{text}` is no number of seconds")))?,
         };
-        Ok(World::join(place, Duration::from_secs(seconds))?)
+        fabric::over_gpus(World::join(place, Duration::from_secs(seconds))?, &self.device, &self.stage)
     }
 }

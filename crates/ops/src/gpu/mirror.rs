@@ -267,3 +267,22 @@ pub(super) fn backward(
     })?;
     Ok([found.input.map(|of_x| as_map(x.dtype(), of_x)), found.kernel.map(Numbers::storage)])
 }
+
+#[test]
+fn the_mean_of_ranks_is_that_of_worlds() -> Result<()> {
+    use crate::{Backend, with_backend};
+    let (ranks, count) = (3, 5);
+    let part = |rank: usize, at: usize| (rank * 7 + at) as f32 * 0.1 + 1e-3;
+    let numbers: Vec<f32> = (0..ranks * count).map(|place| part(place / count, place % count)).collect();
+    let (parts, weights) = (Tensor::new(numbers, &candle::Device::Cpu)?, [21.0f32, 22.0, 21.0]);
+    let told = Tensor::new(&weights, &candle::Device::Cpu)?;
+    let mean = with_backend(Backend::Mirror, || {
+        super::Gpu::Mirror.each("mean_of_ranks", [&parts, &told], count, [Arg::Int(ranks)])
+    })?;
+    let mean: Vec<f32> = crate::record::tensor(mean, count).to_vec1()?;
+    for (at, mean) in mean.into_iter().enumerate() {
+        let sum: f64 = (0..ranks).map(|rank| f64::from(weights[rank]) * f64::from(part(rank, at))).sum();
+        assert_eq!(mean.to_bits(), ((sum / 64.0) as f32).to_bits());
+    }
+    Ok(())
+}

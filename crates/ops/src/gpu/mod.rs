@@ -15,6 +15,8 @@ mod kept;
 mod launch;
 #[cfg(feature = "mirror")]
 mod mirror;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod norm;
 #[cfg(feature = "cuda")]
 mod nvidia;
@@ -28,6 +30,8 @@ mod work;
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
 pub(crate) use launch::{Arg, Gpu, over};
+#[cfg(feature = "cuda")]
+pub use nccl::Nccl;
 pub(crate) use norm::{batch_norm, column_sums, scale_shift};
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 use std::sync::LazyLock;
@@ -62,4 +66,5 @@ const KERNELS_OF_MAPS: &str = concat!(
     include_str!("kernels/sample.cu"),
     include_str!("kernels/update.cu"),
     include_str!("kernels/pictures.cu"),
+    include_str!("kernels/ranks.cu"),
 );

@@ -18,10 +18,10 @@ pub fn write(settings: &Settings, ours: &str, beside: &str, ratios: &[Value], ke
         "device": settings.device,
         "held_to": settings.simd.map(|Held(name, _)| name),
         "protocol": format!(
-            "batch 64, 3 x 32 x 32, 100 classes, f32; {} rounds of {} steps in turns; fastest step of each side; \
+            "batch {}, 3 x {size} x {size}, 100 classes, f32 unless it says mixed; {} rounds of {} steps in turns; fastest step of each side; \
              CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last; a method beside its host, \
              both ours",
-            settings.rounds, settings.steps
+            settings.batch, settings.rounds, settings.steps, size = settings.size
         ),
         "ratios": ratios,
         "kernels": kernels,

@@ -19,10 +19,11 @@ pub struct Work {
 pub fn works(settings: &Settings) -> Outcome<Vec<Work>> {
     let (none, mut works) = (vec![String::new()], Vec::new());
     for what in settings.what.iter().filter(|what| *what != "kernels") {
-        let models = match what.as_str() {
+        let models = match what.strip_suffix("-mixed").unwrap_or(what) {
             "train" | "train-winograd" | "inference" => &settings.models,
-            "kd" | "kd-winograd" | "methods" => &settings.pairs,
-            "images" => &none,
+            "kd" | "kd-winograd" => &settings.pairs,
+            "methods" if what == "methods" => &settings.pairs,
+            "images" if what == "images" => &none,
             _ => return Err(format!("--what: nothing is called {what}; `cargo xtask bench --help` has all")),
         };
         for model in models {
@@ -35,7 +36,7 @@ pub fn works(settings: &Settings) -> Outcome<Vec<Work>> {
                     what: what.clone(),
                     model: model.clone(),
                     mode: mode.clone(),
-                    asked: plain(what, model),
+                    asked: plain(what, model, settings),
                     host: None,
                 }));
             }
@@ -44,14 +45,20 @@ pub fn works(settings: &Settings) -> Outcome<Vec<Work>> {
     Ok(works)
 }
 
-fn plain(what: &str, model: &str) -> Vec<String> {
-    let how = match what {
+fn plain(what: &str, model: &str, settings: &Settings) -> Vec<String> {
+    let (batch, size) = (settings.batch.to_string(), settings.size.to_string());
+    if what == "images" {
+        return ["--images", "--batch", &batch].map(str::to_owned).into();
+    }
+    let (work, mixed) = what.strip_suffix("-mixed").map_or((what, None), |work| (work, Some("--mixed")));
+    let how = match work {
         "inference" => Some("--inference"),
         "train-winograd" | "kd-winograd" => Some("--winograd"),
-        "images" => Some("--images"),
         _ => None,
     };
-    how.into_iter().chain(model.split('+').filter(|name| !name.is_empty())).map(str::to_owned).collect()
+    let sizes = ["--batch", &batch, "--size", &size];
+    let asked = model.split('+').chain(how).chain(mixed).chain(sizes);
+    asked.map(str::to_owned).collect()
 }
 
 /// An epoch in which no method searches any more.

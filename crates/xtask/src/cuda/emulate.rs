@@ -17,8 +17,8 @@ const CANDLE: [&str; 7] = ["affine", "fill", "cast", "unary", "binary", "ternary
 /// What these include of NVIDIA's.
 const HEADERS: [&str; 4] = ["cuda_fp16.h", "cuda_bf16.h", "cuda_fp8.h", "cuda.h"];
 /// By which the program asks for the libraries: all of them are one.
-const SONAMES: [&str; 5] =
-    ["libcuda.so.1", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9", "libnvrtc.so.13"];
+const SONAMES: [&str; 6] =
+    ["libcuda.so.1", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9", "libnvrtc.so.13", "libnccl.so.2"];
 
 /// Runs `program` with these arguments where the emulator stands for a GPU.
 pub fn run(program: &Path, args: &[String]) -> Outcome {
@@ -45,7 +45,7 @@ fn build() -> Outcome<PathBuf> {
     fs::copy(own.join("candle.h"), place.join("compatibility.cuh")).map_err(io)?;
 
     let mut objects = Vec::new();
-    for name in ["driver", "libraries", "waiting"] {
+    for name in ["driver", "libraries", "nccl", "waiting"] {
         let text = fs::read_to_string(own.join(format!("{name}.cpp"))).map_err(io)?;
         objects.push(compile(&place, name, &text)?);
     }
