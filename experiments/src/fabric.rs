@@ -29,7 +29,9 @@ pub fn over_gpus(world: World, device: &Device, stage: &Stage) -> Result<World> 
         return Ok(world);
     }
     let joined = match first(Has::Gpu) {
-        Some(rank) => Err(format!("rank {rank} goes without NCCL: there is no libnccl.so.2, or SOKD_NCCL=0 is set")),
+        Some(rank) => {
+            Err(format!("rank {rank} goes without NCCL: there is no libnccl.so.2, or SOKD_NCCL=0 is set"))
+        }
         None => join(&world, device)?,
     };
     let (way, fabric) = match joined {

@@ -12,24 +12,34 @@ use sokd_train::{
     Checkpoint, Checkpoints, Distiller, Hand, Observer, Outcome, Progress, Schedule, Shown, StepReport, Stop,
     Training, Unroll, UpdateSpec, evaluate, fit,
 };
-use sokd_world::{ALONE, Place, Share, World};
-use std::collections::BTreeMap;
+use sokd_world::{ALONE, Fabric, Place, Share, World};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 /// What each of two ranks makes of the world.
 fn each<T: Send>(make: impl Fn(&World) -> Result<T> + Sync) -> [Result<T>; 2] {
+    each_over(|world| world, make)
+}
+
+/// The same of a world whose devices have a way of their own.
+fn each_over<T: Send>(
+    over: impl Fn(World) -> World + Sync,
+    make: impl Fn(&World) -> Result<T> + Sync,
+) -> [Result<T>; 2] {
     let port = TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .expect("a port")
         .port();
     let place = |rank| Place { rank, size: 2, local: rank, sharing: 2, host: "127.0.0.1".into(), port };
     thread::scope(|scope| {
-        let make = &make;
-        let rank = |rank| scope.spawn(move || make(&World::join(&place(rank), Duration::from_secs(20))?));
+        let (make, over) = (&make, &over);
+        let join = move |rank| World::join(&place(rank), Duration::from_secs(20)).map(over);
+        let rank = |rank| scope.spawn(move || make(&join(rank)?));
         [0, 1].map(rank).map(|thread| thread.join().expect("no thread panics"))
     })
 }
@@ -159,6 +169,89 @@ fn kept(
     }
     let outcome = fit(&mut run, from, checkpoints.as_ref(), &stop, &mut watch)?;
     ended(&run, &outcome)
+}
+
+/// A way between the devices of two ranks that are threads: a table on which they lay what they have.
+#[derive(Debug, Default)]
+struct Table {
+    /// By rank, what was laid there for the round of that number and not taken by all.
+    laid: [Mutex<VecDeque<Vec<f32>>>; 2],
+    means: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Seat {
+    table: Arc<Table>,
+    rank: usize,
+    /// How many means rank 1 takes before it fails.
+    lasts: usize,
+}
+
+impl Fabric for Seat {
+    fn mean(&self, own: &Tensor, weights: &[f64], gone: &dyn Fn() -> Result<()>) -> Result<Tensor> {
+        if self.rank == 1 && self.table.means.load(Ordering::Relaxed) / 2 >= self.lasts {
+            return Err(Error::setting("gpu", "it has fallen off the bus"));
+        }
+        let own = own.to_vec1::<f32>()?;
+        let lie = |rank: usize| self.table.laid[rank].lock().expect("no one panicked");
+        // The other takes it.
+        lie(self.rank).push_back(own.clone());
+        let other = loop {
+            match lie(1 - self.rank).pop_front() {
+                Some(other) => break other,
+                None => gone()?,
+            }
+            thread::sleep(Duration::from_micros(100));
+        };
+        self.table.means.fetch_add(1, Ordering::Relaxed);
+        let parts = if self.rank == 0 { [own, other] } else { [other, own] };
+        let mean = |at: usize| {
+            let sum: f64 = (0..2).map(|rank| weights[rank] * f64::from(parts[rank][at])).sum();
+            (sum / (weights[0] + weights[1])) as f32
+        };
+        Ok(Tensor::from_vec((0..parts[0].len()).map(mean).collect(), parts[0].len(), &Device::Cpu)?)
+    }
+}
+
+/// Sits down at it, in a world of two.
+fn at(table: &Arc<Table>, lasts: usize) -> impl Fn(World) -> World + Sync {
+    move |world| {
+        let seat = Seat { table: Arc::clone(table), rank: world.rank(), lasts };
+        world.over(Box::new(seat))
+    }
+}
+
+#[test]
+fn means_that_devices_take_among_themselves_come_to_the_same_bits() -> Result<()> {
+    let table = Arc::default();
+    let [(at_hosts, over_hosts), _] = both(each(whole))?;
+    let [(first, one), (second, other)] = both(each_over(at(&table, usize::MAX), whole))?;
+    assert_eq!([&first, &second], [&at_hosts, &at_hosts]);
+    let over_hosts = weights(&over_hosts)?;
+    assert_eq!((weights(&one)?, weights(&other)?), (over_hosts.clone(), over_hosts));
+    assert!(
+        table.means.load(Ordering::Relaxed) > 2 * 5,
+        "gradients and statistics of every step went this way"
+    );
+    Ok(())
+}
+
+/// A device that fails while the other's waits for it, as GPUs do, for ever.
+#[test]
+fn when_one_is_gone_nobodys_device_waits_for_it() -> Result<()> {
+    for lasts in [0, 1, 7] {
+        let (dir, table) = (tempfile::tempdir().expect("a place for files"), Arc::default());
+        let [first, second] = each_over(at(&table, lasts), |world| kept(world, dir.path(), None));
+        assert!(matches!(first, Err(Error::Parted { rank: 1, .. })), "it misses the other");
+        assert!(second.is_err_and(|error| error.to_string().contains("bus")));
+        let [(resumed, _), _] = both(each(|world| kept(world, dir.path(), None)))?;
+        assert_eq!(
+            resumed,
+            both(each(whole))?[0].0,
+            "and what was saved goes on to the end of an unbroken run"
+        );
+    }
+    Ok(())
 }
 
 #[test]

@@ -89,6 +89,31 @@ fn missed(world: &World) -> String {
     world.gather(b"anyone?").expect_err("one is gone").to_string()
 }
 
+/// Who waits for something else asks now and then, and takes no word that is meant for later.
+#[test]
+fn who_waits_elsewhere_learns_who_has_gone() {
+    let ends = each(3, |world| {
+        world.check().expect("all are there");
+        let said = world.gather(&[world.rank() as u8]).expect("nobody is gone");
+        assert_eq!(said, [[0], [1], [2]]);
+        if world.rank() == 1 {
+            world.leave("its GPU is gone");
+        }
+        if world.rank() > 0 {
+            return String::new();
+        }
+        loop {
+            if let Err(error) = world.check() {
+                return error.to_string();
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let [left, dropped] =
+        ["rank 1 is gone: it has ended: its GPU is gone", "rank 2 is gone: it ended without a word"];
+    assert!(ends[0].starts_with(left) || ends[0].starts_with(dropped), "{}", ends[0]);
+}
+
 #[test]
 fn who_runs_something_else_is_found_out() {
     let ends = each(2, |world| {
