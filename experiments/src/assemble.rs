@@ -101,10 +101,12 @@ pub fn assemble(recipe: &Recipe, session: &Session) -> Result<Parts> {
     // Those that count later only must not find out then that the teacher remembers too little.
     let all = || distiller.terms.iter().map(|term| (term.name.clone(), 1.0)).collect();
     probe(&distiller, &caches.then(all), dataset.as_ref(), key, device).map_err(|error| {
+        if !caches {
+            return error;
+        }
         let problem =
             "the teacher remembers its embedding and its logits, and the objective reads more of it";
-        let misfit = || Misfit::new(format!("teacher.cache: {problem}")).help("leave `cache` out").into();
-        if caches { misfit() } else { error }
+        Misfit::new(format!("teacher.cache: {problem}: {error}")).help("leave `cache` out").into()
     })?;
     let searches = phases.iter().any(|phase| phase.split == LearnSplit::Search);
     Ok(Parts {

@@ -46,7 +46,7 @@ pub use conv_norm::{conv_norm, conv_norm_relu};
 pub use environment::check_environment;
 #[cfg(feature = "cuda")]
 pub use gpu::Nccl;
-pub use gpu::cuda;
+pub use gpu::{cuda, cuda_devices};
 pub use grid::{GridPadding, GridSample, affine_grid, grid_sample};
 pub use linear::linear;
 pub use macs::count_macs;

@@ -45,16 +45,17 @@ impl<'a> Slot<'a> {
     pub(super) fn start(
         task: &'a Task,
         (place, threads): (usize, usize),
-        Slots { sweep, session, track, .. }: &Slots<'_>,
+        slots: &Slots<'_>,
         program: &Path,
     ) -> Result<Self> {
+        let Slots { sweep, session, track, .. } = slots;
         let log = sweep.log(task);
         let folder = log.parent().unwrap_or(&sweep.dir);
         create_dir_all(folder).map_err(Part::io(folder))?;
         let log_file = File::options().create(true).append(true).open(&log).map_err(Part::io(&log))?;
         let mut command = Command::new(program);
         command.args(["sweep", "run"]).arg(&sweep.dir).args(["--index", &task.cell.to_string(), "--leash"]);
-        command.args(["--threads", &threads.to_string(), "--device", &session.device_name]);
+        command.args(["--threads", &threads.to_string(), "--device", &slots.device(place)]);
         if !track.is_empty() {
             command.args(["--track", &track.join(",")]);
         }

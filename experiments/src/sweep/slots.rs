@@ -98,6 +98,11 @@ impl Slots<'_> {
         (all / self.slots + usize::from(place < all % self.slots)).max(1)
     }
 
+    /// The device of a slot.
+    pub(super) fn device(&self, place: usize) -> String {
+        device(&self.session.device_name, place, sokd_ops::cuda_devices())
+    }
+
     fn note<'a>(&self, ledger: &mut Ledger<'a>, task: &'a Task, ended: Ended, stop: &Stop) -> Result<()> {
         let say = |text: &str, done: usize| {
             self.session.stage.say(&format!("[{done}/{}] {}: {text}", ledger.cells, task.label));
@@ -184,4 +189,23 @@ impl<'a> Ledger<'a> {
 
 fn given_up(sweep: &Sweep, task: &Task, problem: String) -> Error {
     Error::Ended { label: task.label.clone(), problem, exit: Exit::Failed, log: sweep.log(task) }
+}
+
+/// `cuda` is whichever is next of so many GPUs: more slots than GPUs share them. A device with a number is that one.
+fn device(name: &str, place: usize, gpus: usize) -> String {
+    if name == "cuda" && gpus > 1 { format!("cuda:{}", place % gpus) } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device;
+
+    #[test]
+    fn slots_go_round_the_gpus() {
+        let of = |name| [0, 1, 2].map(|place| device(name, place, 2));
+        assert_eq!(of("cuda"), ["cuda:0", "cuda:1", "cuda:0"]);
+        assert_eq!(of("cuda:1"), ["cuda:1"; 3]);
+        assert_eq!(of("cpu"), ["cpu"; 3]);
+        assert_eq!(device("cuda", 1, 1), "cuda");
+    }
 }

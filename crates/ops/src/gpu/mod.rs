@@ -51,6 +51,14 @@ pub fn cuda(index: usize) -> candle::Result<candle::Device> {
     candle::Device::new_cuda(index)
 }
 
+/// How many GPUs of NVIDIA's this build and this machine have.
+pub fn cuda_devices() -> usize {
+    #[cfg(feature = "cuda")]
+    return nvidia::count();
+    #[cfg(not(feature = "cuda"))]
+    0
+}
+
 /// The text of all kernels, but for the words that differ from machine to machine.
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 static KERNELS: LazyLock<String> = LazyLock::new(|| text::for_each_map(KERNELS_OF_MAPS));

@@ -7,7 +7,8 @@ use super::work::{Addresses, Firsts, MANY};
 use candle::backend::BackendStorage;
 use candle::cuda_backend::CudaDType;
 use candle::cuda_backend::cudarc::driver::{
-    CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
+    CudaContext, CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
+    result, sys,
 };
 use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
@@ -38,6 +39,10 @@ pub(super) fn open(index: usize) -> Result<Device> {
         })
     };
     Ok(device)
+}
+
+pub(super) fn count() -> usize {
+    CudaContext::device_count().ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
 pub(super) fn room(device: &CudaDevice, map: DType, count: usize) -> Result<Storage> {
