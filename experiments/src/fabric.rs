@@ -63,6 +63,7 @@ fn found(device: &Device) -> Has {
 
 /// In words why not, where one of them could not.
 #[cfg(not(feature = "cuda"))]
+#[expect(clippy::unnecessary_wraps, reason = "where there are GPUs, someone may be gone")]
 fn join(_: &World, _: &Device) -> Result<std::result::Result<Box<dyn Fabric>, String>> {
     Ok(Err("this build does without GPUs".to_owned()))
 }

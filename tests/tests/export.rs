@@ -10,6 +10,7 @@ use serde::Deserialize;
 use sokd_core::{Build as _, BuildCx, Key, Mode, file};
 use sokd_experiments::export::{self, Given, Leaving, Normalise};
 use sokd_experiments::{Grafting, Pixels, Result, StudentSpec};
+use sokd_models::Precision;
 use sokd_models::weights::{self, StateDict};
 use sokd_nn::Params;
 use sokd_tests::{data, fill_with, golden, images};
@@ -81,8 +82,13 @@ fn noise(name: &str, shape: &[usize], scale: f64, shift: f64) -> sokd_core::Resu
 fn leave(folder: &Path, case: &Case) -> Result<BTreeMap<String, PathBuf>> {
     let &Case(model, layers, classes, side) = case;
     let graft: Grafting = serde_json::from_str(layers).expect("layers");
-    let spec =
-        StudentSpec { model: model.parse().expect("a network"), weights: None, graft, winograd: false };
+    let spec = StudentSpec {
+        model: model.parse().expect("a network"),
+        weights: None,
+        graft,
+        winograd: false,
+        precision: Precision::Single,
+    };
     let (data, params) = (data(classes, [side; 2]), Params::new(Key::new(0)));
     let net = spec.build(&BuildCx::alone(params.frozen(&Device::Cpu), &data))?;
     fill_with(&params, "", noise)?;

@@ -19,10 +19,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 fn sum_of(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !has_map_kernels(&[a, b]) {
-        return in_single([a, b], |[a, b]| match has_kernels(&[a, b]) {
-            true => sum_of(a, b),
-            false => Ok((a + b)?),
-        });
+        return in_single([a, b], |[a, b]| if has_kernels(&[a, b]) { sum_of(a, b) } else { Ok((a + b)?) });
     }
     let (a, b) = (&a.contiguous()?, &b.contiguous()?);
     Ok(record([a, b], total(a, b)?, a.shape(), Add)?)

@@ -89,10 +89,7 @@ pub(crate) fn either_of_maps<const N: usize>(
     fast: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
     composed: impl FnOnce([&Tensor; N]) -> candle::Result<Tensor>,
 ) -> Result<Tensor> {
-    match has_map_kernels(&maps) {
-        true => form(maps, true, fast, composed),
-        false => either(maps, fast, composed),
-    }
+    if has_map_kernels(&maps) { form(maps, true, fast, composed) } else { either(maps, fast, composed) }
 }
 
 fn form<const N: usize>(

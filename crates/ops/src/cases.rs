@@ -59,10 +59,10 @@ impl Case {
             if self.rounds(index) { narrow(tensor) } else { Ok(tensor.clone()) }
         };
         let arguments = inputs.iter().enumerate().map(argument).collect::<Result<Vec<_>>>()?;
-        match self.mixed {
-            false => (self.run)(&arguments),
-            true => widen(&with_mixed_precision(|| (self.run)(&arguments))?),
+        if self.mixed {
+            return widen(&with_mixed_precision(|| (self.run)(&arguments))?);
         }
+        (self.run)(&arguments)
     }
 
     /// What is differentiated, one number: the result, weighed, and each input once more, weighed otherwise. So every input has

@@ -1,4 +1,4 @@
-use crate::backend::{has_kernels, has_kernels_for};
+use crate::backend::has_kernels_for;
 use crate::composed;
 use crate::gpu::{Gpu, column_sums, scale_shift};
 use crate::kernels::backward::{Given, Gradients, Wanted, backward};
@@ -119,13 +119,16 @@ fn convolve(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>, conv: Conv) -> R
     }
     macs::count(geometry.macs());
     let x = if is_mixed(x) { &narrow(x)? } else { x };
-    match has_kernels_for(&[x], &[kernel, bias.unwrap_or(kernel)]) {
-        true => by_kernels(geometry, x, kernel, bias),
-        false => in_single([x], |[x]| match has_kernels(&[x, kernel, bias.unwrap_or(x)]) {
-            true => by_kernels(geometry, x, kernel, bias),
-            false => Ok(composed::conv2d(&x.contiguous()?, &kernel.contiguous()?, bias, conv)?),
-        }),
+    let weights = [kernel, bias.unwrap_or(kernel)];
+    if has_kernels_for(&[x], &weights) {
+        return by_kernels(geometry, x, kernel, bias);
     }
+    in_single([x], |[x]| {
+        if has_kernels_for(&[x], &weights) {
+            return by_kernels(geometry, x, kernel, bias);
+        }
+        Ok(composed::conv2d(&x.contiguous()?, &kernel.contiguous()?, bias, conv)?)
+    })
 }
 
 fn by_kernels(geometry: Geometry, x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

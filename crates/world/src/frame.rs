@@ -32,7 +32,7 @@ pub(crate) fn send(mut link: &TcpStream, count: u32, kind: Kind, body: &[u8]) ->
 }
 
 /// In words why nothing more comes from the other side.
-fn lost(error: io::Error) -> String {
+fn lost(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
             "it ended without a word: it was killed, or has failed".to_owned()
@@ -54,11 +54,11 @@ pub(crate) fn ended(link: &TcpStream) -> Option<String> {
         seen
     };
     match look() {
-        Ok(0) => Some(lost(ErrorKind::UnexpectedEof.into())),
+        Ok(0) => Some(lost(&ErrorKind::UnexpectedEof.into())),
         Ok(5) if head[4] == Kind::Farewell as u8 => receive(link, 0).err(),
         Ok(_) => None,
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-        Err(error) => Some(lost(error)),
+        Err(error) => Some(lost(&error)),
     }
 }
 
@@ -66,16 +66,16 @@ pub(crate) fn ended(link: &TcpStream) -> Option<String> {
 pub(crate) fn receive(link: &TcpStream, count: u32) -> Result<Vec<u8>, String> {
     let mut head = [0; 13];
     let mut from = link;
-    from.read_exact(&mut head).map_err(lost)?;
+    from.read_exact(&mut head).map_err(|error| lost(&error))?;
     let [a, b, c, d, kind, length @ ..] = head;
     let (sent, length) = (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(length));
     if kind > Kind::Farewell as u8 || length > LONGEST {
         return Err("it says what no process of this training would".to_owned());
     }
     let mut body = Vec::with_capacity((length as usize).min(BELIEVED));
-    from.take(length).read_to_end(&mut body).map_err(lost)?;
+    from.take(length).read_to_end(&mut body).map_err(|error| lost(&error))?;
     if (body.len() as u64) < length {
-        return Err(lost(ErrorKind::UnexpectedEof.into()));
+        return Err(lost(&ErrorKind::UnexpectedEof.into()));
     }
     if kind == Kind::Farewell as u8 {
         return Err(format!("it has ended: {}", String::from_utf8_lossy(&body)));

@@ -24,11 +24,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// A convolution of maps of this type.
+type Key = (DeviceId, Geometry, DType);
+
 thread_local! {
     /// cuDNN's handles stay in their thread.
     static HANDLES: RefCell<HashMap<DeviceId, Arc<Cudnn>>> = RefCell::default();
-    /// Plans, by the type of their maps too.
-    static PLANS: RefCell<HashMap<(DeviceId, Geometry, DType), Rc<dyn Any>>> = RefCell::default();
+    /// Plans of either type.
+    static PLANS: RefCell<HashMap<Key, Rc<dyn Any>>> = RefCell::default();
     static ROOMS: RefCell<HashMap<DeviceId, Vec<CudaSlice<u8>>>> = RefCell::default();
 }
 

@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// By which name its processes find each other.
 #[repr(C)]
@@ -208,9 +208,10 @@ impl Nccl {
     /// Until the GPU has done it.
     fn wait(&self, comm: *mut c_void, gone: impl Fn() -> Result<()>) -> Result<()> {
         let done = self.device.cuda_stream().record_event(None).map_err(Error::wrap)?;
-        let mut asked = Instant::now();
+        let mut looks = 0;
         while !done.try_is_complete().map_err(Error::wrap)? {
-            if asked.elapsed() < PAUSE {
+            looks += 1;
+            if looks % LOOKS != 0 {
                 thread::yield_now();
                 continue;
             }
@@ -219,13 +220,14 @@ impl Nccl {
             self.functions.check(unsafe { (self.functions.async_error)(comm, &raw mut error) })?;
             self.functions.check(error)?;
             gone()?;
-            asked = Instant::now();
         }
         Ok(())
     }
 }
 
-/// Between two looks whether everyone is still there.
+/// Looks at the GPU, for each at whether everyone is still there: some milliseconds.
+const LOOKS: usize = 4096;
+/// The same while they meet.
 const PAUSE: Duration = Duration::from_millis(50);
 
 fn absent() -> Error {
