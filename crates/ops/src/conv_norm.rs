@@ -1,5 +1,6 @@
-use crate::backend::on_cpu;
+use crate::backend::{has_kernels_for, on_cpu};
 use crate::fast::rectified;
+use crate::gpu::{self, Gpu};
 use crate::kernels::backward::{Gradients, Wanted, backward};
 use crate::kernels::forward::{Epilogue, forward};
 use crate::kernels::geometry::Geometry;
@@ -10,7 +11,7 @@ use crate::record::{Backward, Numbers, Onto, Remake, read, record, record_unseen
 use crate::simd::simd;
 use crate::spent::named;
 use crate::trace::{Operation, noted, traced};
-use crate::{Conv, Norm, batch_norm, conv2d, relu};
+use crate::{Conv, Norm, batch_norm, conv2d, narrow, relu};
 use candle::Tensor;
 use sokd_core::{Lazy, Mode, Result};
 
@@ -84,6 +85,21 @@ impl Pass<'_> {
         on_cpu(&self.tensors()) && !is_mixed(self.x)
     }
 
+    /// By a GPU's kernels, where there are any for these tensors.
+    fn on_gpu(&self, geometry: &Geometry, relu: bool) -> Result<Option<Tensor>> {
+        let Some(gpu) = Gpu::of(&[self.x]) else { return Ok(None) };
+        let x = if is_mixed(self.x) { narrow(self.x)? } else { self.x.clone() };
+        let [weight, bias, mean, var] = self.norm.tensors();
+        if !has_kernels_for(&[&x, self.residual.unwrap_or(&x)], &[self.kernel, weight, bias, mean, var]) {
+            return Ok(None);
+        }
+        macs::count(geometry.macs());
+        let (x, kernel) = (x.contiguous()?, self.kernel.contiguous()?);
+        let residual = self.residual.map(Tensor::contiguous).transpose()?;
+        let maps = [&x, &kernel];
+        Ok(Some(gpu::conv_norm(&gpu, *geometry, maps, self.norm, residual.as_ref(), relu, self.mode)?))
+    }
+
     fn geometry(&self) -> Result<Geometry> {
         let geometry = self.conv.geometry(self.x, self.kernel)?;
         self.norm.check(&geometry.shape(), self.residual, self.mode)?;
@@ -92,6 +108,9 @@ impl Pass<'_> {
 
     fn together(&self, relu: bool) -> Result<Tensor> {
         let (geometry, at_rest) = (self.geometry()?, self.mode == Mode::Eval);
+        if let Some(y) = self.on_gpu(&geometry, relu)? {
+            return Ok(y);
+        }
         if !self.is_here() || (at_rest && self.is_tracked()) {
             let y = conv2d(self.x, self.kernel, None, self.conv)?;
             return batch_norm(&y, self.norm, self.residual, relu, self.mode);

@@ -11,7 +11,7 @@ use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnTensorFormat_t as Format,
 };
 use candle::cuda_backend::cudarc::cudnn::{
-    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType,
+    ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType, CudnnError,
     FilterDescriptor, TensorDescriptor,
 };
 use candle::cuda_backend::cudarc::driver::CudaSlice;
@@ -184,8 +184,12 @@ pub(super) fn forward<T: Map>(
     let plan = Plan::<T>::of(device, geometry)?;
     let forward = ConvForward { conv: &plan.conv, x: &plan.x, w: &plan.kernel, y: &plan.y };
     let (algorithm, bytes) = plan.forward.or(|| {
-        let algorithm = forward.pick_algorithm()?;
-        Ok((algorithm, forward.get_workspace_size(algorithm)?))
+        use Algorithm::{
+            CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM as PLAIN,
+            CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM as PREPARED,
+        };
+        let ways = forward.pick_algorithm().into_iter().chain([PREPARED, PLAIN]);
+        first(ways, |way| forward.get_workspace_size(way), geometry)
     })?;
     let mut y = gpu.room_of(T::TYPE, geometry.batch * geometry.output_len())?;
     working(device, bytes, |work| {
@@ -210,6 +214,22 @@ pub(super) fn backward<T: Map>(
     Ok([of_x.transpose()?, of_kernel.transpose()?])
 }
 
+/// The first of these ways that cuDNN can go, and how many bytes it needs for that.
+fn first<A: Copy>(
+    ways: impl IntoIterator<Item = A>,
+    bytes: impl Fn(A) -> std::result::Result<usize, CudnnError>,
+    geometry: &Geometry,
+) -> Result<(A, usize)> {
+    let mut said = None;
+    for way in ways {
+        match bytes(way) {
+            Ok(bytes) => return Ok((way, bytes)),
+            Err(error) => said = Some(error),
+        }
+    }
+    candle::bail!("cuDNN has no way of {geometry:?} ({said:?}); SOKD_BACKEND=composed does without it")
+}
+
 /// The gradient of `x`. Of cuDNN's algorithms, one adds in any order: it is not taken.
 fn backward_map<T: Map>(
     device: &CudaDevice,
@@ -221,13 +241,12 @@ fn backward_map<T: Map>(
     let plan = Plan::<T>::of(device, geometry)?;
     let back = ConvBackwardData { conv: &plan.conv, dx: &plan.x, w: &plan.kernel, dy: &plan.y };
     let (algorithm, bytes) = plan.to_map.or(|| {
-        let algorithm = match back.pick_algorithm()? {
-            DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 => {
-                DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1
-            }
-            other => other,
+        use DataAlgorithm::{
+            CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 as IN_ANY_ORDER, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1 as PLAIN,
+            CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING as TILES,
         };
-        Ok((algorithm, back.get_workspace_size(algorithm)?))
+        let picked = back.pick_algorithm().ok().filter(|way| *way != IN_ANY_ORDER);
+        first(picked.into_iter().chain([PLAIN, TILES]), |way| back.get_workspace_size(way), geometry)
     })?;
     let mut of_x = gpu.room_of(T::TYPE, geometry.batch * geometry.input_len())?;
     working(device, bytes, |work| {
@@ -247,21 +266,19 @@ fn backward_kernel<T: Map>(
     x: &Tensor,
     gradient: &Tensor,
 ) -> Result<Storage> {
-    use KernelAlgorithm::{
-        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1,
-        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
-    };
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
     let back = ConvBackwardFilter { conv: &plan.conv, x: &plan.x, dw: &plan.kernel, dy: &plan.y };
     let (algorithm, bytes) = plan.to_kernel.or(|| {
-        let algorithm = match back.pick_algorithm()? {
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 | CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 => {
-                CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1
-            }
-            other => other,
+        use KernelAlgorithm::{
+            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 as IN_ANY_ORDER,
+            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1 as PLAIN,
+            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 as IN_ANY_ORDER_TOO,
+            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING as TILES,
         };
-        Ok((algorithm, back.get_workspace_size(algorithm)?))
+        let ordered = |way: &KernelAlgorithm| ![IN_ANY_ORDER, IN_ANY_ORDER_TOO].contains(way);
+        let picked = back.pick_algorithm().ok().filter(ordered);
+        first(picked.into_iter().chain([PLAIN, TILES]), |way| back.get_workspace_size(way), geometry)
     })?;
     let mut of_kernel = gpu.room_of(T::TYPE, geometry.kernel_len())?;
     working(device, bytes, |work| {

@@ -6,6 +6,7 @@
 //! machine's own loops. Nothing is added to by two lanes, so results are the same to the bit from run to run.
 
 mod conv;
+mod conv_norm;
 #[cfg(feature = "cuda")]
 mod cudnn;
 #[cfg(feature = "cuda")]
@@ -27,6 +28,7 @@ mod tables;
 mod text;
 mod work;
 
+pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
 pub(crate) use launch::{Arg, Gpu, over};

@@ -97,6 +97,24 @@ pub(crate) fn batch_norm(
     relu: bool,
     mode: Mode,
 ) -> Result<Tensor> {
+    let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
+    let tracked = [x, weight, bias].iter().any(|tensor| tensor.track_op());
+    let (y, back) = normalised(gpu, (x, tracked), norm, residual, relu, mode)?;
+    match residual {
+        None => record([x, weight, bias], y, x.shape(), back),
+        Some(residual) => record([x, weight, bias, residual], y, x.shape(), back),
+    }
+}
+
+/// The result, and the way back from it, which someone may go where `tracked` says so.
+pub(super) fn normalised(
+    gpu: &Gpu,
+    (x, tracked): (&Tensor, bool),
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+    mode: Mode,
+) -> Result<(Storage, Normalise)> {
     let channels = norm.weight.elem_count();
     let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
     let room = || gpu.room(channels);
@@ -112,7 +130,7 @@ pub(crate) fn batch_norm(
             args.chain([Arg::Int(channels), eps]).collect(),
         )?;
         // What is remembered for the way back must not be taught meanwhile.
-        if [x, weight, bias].iter().any(|tensor| tensor.track_op()) { mean.copy()? } else { mean }
+        if tracked { mean.copy()? } else { mean }
     } else {
         let pivot = norm.mean.contiguous()?;
         let slices = Slices::take(gpu, None, None, Some([x, &pivot]), [x.elem_count() / channels, channels])?;
@@ -128,26 +146,22 @@ pub(crate) fn batch_norm(
     };
     let [inverse, scale, shift] = [inverse, scale, shift].map(|made| tensor(made, channels));
     let y = scale_shift(gpu, x, Some(&scale), &shift, residual, relu)?;
-    let back = Normalise { mean, inverse, learned: mode != Mode::Eval, relu };
-    match residual {
-        None => record([x, weight, bias], y, x.shape(), back),
-        Some(residual) => record([x, weight, bias, residual], y, x.shape(), back),
-    }
+    Ok((y, Normalise { mean, inverse, learned: mode != Mode::Eval, relu }))
 }
 
 /// The way back.
-struct Normalise {
+pub(super) struct Normalise {
     mean: Tensor,
     /// One over the deviation.
     inverse: Tensor,
     /// Whether both are the batch's, and not the running ones.
     learned: bool,
-    relu: bool,
+    pub(super) relu: bool,
 }
 
 impl Normalise {
     /// The gradients of `x`, of the weight and of the bias; and what passes to a residual, where one asks for it.
-    fn back(
+    pub(super) fn back(
         &self,
         x: &Tensor,
         weight: &Tensor,
