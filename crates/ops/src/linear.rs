@@ -1,4 +1,5 @@
-use crate::backend::on_cpu;
+use crate::backend::has_kernels;
+use crate::gpu::Gpu;
 use crate::trace::{Operation, noted};
 use crate::{composed, fast, macs, widen};
 use candle::Tensor;
@@ -30,10 +31,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     macs::count(batch * weight.elem_count());
     let work = || {
         let x = &widen(x)?;
-        Ok(if on_cpu(&[x, weight, bias.unwrap_or(x)]) {
-            fast::linear(x, weight, bias)?
-        } else {
-            composed::linear(x, weight, bias)?
+        let ours = has_kernels(&[x, weight, bias.unwrap_or(x)]);
+        Ok(match (Gpu::of(&[x]), bias) {
+            (None, _) if ours => fast::linear(x, weight, bias)?,
+            (Some(gpu), Some(bias)) if ours => fast::by_library(&gpu, x, weight, bias)?,
+            _ => composed::linear(x, weight, bias)?,
         })
     };
     noted(&[x], || Operation::Linear { weight: weight.clone(), bias: bias.cloned() }, work)

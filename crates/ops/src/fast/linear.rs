@@ -1,10 +1,11 @@
 use super::numbers::share_pieces;
+use crate::gpu::{Gpu, scale_shift};
 use crate::record::{Backward, read, record, tensor};
 use candle::{Result, Tensor};
 use gemm::{Parallelism, gemm};
 
 /// Products of matrices on the numbers themselves: around those of a head, which are small, candle's transposes, sums
-/// and gradients that nobody asked for cost more than the products.
+/// and gradients that nobody asked for cost more than the products. On a GPU see [`by_library`].
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ((batch, from), to) = (x.dims2()?, weight.dim(0)?);
     let (x, weight) = (&x.contiguous()?, &weight.contiguous()?);
@@ -25,6 +26,13 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     }
 }
 
+/// The same on a GPU, whose library multiplies: on no graph of candle's, which asks more of it than the products.
+pub(crate) fn by_library(gpu: &Gpu, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (x, weight, bias) = (&x.contiguous()?, &weight.contiguous()?, &bias.contiguous()?);
+    let product = x.detach().matmul(&weight.detach().t()?)?;
+    record([x, weight, bias], scale_shift(gpu, &product, None, bias, None, false)?, product.shape(), Linear)
+}
+
 struct Linear;
 
 impl Backward<2> for Linear {
@@ -41,6 +49,11 @@ impl Backward<2> for Linear {
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 2]> {
         let ((batch, from), to) = (x.dims2()?, weight.dim(0)?);
+        if Gpu::of(&[x]).is_some() {
+            let back = x.track_op().then(|| gradient.matmul(&weight.detach())).transpose()?;
+            let pull = weight.track_op().then(|| gradient.t()?.matmul(&x.detach())).transpose()?;
+            return Ok([back, pull]);
+        }
         read([x, weight, gradient], |[of_x, of_weight, gradient]| {
             let back = x.track_op().then(|| {
                 let mut back = vec![0.0; batch * from];

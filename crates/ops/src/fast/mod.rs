@@ -15,7 +15,7 @@ mod update;
 pub(crate) use channels::{channel_concat, channel_interleave, channel_range};
 pub(crate) use compare::{energy, sigmoid, squared_distance};
 pub(crate) use grid::grid_sample;
-pub(crate) use linear::linear;
+pub(crate) use linear::{by_library, linear};
 pub(crate) use max_pool::max_pool2d;
 pub(crate) use pixel::{abs, channel_shuffle, normalize, permute_channels, rectified, relu};
 pub(crate) use resample::resample;

@@ -46,15 +46,16 @@ pub(super) fn enter(
 pub(super) struct Inbox(Mutex<Option<Tensor>>);
 
 impl Inbox {
-    /// Adds a part.
-    fn put(&self, part: Tensor) -> Result<()> {
+    /// Adds a part; whether it is the first.
+    fn put(&self, part: Tensor) -> Result<bool> {
         let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = gathered.is_none();
         *gathered = Some(match gathered.take() {
             None => part,
             // A new tensor, because others may hold the one that is there.
             Some(other) => sum_of_gradients(&other, &part)?,
         });
-        Ok(())
+        Ok(is_first)
     }
 
     /// What is there so far, for someone who adds to it.
@@ -163,9 +164,8 @@ impl Recorded {
         for (told, (node, (gradient, inbox))) in told.iter_mut().zip(nodes.into_iter().zip(gradients)) {
             *told = match (gradient, inbox) {
                 (Some(gradient), Some(inbox)) => {
-                    inbox.put(gradient)?;
-                    // Nobody reads it.
-                    Some(node.detach())
+                    // Nobody reads it, and candle adds up what it is told: it is told once.
+                    inbox.put(gradient)?.then(|| node.detach())
                 }
                 (gradient, _) => gradient,
             };
@@ -301,8 +301,6 @@ impl CustomOp1 for Shown {
     }
 
     fn bwd(&self, token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        self.known.inbox.put(gradient.clone())?;
-        // Nobody reads it.
-        Ok(Some(token.detach()))
+        Ok(self.known.inbox.put(gradient.clone())?.then(|| token.detach()))
     }
 }
