@@ -39,7 +39,13 @@ impl Backward<1> for Windows {
             })
         };
         let there = |gpu: &Gpu| {
-            gpu.windows(over(x, "max_pool_back"), [x, gradient], self.window(), x.elem_count(), self.channels)
+            gpu.windows(
+                over(x, "max_pool_back"),
+                [x, y, gradient],
+                self.window(),
+                x.elem_count(),
+                self.channels,
+            )
         };
         let of_x = compute([x, y, gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])

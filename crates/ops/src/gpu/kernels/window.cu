@@ -105,19 +105,23 @@ kernel max_pool_MAP(const MAP *x, MAP *y, Window w, int count, int channels)
     }
 }
 
-// Each input asks the windows that see it whom they chose: nothing is added to by two at once.
-kernel max_pool_back_MAP(const MAP *x, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
+// Each input asks the windows that see it whom they chose: nothing is added to by two at once. Only of those that hold its own
+// number it has to be the first.
+kernel max_pool_back_MAP(const MAP *x, const MAP *y, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
 {
     each(at, count)
     {
         locate(at, w.height, w.width);
         float sum = 0.0f;
+        unsigned own = bits_of(of_MAP(x[at]));
         for (int i = w.rows - 1; i >= 0; i--)
             for (int j = w.columns - 1; j >= 0; j--) {
                 int down = reader(row, w.above, i, 1, w.down, w.to_height);
                 int right = reader(column, w.left, j, 1, w.right, w.to_width);
-                if (down >= 0 && right >= 0 && largest_MAP(x, w, image, down, right, channel, channels) == at)
-                    sum += of_MAP(gradient[((image * w.to_height + down) * w.to_width + right) * channels + channel]);
+                if (down < 0 || right < 0) continue;
+                int to = ((image * w.to_height + down) * w.to_width + right) * channels + channel;
+                if (bits_of(of_MAP(y[to])) == own && largest_MAP(x, w, image, down, right, channel, channels) == at)
+                    sum += of_MAP(gradient[to]);
             }
         of_x[at] = to_MAP(sum);
     }
