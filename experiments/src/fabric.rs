@@ -71,10 +71,10 @@ fn join(_: &World, _: &Device) -> Result<std::result::Result<Box<dyn Fabric>, St
 #[cfg(feature = "cuda")]
 fn join(world: &World, device: &Device) -> Result<std::result::Result<Box<dyn Fabric>, String>> {
     use sokd_ops::Nccl;
-    let id = if world.leads() { Nccl::id() } else { Ok(Vec::new()) };
-    let id = id.and_then(|id| Ok(world.follow(&id)?));
-    let place = (world.rank(), world.size());
-    let joined = id.and_then(|id| Nccl::join(device, place, &id, || world.check()));
+    let (id, place) = (if world.leads() { Nccl::id() } else { Ok(Vec::new()) }, (world.rank(), world.size()));
+    // All wait for a word of rank 0's, also where it has no name to tell: nobody can join by an empty one.
+    let told = world.follow(id.as_deref().unwrap_or_default())?;
+    let joined = id.and_then(|_| Nccl::join(device, place, &told, || world.check()));
     let problem = joined.as_ref().err().map(ToString::to_string).unwrap_or_default();
     let problems = world.gather(problem.as_bytes())?;
     let problem = problems.iter().enumerate().find(|(_, problem)| !problem.is_empty());

@@ -174,7 +174,7 @@ fn kept(
 /// A way between the devices of two ranks that are threads: a table on which they lay what they have.
 #[derive(Debug, Default)]
 struct Table {
-    /// By rank, what was laid there for the round of that number and not taken by all.
+    /// By rank, what it has laid there and the other has not taken yet.
     laid: [Mutex<VecDeque<Vec<f32>>>; 2],
     means: AtomicUsize,
 }
