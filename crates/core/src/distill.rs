@@ -21,12 +21,14 @@ pub struct Step {
     pub learns: bool,
     /// Whether a gradient for what the [lens](crate::Lens) learns is wanted.
     pub focuses: bool,
+    /// Whether everyone who [draws](DistillLoss::draw) ahead has done so: what came of it lies where a device reads it.
+    pub drawn: bool,
 }
 
 impl Step {
     /// The first step of a run.
     pub fn first(key: Key) -> Self {
-        Self { epoch: 0, index: 0, key, steers: false, learns: true, focuses: false }
+        Self { epoch: 0, index: 0, key, steers: false, learns: true, focuses: false, drawn: false }
     }
 }
 
@@ -129,12 +131,26 @@ pub trait DistillLoss: Send + Sync {
         let _ = names;
         self.terms(pair, at)
     }
+
+    /// Draws for a step ahead of it, and lays what comes of it where its device reads it in a step that is
+    /// [drawn](Step::drawn): so a GPU can be told the same step again, with other draws. Whoever draws on the way has nothing
+    /// to do here, and is told operation by operation.
+    fn draw(&self, at: &Step) -> Result<()> {
+        let _ = at;
+        Ok(())
+    }
 }
 
 /// A plug-in: rewrites what a loss is about to compare, and may ask a price of its own.
 pub trait Refiner: Send + Sync {
     /// The pair as the loss will see it, and the plug-in's own terms.
     fn refine<'a>(&self, pair: Pair<'a>, at: &Step) -> Result<(Pair<'a>, Terms)>;
+
+    /// Draws for a step ahead of it, as [losses](DistillLoss::draw) do.
+    fn draw(&self, at: &Step) -> Result<()> {
+        let _ = at;
+        Ok(())
+    }
 }
 
 /// Any loss behind a plug-in is again a loss.
@@ -161,5 +177,10 @@ impl DistillLoss for Refined {
             terms.extend(self.loss.named(&pair, at, &names)?);
         }
         Ok(terms)
+    }
+
+    fn draw(&self, at: &Step) -> Result<()> {
+        self.refiner.draw(at)?;
+        self.loss.draw(at)
     }
 }

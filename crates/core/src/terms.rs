@@ -102,13 +102,6 @@ impl Terms {
         &self.cuts
     }
 
-    /// The same terms for the log: their values, cut off from the graph.
-    #[must_use]
-    pub fn readings(&self) -> Self {
-        let reading = |term: &Term| Term { value: term.value.detach(), ..term.clone() };
-        Self { named: self.named.iter().map(reading).collect(), ..Self::default() }
-    }
-
     /// Weights by name in place of their own: a name is a term's or the first segments of several. What is not named
     /// counts nothing.
     #[must_use]

@@ -190,7 +190,7 @@ fn gradients_are_clipped_as_pytorch_clips_them() -> Result<()> {
     for clip in &recorded.clip {
         let vars = recorded.params()?.group("student");
         let mut grads = recorded.grads(&vars, &recorded.grads[2])?;
-        let norm = clip_grad_norm(&vars, &mut grads, clip.max)?;
+        let norm = f64::from(clip_grad_norm(&vars, &mut grads, clip.max)?.to_scalar::<f32>()?);
         assert!((norm / clip.norm - 1.0).abs() < 1e-6, "{norm} instead of {}", clip.norm);
         let left = vars.iter().map(|(name, var)| {
             let grad = grads.get(var).expect("every weight has a gradient");

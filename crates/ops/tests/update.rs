@@ -6,7 +6,9 @@ mod wave;
 
 use candle::{DType, Tensor, Var};
 use sokd_core::Result;
-use sokd_ops::{AdamStep, Backend, Moved, Rates, SgdStep, adam_, axpby_, sgd_, with_backend};
+use sokd_ops::{
+    AdamStep, Backend, Moved, Rates, SgdStep, Told, adam_, axpby_, clip, sgd_, tally_, with_backend,
+};
 use wave::wave;
 
 /// More than one thread's share, and more tensors than one launch of a GPU takes.
@@ -79,6 +81,80 @@ fn adam() -> Result<()> {
                 AdamStep { lr: 5e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled, count };
             adam_(moved, &step, &mut Rates::default())
         })?;
+    }
+    Ok(())
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+fn near(got: &Tensor, exact: &Tensor, what: &str) -> Result<()> {
+    for (got, exact) in numbers(got)?.into_iter().zip(numbers(exact)?) {
+        assert!((got - exact).abs() <= 1e-6 * exact.abs().max(1.0), "{what}: {got} for {exact}");
+    }
+    Ok(())
+}
+
+#[test]
+fn gradients_are_clipped_alike() -> Result<()> {
+    let grads = waves("gradient", DType::F32)?;
+    let held: Vec<&Tensor> = grads.iter().collect();
+    // Above the norm, below it, and where no gradient is a number.
+    let none = [Tensor::new(&[f32::NAN, 1.0], &candle::Device::Cpu)?];
+    for (grads, max) in [(&held[..], 0.5), (&held[..], 1e9), (&[&none[0]][..], 1.0), (&[][..], 1.0)] {
+        let (exact, norm) = with_backend(Backend::Composed, || clip(grads, max))?;
+        for backend in [Backend::Fast, Backend::Mirror] {
+            let (scaled, found) = with_backend(backend, || clip(grads, max))?;
+            assert_eq!(scaled.len(), grads.len());
+            if norm.to_scalar::<f32>()?.is_nan() {
+                assert!(found.to_scalar::<f32>()?.is_nan() && numbers(&scaled[0])?[1] == 1.0);
+                continue;
+            }
+            near(&found, &norm, "the norm")?;
+            for (scaled, exact) in scaled.iter().zip(&exact) {
+                assert_eq!(scaled.dims(), exact.dims());
+                near(scaled, exact, &format!("{backend:?}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Terms of a batch and of an example each, more than a launch takes, in two steps; two of them with one sum.
+#[test]
+fn terms_come_to_the_same_sums() -> Result<()> {
+    let device = &candle::Device::Cpu;
+    let tally = |backend, terms: usize, one_sum: bool| -> Result<Vec<f64>> {
+        let zero = || Tensor::zeros((), DType::F64, device);
+        let (mut sums, loss) = ((0..terms).map(|_| zero()).collect::<candle::Result<Vec<_>>>()?, zero()?);
+        if one_sum {
+            sums[1] = sums[0].clone();
+        }
+        let means = Tensor::zeros(terms, DType::F32, device)?;
+        for images in [7, 5] {
+            let value = |term: usize| match term % 3 {
+                0 => wave(&format!("{term} {images}"), &[], 1.0),
+                _ => wave(&format!("{term} {images}"), &[images * term], 1.0),
+            };
+            let values = (0..terms).map(value).collect::<Result<Vec<_>>>()?;
+            let told = values.iter().zip(&sums).enumerate();
+            let told = told.map(|(term, (value, sum))| Told { value, weight: 0.25 * (term % 5) as f64, sum });
+            with_backend(backend, || tally_(&told.collect::<Vec<_>>(), &loss, &means, images))?;
+        }
+        let all: Vec<&Tensor> = sums.iter().chain([&loss, &means]).collect();
+        Ok(all.into_iter().map(numbers).collect::<Result<Vec<_>>>()?.concat())
+    };
+    for (terms, one_sum) in [(1, false), (9, false), (3, true), (130, false)] {
+        let exact = tally(Backend::Composed, terms, one_sum)?;
+        for backend in [Backend::Fast, Backend::Mirror] {
+            for (got, exact) in tally(backend, terms, one_sum)?.into_iter().zip(&exact) {
+                assert!(
+                    (got - exact).abs() <= 1e-6 * exact.abs().max(1.0),
+                    "{terms} terms: {got} for {exact}"
+                );
+            }
+        }
     }
     Ok(())
 }

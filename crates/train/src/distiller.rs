@@ -1,7 +1,9 @@
 use crate::Schedule;
 use sokd_core::{
     Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step, Terms,
+    streams_begun,
 };
+use sokd_ops::put_;
 use sokd_world::{ALONE, World};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -33,22 +35,43 @@ pub struct Distiller {
 pub type Toward = Option<BTreeMap<String, f64>>;
 
 impl Distiller {
+    /// Draws for a step ahead of it: what both networks will see of a batch, and whatever the parts of the objective
+    /// [lay down](DistillLoss::draw) for themselves.
+    pub fn draw(&self, batch: &Batch, toward: &Toward, at: &Step) -> Result<Shown> {
+        self.lay(toward, at)?;
+        let Some(lens) = &self.lens else { return Ok(Shown::new(batch.clone())) };
+        let (batch, said) = lens.look(batch, &Step { key: at.key.fold("lens"), ..*at })?;
+        Ok(Shown { said: said.under("lens", 1.0), ..Shown::new(batch) })
+    }
+
+    /// Has the parts of the objective draw for a step; whether any did.
+    pub(crate) fn lay(&self, toward: &Toward, at: &Step) -> Result<bool> {
+        let begun = streams_begun();
+        self.counting(toward, at).try_for_each(|(TermOf { loss, .. }, _, at)| loss.draw(&at))?;
+        Ok(streams_begun() != begun)
+    }
+
+    /// The terms that count in a step, what for, and the step as it looks to them.
+    fn counting(&self, toward: &Toward, at: &Step) -> impl Iterator<Item = (&TermOf, f64, Step)> {
+        let weighed = self.terms.iter().map(move |term| {
+            let weight = match toward {
+                None => term.weight.at(at),
+                Some(toward) => f64::from(u8::from(toward.keys().any(|key| speaks(&term.name, key)))),
+            };
+            (term, weight, Step { key: at.key.fold(&term.name), ..*at })
+        });
+        weighed.filter(|(_, weight, _)| *weight != 0.0)
+    }
+
     /// Shows a batch to both networks and asks every term that counts.
     pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
-        let (seen, mut all);
-        let shown = match &self.lens {
-            None => {
-                all = Terms::default();
-                shown
-            }
+        if !at.drawn {
+            let seen = self.draw(&shown.batch, toward, at)?;
             // Of images that are new in every pass, nothing said before holds.
-            Some(lens) => {
-                let (batch, said) = lens.look(&shown.batch, &Step { key: at.key.fold("lens"), ..*at })?;
-                all = said.under("lens", 1.0);
-                seen = Shown::new(batch);
-                &seen
-            }
-        };
+            let shown = if self.lens.is_some() { &seen } else { shown };
+            return self.terms(shown, mode, toward, &Step { drawn: true, ..*at });
+        }
+        let mut all = shown.said.clone();
         let Batch { images, labels, rows } = shown.batch.clone();
         let mut student = Side::new(self.student.as_ref(), mode, &images)?;
         if !at.learns {
@@ -56,19 +79,12 @@ impl Distiller {
         }
         let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
         let pair = Pair { images, labels, rows, student, teacher, adapted: BTreeMap::new() };
-        for TermOf { name, weight, loss } in &self.terms {
-            let weight = match toward {
-                None => weight.at(at),
-                Some(toward) => f64::from(u8::from(toward.keys().any(|key| speaks(name, key)))),
+        for (TermOf { name, loss, .. }, weight, at) in self.counting(toward, at) {
+            let terms = match toward.as_ref().and_then(|toward| parts(name, toward)) {
+                Some(parts) => loss.named(&pair, &at, &parts)?,
+                None => loss.terms(&pair, &at)?,
             };
-            if weight != 0.0 {
-                let at = Step { key: at.key.fold(name), ..*at };
-                let terms = match toward.as_ref().and_then(|toward| parts(name, toward)) {
-                    Some(parts) => loss.named(&pair, &at, &parts)?,
-                    None => loss.terms(&pair, &at)?,
-                };
-                all.extend(terms.under(name, weight));
-            }
+            all.extend(terms.under(name, weight));
         }
         Ok(match toward {
             None => all,
@@ -93,13 +109,41 @@ pub(crate) fn speaks(term: &str, key: &str) -> bool {
 pub struct Shown {
     /// The images and their labels.
     pub batch: Batch,
+    /// What the lens says of them, that showed them so.
+    pub(crate) said: Terms,
     teacher: OnceCell<Forward>,
 }
 
 impl Shown {
     /// Nobody was asked yet.
     pub fn new(batch: Batch) -> Self {
-        Self { batch, teacher: OnceCell::new() }
+        Self { batch, said: Terms::default(), teacher: OnceCell::new() }
+    }
+
+    /// The same in memory of its own.
+    pub(crate) fn copy(&self) -> Result<Self> {
+        let Batch { images, labels, rows } = &self.batch;
+        let batch = Batch { images: images.copy()?, labels: labels.copy()?, rows: rows.copy()? };
+        let said = self.said.iter().try_fold(Terms::default(), |said, term| {
+            let value = term.value.to_device(images.device())?.force_contiguous()?;
+            Ok::<_, Error>(said.with(&term.name, term.weight, value))
+        })?;
+        Ok(Self { said, ..Self::new(batch) })
+    }
+
+    /// Puts another's numbers in the place of its own.
+    pub(crate) fn put(&self, other: &Self) -> Result<()> {
+        let (own, batch) = (&self.batch, &other.batch);
+        put_(&own.images, &batch.images)?;
+        put_(&own.labels, &batch.labels)?;
+        put_(&own.rows, &batch.rows)?;
+        let mut said = self.said.iter().zip(&other.said);
+        said.try_for_each(|(own, other)| put_(&own.value, &other.value.to_device(own.value.device())?))
+    }
+
+    /// The same, and nobody was asked yet.
+    pub(crate) fn anew(&self) -> Self {
+        Self { said: self.said.clone(), ..Self::new(self.batch.clone()) }
     }
 
     /// How many images there are.

@@ -12,7 +12,8 @@ pub struct StepReport<'a> {
     pub at: &'a Step,
     /// Where the passes stand, where this one belongs to an interlude: its epochs are passes.
     pub interlude: Option<Moment>,
-    /// The terms before the step, on the device that computed them: who wants a number waits for it.
+    /// The terms before the step, their means, `()`, on the device that computed them until the phase's next step: who wants a number
+    /// waits for it.
     pub terms: &'a Terms,
     /// The learning rate.
     pub lr: f64,

@@ -1,6 +1,7 @@
 use crate::together::mean;
-use crate::{Distiller, Hand, Interlude, Observer, StepReport, Tally, Toward, Update};
-use sokd_core::{LENS, LearnSplit, Mode, Result, Step, Terms};
+use crate::{Distiller, Hand, Interlude, Observer, Shown, StepReport, Tally, Toward, Update};
+use candle::backprop::GradStore;
+use sokd_core::{Batch, LENS, LearnSplit, Mode, Result, Step, Terms};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
 use sokd_world::{ALONE, World};
 use std::ops::Range;
@@ -40,15 +41,19 @@ impl Phase {
 
     /// A step as it looks to this phase.
     fn inside(&self, world: &World, at: &Step) -> Step {
-        let lens = |(name, _): &(String, _)| name.split('.').next() == Some(LENS);
         let key = at.key.fold_in(at.index).fold(&self.name);
         Step {
             // Other images, other draws.
             key: if world.leads() { key } else { key.fold("rank").fold_in(world.rank() as u64) },
             steers: self.mode != Mode::Train,
-            focuses: self.optimizer.vars().iter().any(lens),
+            focuses: self.focuses(),
             ..*at
         }
+    }
+
+    /// Whether it moves what a lens learns.
+    pub(crate) fn focuses(&self) -> bool {
+        self.optimizer.vars().iter().any(|(name, _)| name.split('.').next() == Some(LENS))
     }
 
     /// Moves its weights once; in an interlude, `here` says where that stands.
@@ -71,41 +76,53 @@ impl Phase {
         }
         let (own, vars) = (hand.of(self.split)?.images()?, self.optimizer.vars().iter().map(|(_, var)| var));
         let (images, terms) = mean(hand.world, own, (terms, &mut grads), vars)?;
-        tally.sum(&self.name, images, &terms)?;
+        let said = tally.sum(&self.name, images, &terms)?;
         tally.guard(&self.name, &inside)?;
-        if let Some(max) = self.clip {
-            // Each group by itself: one with steep gradients shall not hold up the others.
-            for group in self.optimizer.groups() {
-                clip_grad_norm(group, &mut grads, max)?;
-            }
-        }
+        self.clip(&mut grads)?;
         self.optimizer.aim(lr)?;
         self.optimizer.advance(&grads)?;
-        let report =
-            StepReport { phase: &self.name, at: &inside, interlude: here, terms: &terms, lr, images };
+        let report = StepReport { phase: &self.name, at: &inside, interlude: here, terms: &said, lr, images };
         self.optimizer.count();
         tell(&report, tally, watch)
+    }
+
+    fn clip(&self, grads: &mut GradStore) -> Result<()> {
+        let Some(max) = self.clip else { return Ok(()) };
+        // Each group by itself: one with steep gradients shall not hold up the others.
+        self.optimizer.groups().into_iter().try_for_each(|group| clip_grad_norm(group, grads, max).map(drop))
     }
 
     /// Whether a device could do again what it does in a step of this phase: nothing waits for a number of it, and no other
     /// process has a part in it.
     pub(crate) fn repeats(&self) -> bool {
-        self.update.repeats() && self.clip.is_none() && self.split == LearnSplit::Train
+        self.update.repeats() && self.split == LearnSplit::Train
     }
 
-    /// What the device does in a step of a phase that [repeats](Self::repeats): the weights go as far as they were aimed.
+    /// Whether parts of its objective draw ahead of a step.
+    pub(crate) fn lays(&self, distiller: &Distiller, at: &Step) -> Result<bool> {
+        distiller.lay(&self.toward, &self.inside(&ALONE, at))
+    }
+
+    /// What it sees of a batch in a step, once everyone has drawn for it.
+    pub(crate) fn draw(&self, distiller: &Distiller, batch: &Batch, at: &Step) -> Result<Shown> {
+        distiller.draw(batch, &self.toward, &self.inside(&ALONE, at))
+    }
+
+    /// What the device does in a step of a phase that [repeats](Self::repeats), with what was [drawn](Self::draw) of so many images: the
+    /// weights go as far as they were aimed.
     pub(crate) fn advance(
         &mut self,
         distiller: &Distiller,
-        hand: &Hand<'_>,
+        (images, drawn): (usize, &Hand<'_>),
         at: &Step,
         tally: &mut Tally,
     ) -> Result<Terms> {
-        let inside = self.inside(hand.world, at);
-        let (terms, grads) = self.update.grads(distiller, self, hand, &inside)?;
-        tally.sum(&self.name, hand.train.images()?, &terms)?;
+        let inside = Step { drawn: true, ..self.inside(drawn.world, at) };
+        let (terms, mut grads) = self.update.grads(distiller, self, drawn, &inside)?;
+        let said = tally.sum(&self.name, images, &terms)?;
+        self.clip(&mut grads)?;
         self.optimizer.advance(&grads)?;
-        Ok(terms.readings())
+        Ok(said)
     }
 
     /// What is left of that step to do on this side.

@@ -48,6 +48,10 @@ impl DistillLoss for Weighted {
         }
         Ok(self.loss.terms(pair, at)?.scaled(weight))
     }
+
+    fn draw(&self, at: &Step) -> Result<()> {
+        if self.weight.at(at) == 0.0 { Ok(()) } else { self.loss.draw(at) }
+    }
 }
 
 impl Default for Schedule {

@@ -5,7 +5,7 @@ use crate::{Distiller, Hand, Observer, Phase, Shown, Tally, step};
 use candle::{DType, Tensor, TensorId};
 use sokd_core::{Batch, Error, Result, Step, Terms, streams_begun};
 use sokd_nn::{Moment, Params};
-use sokd_ops::{Replay, capture, put_, rehearse, replays};
+use sokd_ops::{Replay, capture, rehearse, replays};
 use std::collections::BTreeMap;
 
 /// Takes the steps of a run, one after another.
@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 ///
 /// Once in each epoch a step is taken both ways from the same place: operation by operation, and as it was written down
 /// elsewhere in the run and with another key. Only if both come to the same bits does it go on at one word; what depends on where
-/// the run stands, on a draw, or on a number on this side is found out so, and told operation by operation as ever.
+/// the run stands or on a number on this side is found out so, and told operation by operation as ever. What is drawn ahead, and
+/// what a lens shows, is drawn and shown in every step anew.
 pub struct Steps {
     params: Params,
     /// What is known of steps, by the phases that are due in them.
@@ -67,9 +68,11 @@ struct Held {
 /// A step in memory of its own.
 struct Fixed {
     due: Vec<usize>,
-    /// Where it looks for its images.
-    batch: Batch,
-    /// Where it leaves what each phase says.
+    /// How many images a batch has.
+    images: usize,
+    /// Where it looks for what its phases see: each for itself where a lens stands before them, else all for the same.
+    seen: Vec<Shown>,
+    /// Where each phase leaves what it says.
     said: Vec<Terms>,
     /// Which step it takes itself for.
     at: Step,
@@ -102,11 +105,12 @@ impl Steps {
         let kind = Kind::of(phases, &due, &batch.images, &at, tally);
         self.known.retain(|_, known| known.holds_in(at.epoch));
         let (said, known) = match self.known.remove(&due) {
-            Some(Known::Held(known, held)) if known == kind => {
-                fill(&held.fixed.batch, batch)?;
+            Some(Known::Held(known, mut held)) if known == kind => {
+                let Held { fixed, replay } = &mut *held;
+                fixed.look(draw(&due, distiller, phases, batch, &at)?)?;
                 aim(phases, &due, &now)?;
-                held.replay.run(|| held.fixed.work(distiller, phases, tally))?;
-                (held.fixed.said.clone(), Known::Held(kind, held))
+                replay.run(|| fixed.work(distiller, phases, tally))?;
+                (fixed.said.clone(), Known::Held(kind, held))
             }
             Some(Known::Steady(last)) if last == kind => {
                 aim(phases, &due, &now)?;
@@ -115,13 +119,12 @@ impl Steps {
                 (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
             }
             known => {
-                let begun = streams_begun();
                 step(distiller, phases, hand, (at, now), tally, watch)?;
                 let could = replays(batch.images.device()) && hand.world.is_alone() && !due.is_empty();
                 let known = match known {
                     _ if !could => return Ok(()),
                     Some(Known::Change) => Known::Change,
-                    _ => match changes(phases, &due, streams_begun() != begun) {
+                    _ => match changes(distiller, phases, &due, &at)? {
                         Some(why) => {
                             tell(phases, &due, Err(&why), watch)?;
                             Known::Change
@@ -151,30 +154,52 @@ impl Steps {
         (batch, at): (&Batch, &Step),
         tally: &mut Tally,
     ) -> Result<(Vec<Terms>, Result<Box<Held>>)> {
-        let device = batch.images.device();
-        let Batch { images, labels, rows } = batch;
-        let batch = Batch { images: images.copy()?, labels: labels.copy()?, rows: rows.copy()? };
+        let (device, images) = (batch.images.device(), batch.labels.dim(0)?);
+        let seen = draw(due, distiller, phases, batch, at)?;
+        let seen = seen.iter().map(Shown::copy).collect::<Result<Vec<_>>>()?;
+        let mut fixed = Fixed { due: due.to_vec(), images, seen, said: Vec::new(), at: *at };
         let mut beside = tally.copy()?;
         let before = Moved::of(&self.params, phases)?;
-        let said = rehearse(device, || work(due, distiller, phases, (&batch, at), &mut beside))?;
-        let said = said.iter().map(in_place).collect::<Result<Vec<_>>>()?;
-        let after = Moved::of(&self.params, phases)?;
-        before.restore(&self.params, phases)?;
-
-        let at = Step { index: at.index + ELSEWHERE, key: at.key.fold("elsewhere"), ..*at };
-        let fixed = Fixed { due: due.to_vec(), batch, said: said.clone(), at };
-        let replay = capture(device, || fixed.work(distiller, phases, tally)).and_then(|replay| {
-            replay.run(|| fixed.work(distiller, phases, tally))?;
-            if Moved::of(&self.params, phases)?.is(&after)? && tally.sums()? == beside.sums()? {
-                return Ok(replay);
+        let begun = streams_begun();
+        rehearse(device, || fixed.work(distiller, phases, &mut beside))?;
+        let said = fixed.said.clone();
+        let elsewhere = !due.iter().all(|&index| beside.is_on(device, &phases[index].name));
+        let replay = if streams_begun() != begun {
+            Err(Error::setting("capture", "every step draws on its way"))
+        } else if elsewhere {
+            Err(Error::setting("capture", "a term is told on this side"))
+        } else {
+            let after = Moved::of(&self.params, phases)?;
+            before.restore(&self.params, phases)?;
+            fixed.at = Step { index: at.index + ELSEWHERE, key: at.key.fold("elsewhere"), ..*at };
+            let replay = self.as_written(&mut fixed, distiller, phases, tally, (&after, &beside));
+            if replay.is_err() {
+                after.restore(&self.params, phases)?;
             }
-            Err(Error::setting("capture", "elsewhere in the run, a step comes to other numbers"))
-        });
+            replay
+        };
         if replay.is_err() {
-            after.restore(&self.params, phases)?;
             *tally = beside;
         }
         Ok((said, replay.map(|replay| Box::new(Held { fixed, replay }))))
+    }
+
+    /// Writes a step down, and takes it so: to where it went operation by operation.
+    fn as_written(
+        &self,
+        fixed: &mut Fixed,
+        distiller: &Distiller,
+        phases: &mut [Phase],
+        tally: &mut Tally,
+        (after, beside): (&Moved, &Tally),
+    ) -> Result<Replay> {
+        let device = fixed.seen[0].batch.images.device().clone();
+        let replay = capture(&device, || fixed.work(distiller, phases, tally))?;
+        replay.run(|| fixed.work(distiller, phases, tally))?;
+        if Moved::of(&self.params, phases)?.is(after)? && tally.sums()? == beside.sums()? {
+            return Ok(replay);
+        }
+        Err(Error::setting("capture", "elsewhere in the run, a step comes to other numbers"))
     }
 }
 
@@ -190,43 +215,54 @@ fn tell(
 }
 
 impl Fixed {
-    fn work(&self, distiller: &Distiller, phases: &mut [Phase], tally: &mut Tally) -> Result<()> {
-        let said = work(&self.due, distiller, phases, (&self.batch, &self.at), tally)?;
-        let (places, said) = (self.said.iter().flatten(), said.iter().flatten());
-        places.zip(said).try_for_each(|(place, said)| put_(&place.value, &said.value))
+    /// What a device does in a step of phases that were aimed.
+    fn work(&mut self, distiller: &Distiller, phases: &mut [Phase], tally: &mut Tally) -> Result<()> {
+        let hands: Vec<Hand<'_>> = self.seen.iter().map(|seen| Hand::alone(seen.anew())).collect();
+        let seen = hands.iter().chain(std::iter::repeat(&hands[0]));
+        let advance = |(&index, seen): (&usize, &Hand<'_>)| {
+            phases[index].advance(distiller, (self.images, seen), &self.at, tally)
+        };
+        self.said = self.due.iter().zip(seen).map(advance).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Puts what the next step sees where it looks.
+    fn look(&self, seen: Vec<Shown>) -> Result<()> {
+        self.seen.iter().zip(seen).try_for_each(|(place, seen)| place.put(&seen))
     }
 }
 
-/// What a device does in a step of some phases that were aimed, and what they say: values alone.
-fn work(
+/// What phases see of a batch once everyone has drawn for a step: each its own where a lens shows it, else all the same.
+fn draw(
     due: &[usize],
     distiller: &Distiller,
-    phases: &mut [Phase],
-    (batch, at): (&Batch, &Step),
-    tally: &mut Tally,
-) -> Result<Vec<Terms>> {
-    let hand = Hand::alone(Shown::new(batch.clone()));
-    due.iter().map(|&index| phases[index].advance(distiller, &hand, at, tally)).collect()
+    phases: &[Phase],
+    batch: &Batch,
+    at: &Step,
+) -> Result<Vec<Shown>> {
+    let seen = due.iter().map(|&index| phases[index].draw(distiller, batch, at));
+    let mut seen = seen.collect::<Result<Vec<_>>>()?;
+    if distiller.lens.is_none() {
+        seen.truncate(1);
+    }
+    Ok(seen)
 }
 
 /// Why the next step of these phases tells a device something else than the last, if that is plain.
-fn changes(phases: &[Phase], due: &[usize], draws: bool) -> Option<Error> {
-    let repeats = |&index: &usize| phases[index].repeats() && phases[index].optimizer.repeats();
-    let problem = if draws {
-        "every step draws"
-    } else if !due.iter().all(repeats) {
+fn changes(distiller: &Distiller, phases: &[Phase], due: &[usize], at: &Step) -> Result<Option<Error>> {
+    let due = || due.iter().map(|&index| &phases[index]);
+    let lay = due().map(|phase| phase.lays(distiller, at)).collect::<Result<Vec<_>>>()?;
+    let problem = if due().any(Phase::focuses) {
+        "a lens learns"
+    } else if !due().all(|phase| phase.repeats() && phase.optimizer.repeats()) {
         "a step waits for a number"
+    } else if lay.into_iter().filter(|&lays| lays).count() > 1 {
+        // What one of them laid down would be read by all.
+        "its phases draw one after another"
     } else {
-        return None;
+        return Ok(None);
     };
-    Some(Error::setting("capture", problem))
-}
-
-/// What was said, in memory of its own.
-fn in_place(said: &Terms) -> Result<Terms> {
-    said.iter().try_fold(Terms::default(), |all, term| {
-        Ok(all.with(&term.name, term.weight, term.value.force_contiguous()?))
-    })
+    Ok(Some(Error::setting("capture", problem)))
 }
 
 fn aim(phases: &mut [Phase], due: &[usize], now: &Moment) -> Result<()> {
@@ -234,12 +270,6 @@ fn aim(phases: &mut [Phase], due: &[usize], now: &Moment) -> Result<()> {
         let lr = phases[index].lr.at(now);
         phases[index].optimizer.aim(lr)
     })
-}
-
-fn fill(place: &Batch, batch: &Batch) -> Result<()> {
-    put_(&place.images, &batch.images)?;
-    put_(&place.labels, &batch.labels)?;
-    put_(&place.rows, &batch.rows)
 }
 
 /// All that a step moves, copied.

@@ -1,6 +1,6 @@
 use candle::{DType, Device, Tensor, TensorId};
 use sokd_core::{Error, Result, Step, Terms};
-use sokd_ops::put_;
+use sokd_ops::{Told, tally_};
 use std::collections::BTreeMap;
 
 /// The objective's terms over the steps of an epoch, by phase, summed on the device that computed them: no number
@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub struct Tally {
     phases: BTreeMap<String, BTreeMap<String, Sum>>,
+    /// Where the terms of a phase leave their means, `(terms,)`, in every step.
+    means: BTreeMap<String, Tensor>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Tally {
         let phase = |(name, terms): (&String, &BTreeMap<_, _>)| {
             Ok((name.clone(), terms.iter().map(sum).collect::<Result<_>>()?))
         };
-        Ok(Self { phases: sums.iter().map(phase).collect::<Result<_>>()? })
+        Ok(Self { phases: sums.iter().map(phase).collect::<Result<_>>()?, ..Self::default() })
     }
 
     /// Whether a phase has acted.
@@ -45,29 +47,38 @@ impl Tally {
 
     /// Takes in the terms of a step.
     pub fn add(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
-        self.sum(phase, images, terms)?;
-        self.count(phase, images, terms);
+        let said = self.sum(phase, images, terms)?;
+        self.count(phase, images, &said);
         Ok(())
     }
 
-    /// Their values alone. A sum stays where it is, on the device too.
-    pub(crate) fn sum(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<()> {
+    /// Their values alone; what stays of them for the log: their means, `()`. Sums and means stay where they are, on the device
+    /// too, and means until the phase's next step.
+    pub(crate) fn sum(&mut self, phase: &str, images: usize, terms: &Terms) -> Result<Terms> {
         let sums = self.phases.entry(phase.to_owned()).or_default();
-        let mut loss: Option<Tensor> = None;
+        // A reading may have been taken on this side.
+        let Some(first) = terms.iter().find(|term| term.weight != 0.0).or(terms.iter().next()) else {
+            return Ok(Terms::default());
+        };
         for term in terms {
-            let value = term.mean()?.detach();
-            // Metal knows no double precision.
-            let dtype = if value.device().is_metal() { DType::F32 } else { DType::F64 };
-            let value = (value.to_dtype(dtype)? * images as f64)?;
-            let weighted = (&value * term.weight)?;
-            loss = Some(match loss {
-                None => weighted,
-                // A reading may have been taken on this side.
-                Some(loss) => (&loss + weighted.to_device(loss.device())?)?,
-            });
-            take(sums, &term.name, value)?;
+            find(sums, &term.name, term.value.device())?;
         }
-        loss.map_or(Ok(()), |loss| take(sums, LOSS, loss))
+        let device = first.value.device();
+        find(sums, LOSS, device)?;
+        let count = terms.iter().count();
+        let means = match self.means.get(phase) {
+            Some(means) if means.dims() == [count] && means.device().same_device(device) => means.clone(),
+            _ => Tensor::zeros(count, DType::F32, device)?,
+        };
+        let told: Vec<Told<'_>> = terms
+            .iter()
+            .map(|term| Told { value: &term.value, weight: term.weight, sum: &sums[&term.name].value })
+            .collect();
+        tally_(&told, &sums[LOSS].value, &means, images)?;
+        self.means.insert(phase.to_owned(), means.clone());
+        terms.iter().enumerate().try_fold(Terms::default(), |said, (place, term)| {
+            Ok(said.with(&term.name, term.weight, means.narrow(0, place, 1)?.squeeze(0)?))
+        })
     }
 
     /// The images that their values are of.
@@ -89,12 +100,19 @@ impl Tally {
         let phase = |(name, sums): (&String, &BTreeMap<_, _>)| {
             Ok((name.clone(), sums.iter().map(sum).collect::<Result<_>>()?))
         };
-        Ok(Self { phases: self.phases.iter().map(phase).collect::<Result<_>>()? })
+        Ok(Self { phases: self.phases.iter().map(phase).collect::<Result<_>>()?, ..Self::default() })
     }
 
-    /// Where the sums of a phase are.
+    /// Where the sums of a phase are, and its means.
     pub(crate) fn places(&self, phase: &str) -> Vec<TensorId> {
-        self.phases.get(phase).into_iter().flat_map(BTreeMap::values).map(|sum| sum.value.id()).collect()
+        let sums = self.phases.get(phase).into_iter().flat_map(BTreeMap::values).map(|sum| &sum.value);
+        sums.chain(self.means.get(phase)).map(Tensor::id).collect()
+    }
+
+    /// Whether a phase sums all on a device: nothing of it on this side.
+    pub(crate) fn is_on(&self, device: &Device, phase: &str) -> bool {
+        let mut sums = self.phases.get(phase).into_iter().flat_map(BTreeMap::values);
+        sums.all(|sum| sum.value.device().same_device(device))
     }
 
     /// Whether all is finite so far: on the CPU after every step, elsewhere now and then, because asking waits.
@@ -132,16 +150,22 @@ impl Tally {
     }
 }
 
-fn take(sums: &mut BTreeMap<String, Sum>, name: &str, value: Tensor) -> Result<()> {
-    let Some(sum) = sums.get_mut(name) else {
-        sums.insert(name.to_owned(), Sum { images: 0, value });
-        return Ok(());
-    };
-    if !sum.value.device().same_device(value.device()) {
+/// Sees to it that there is a sum on a device.
+fn find(sums: &mut BTreeMap<String, Sum>, name: &str, device: &Device) -> Result<()> {
+    // Metal knows no double precision.
+    let dtype = if device.is_metal() { DType::F32 } else { DType::F64 };
+    match sums.get_mut(name) {
+        None => {
+            let value = Tensor::zeros((), dtype, device)?;
+            sums.insert(name.to_owned(), Sum { images: 0, value });
+        }
         // After a resume the sum so far lies on the CPU.
-        sum.value = sum.value.to_device(value.device())?.to_dtype(value.dtype())?;
+        Some(sum) if !sum.value.device().same_device(device) => {
+            sum.value = sum.value.to_dtype(dtype)?.to_device(device)?;
+        }
+        Some(_) => {}
     }
-    put_(&sum.value, &(&sum.value + value)?)
+    Ok(())
 }
 
 fn number(value: &Tensor) -> Result<f64> {

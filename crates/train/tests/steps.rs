@@ -2,12 +2,13 @@
 
 mod small;
 
-use candle::{DType, Tensor};
+use candle::{DType, Device, Tensor, backprop::GradStore};
 use small::{Images, Near, Task, phase, term};
-use sokd_core::{DistillLoss, Error, Mode, Pair, Result, Step, Terms};
-use sokd_ops::{Backend, with_backend};
+use sokd_core::{Batch, DistillLoss, Error, Key, Lens, Mode, Pair, Result, Step, Terms};
+use sokd_ops::{Backend, put_, with_backend};
 use sokd_train::{
-    Checkpoint, Observer, Outcome, Progress, Schedule, StepReport, Stop, TermOf, Training, fit,
+    Checkpoint, Descend, Distiller, Hand, Observer, Outcome, Phase, Progress, Schedule, StepReport, Stop,
+    TermOf, Training, Update, fit,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -35,6 +36,65 @@ impl DistillLoss for Growing {
     }
 }
 
+/// Each example weighed by chance, which is drawn ahead.
+struct Ahead(Tensor);
+
+impl Ahead {
+    fn weights(key: Key, count: usize) -> Result<Tensor> {
+        let mut stream = key.fold("ahead").stream();
+        let drawn: Vec<f32> = (0..count).map(|_| stream.uniform() as f32).collect();
+        Ok(Tensor::new(drawn, &Device::Cpu)?)
+    }
+}
+
+impl DistillLoss for Ahead {
+    fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
+        assert!(at.drawn, "everyone has drawn");
+        let logits = &pair.student.out.logits;
+        let weights = self.0.narrow(0, 0, logits.dim(0)?)?;
+        Ok(Terms::one("distance", (logits.sqr()?.mean(1)? * weights)?))
+    }
+
+    fn draw(&self, at: &Step) -> Result<()> {
+        put_(&self.0, &Self::weights(at.key, self.0.dim(0)?)?)
+    }
+}
+
+/// Shows all images twice, the first time darker by chance, of which it speaks.
+struct Dim;
+
+impl Lens for Dim {
+    fn shows(&self, _: &Step) -> usize {
+        2
+    }
+
+    fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
+        let chance = at.key.stream().uniform();
+        let twice = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0);
+        let seen = Batch {
+            images: twice(&(&batch.images * chance)?, &batch.images)?,
+            labels: twice(&batch.labels, &batch.labels)?,
+            rows: twice(&batch.rows, &batch.rows)?,
+        };
+        Ok((seen, Terms::default().reading("chance", &Tensor::new(chance as f32, &Device::Cpu)?)))
+    }
+}
+
+/// Down the gradient, by one who does not say that a device could do it again.
+struct Told;
+
+impl Update for Told {
+    fn grads(
+        &self,
+        distiller: &Distiller,
+        phase: &Phase,
+        hand: &Hand<'_>,
+        at: &Step,
+    ) -> Result<(Terms, GradStore)> {
+        Descend {}.grads(distiller, phase, hand, at)
+    }
+}
+
 /// Nine batches, of which the last is smaller.
 fn images() -> Images {
     let mut images = Images::new();
@@ -53,7 +113,7 @@ fn run(images: &Images, loss: Box<dyn DistillLoss>) -> Result<Training<'_>> {
     run.phases.push(look);
     run.phases.push(apart);
     for (phase, every) in run.phases.iter_mut().zip([1, 2, 1]) {
-        (phase.clip, phase.every, phase.lr.warmup_epochs, phase.lr.base) = (None, every, 4, 0.01);
+        (phase.every, phase.lr.warmup_epochs, phase.lr.base) = (every, 4, 0.01);
     }
     run.phases[2].epochs = 1..2;
     let ramp: Schedule = serde_json::from_str(r#"{ "ramp": 3 }"#).expect("a schedule");
@@ -112,11 +172,10 @@ impl Observer for Fate {
     }
 }
 
-/// Trains as a GPU would; one operation after another where `clip` waits for a norm that it leaves as it is. Leaves after some
-/// steps, and goes on.
-fn train(mut run: Training<'_>, clip: bool, stops: &[u64]) -> Result<(Checkpoint, Diary)> {
-    for phase in &mut run.phases {
-        phase.clip = clip.then_some(1e30);
+/// Trains as a GPU would, or one operation after another where it is `told`. Leaves after some steps, and goes on.
+fn train(mut run: Training<'_>, told: bool, stops: &[u64]) -> Result<(Checkpoint, Diary)> {
+    for phase in run.phases.iter_mut().filter(|_| told) {
+        phase.update = Box::new(Told);
     }
     let (diary, mut at) = (Diary::default(), Progress::default());
     with_backend(Backend::Mirror, || {
@@ -198,5 +257,49 @@ fn a_run_that_was_stopped_goes_on_to_the_same_bits() -> Result<()> {
     assert!(bits(&one)? == bits(&other)?);
     assert_eq!(one.progress.timeless(), other.progress.timeless());
     assert_eq!(said.pages().steps, says.pages().steps);
+    Ok(())
+}
+
+/// What is drawn ahead, and what a lens shows, is new in every step.
+#[test]
+fn steps_whose_draws_come_ahead_go_on_at_one_word() -> Result<()> {
+    let images = images();
+    let make = |lens: bool| -> Result<Training<'_>> {
+        let mut run = run(
+            &images,
+            Box::new(Ahead(Tensor::zeros(if lens { 12 } else { 6 }, DType::F32, &Device::Cpu)?)),
+        )?;
+        run.distiller.lens = lens.then(|| Box::new(Dim) as Box<dyn Lens>);
+        for phase in &mut run.phases[1..] {
+            phase.toward = Some([("task".to_owned(), 1.0)].into());
+        }
+        Ok(run)
+    };
+    for lens in [false, true] {
+        let (one, said) = train(make(lens)?, true, &[])?;
+        let (other, says) = train(make(lens)?, false, &[3, 14])?;
+        assert!(bits(&one)? == bits(&other)?, "{lens}");
+        assert_eq!(one.progress.timeless(), other.progress.timeless());
+        assert_eq!(said.pages().steps, says.pages().steps);
+        let says = says.pages();
+        // Six times, and twice more where the run was taken up again.
+        let captured = says.captures.iter().filter(|(said, _)| said.ends_with("captured"));
+        assert_eq!(captured.map(|(_, times)| times).sum::<usize>(), 8, "{:?}", says.captures);
+        assert_eq!(says.captures.len(), 4, "{:?}", says.captures);
+    }
+    Ok(())
+}
+
+/// One place for what two phases draw: the later draw would be read by both.
+#[test]
+fn phases_that_both_draw_ahead_go_on_operation_by_operation() -> Result<()> {
+    let images = images();
+    let make = || run(&images, Box::new(Ahead(Tensor::zeros(6, DType::F32, &Device::Cpu)?)));
+    let (one, _) = train(make()?, true, &[])?;
+    let (other, says) = train(make()?, false, &[])?;
+    assert!(bits(&one)? == bits(&other)?);
+    let says = says.pages();
+    let together = says.captures.keys().filter(|said| said.ends_with("its phases draw one after another"));
+    assert_eq!(together.count(), 3, "{:?}", says.captures);
     Ok(())
 }

@@ -1,4 +1,4 @@
-use super::work::{Addresses, Firsts, MANY, Window};
+use super::work::{Addresses, Firsts, Floats, MANY, Window};
 use crate::Moved;
 #[cfg(feature = "mirror")]
 use crate::backend::{Backend, backend};
@@ -82,6 +82,7 @@ pub(crate) enum Arg<'a> {
     Float(f64),
     Window(Window),
     Firsts(Box<Firsts>),
+    Floats(Box<Floats>),
 }
 
 impl<'a> From<&'a Tensor> for Arg<'a> {
@@ -106,6 +107,7 @@ pub(super) enum Word {
     Float(f32),
     Window(Window),
     Firsts(Box<Firsts>),
+    Floats(Box<Floats>),
 }
 
 #[cfg_attr(

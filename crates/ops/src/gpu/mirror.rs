@@ -3,7 +3,7 @@
 
 use super::KERNELS;
 use super::launch::{Arg, Word, int};
-use super::work::{Addresses, Firsts, MANY, Window};
+use super::work::{Addresses, Firsts, Floats, MANY, Window};
 use crate::kernels::backward::{Given, Wanted, backward as gradients};
 use crate::kernels::forward::{Epilogue, forward as convolved};
 use crate::kernels::geometry::Geometry;
@@ -139,6 +139,7 @@ pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Resul
             Arg::Float(number) => Word::Float(*number as f32),
             Arg::Window(window) => Word::Window(*window),
             Arg::Firsts(firsts) => Word::Firsts(firsts.clone()),
+            Arg::Floats(floats) => Word::Floats(floats.clone()),
         });
         lent.push(given);
     }
@@ -151,6 +152,7 @@ pub(super) fn launch(name: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Resul
             Word::Window(window) => std::ptr::from_ref::<Window>(window).cast(),
             Word::Addresses(all) => std::ptr::from_ref::<Addresses>(all).cast(),
             Word::Firsts(firsts) => std::ptr::from_ref::<Firsts>(firsts).cast(),
+            Word::Floats(floats) => std::ptr::from_ref::<Floats>(floats).cast(),
         })
         .collect();
     (kernel.run)(addresses.as_ptr(), int(blocks)?);
@@ -193,13 +195,23 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
         Arg::Float(_) => (&["float"], Vec::new()),
         Arg::Window(_) => (&["Window"], Vec::new()),
         Arg::Firsts(_) => (&["Firsts"], Vec::new()),
+        Arg::Floats(_) => (&["Floats"], Vec::new()),
     })
 }
 
 /// Puts what a kernel left where the tensor's numbers were.
 fn put(tensor: &Tensor, mut numbers: impl Iterator<Item = Vec<f32>>) -> Result<()> {
     let numbers = numbers.next().expect("its numbers were lent");
-    tensor.flatten_all()?.slice_set(&Tensor::from_vec(numbers, tensor.elem_count(), tensor.device())?, 0, 0)
+    let (count, device) = (tensor.elem_count(), tensor.device());
+    let numbers = if tensor.dtype() == DType::F64 {
+        let whole = |[low, high]: &[f32; 2]| {
+            f64::from_bits(u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32)
+        };
+        Tensor::from_iter(numbers.as_chunks().0.iter().map(whole), device)?
+    } else {
+        Tensor::from_vec(numbers, count, device)?
+    };
+    tensor.flatten_all()?.slice_set(&numbers, 0, 0)
 }
 
 /// Leaves in a kernel's room what it left.
@@ -236,6 +248,11 @@ fn bits(tensor: &Tensor) -> Result<Vec<f32>> {
     }
     if tensor.dtype() == DType::BF16 {
         return Ok(pairs(&flat.to_vec1()?));
+    }
+    if tensor.dtype() == DType::F64 {
+        let halves =
+            |number: f64| [number.to_bits() as u32, (number.to_bits() >> 32) as u32].map(f32::from_bits);
+        return Ok(flat.to_vec1::<f64>()?.into_iter().flat_map(halves).collect());
     }
     flat.to_vec1()
 }

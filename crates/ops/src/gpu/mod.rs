@@ -5,6 +5,7 @@
 //! *mirror* (feature `mirror`, `SOKD_BACKEND=mirror`), in which the tests run every kernel, between guards, against this
 //! machine's own loops. Nothing is added to by two lanes, so results are the same to the bit from run to run.
 
+mod clip;
 mod conv;
 mod conv_norm;
 #[cfg(feature = "cuda")]
@@ -24,10 +25,12 @@ mod nvidia;
 #[cfg(all(test, feature = "mirror"))]
 mod nvrtc;
 mod tables;
+mod tally;
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 mod text;
 mod work;
 
+pub(crate) use clip::clip;
 pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
@@ -38,6 +41,7 @@ pub(crate) use norm::{batch_norm, column_sums, scale_shift};
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 use std::sync::LazyLock;
 pub(crate) use tables::tables;
+pub(crate) use tally::tally;
 pub(crate) use work::Window;
 
 /// An NVIDIA GPU by its number, made ready to train: what any thread asks of it, it does in the order in which they ask, and

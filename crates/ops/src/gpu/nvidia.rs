@@ -68,6 +68,7 @@ pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args:
             Word::Float(float) => builder.arg(float),
             Word::Window(window) => builder.arg(window),
             Word::Firsts(firsts) => builder.arg(&**firsts),
+            Word::Floats(floats) => builder.arg(&**floats),
         };
     }
     let grid = LaunchConfig {
@@ -128,6 +129,7 @@ fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
         Arg::Float(number) => Word::Float(*number as f32),
         Arg::Window(window) => Word::Window(*window),
         Arg::Firsts(firsts) => Word::Firsts(firsts.clone()),
+        Arg::Floats(floats) => Word::Floats(floats.clone()),
     })
 }
 
@@ -140,6 +142,7 @@ pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     let stream = device.cuda_stream();
     let (address, width) = match storage.dtype() {
         DType::F32 => (storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0, size_of::<f32>()),
+        DType::F64 => (storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0, size_of::<f64>()),
         DType::BF16 => (storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0, size_of::<bf16>()),
         DType::U8 => (storage.as_cuda_slice::<u8>()?.device_ptr(&stream).0, size_of::<u8>()),
         DType::U32 => (storage.as_cuda_slice::<u32>()?.device_ptr(&stream).0, size_of::<u32>()),

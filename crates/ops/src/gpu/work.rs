@@ -55,6 +55,19 @@ pub(super) struct Addresses(pub(super) [u64; MANY]);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Firsts([i32; MANY]);
 
+/// A number for each of some tensors; 0 behind the last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floats([f32; MANY]);
+
+impl Floats {
+    pub(super) fn of(numbers: impl Iterator<Item = f64>) -> Self {
+        let mut all = [0.0; MANY];
+        all.iter_mut().zip(numbers).for_each(|(one, number)| *one = number as f32);
+        Self(all)
+    }
+}
+
 impl Firsts {
     /// And how many numbers they have together.
     pub(super) fn of<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<(Self, usize)> {

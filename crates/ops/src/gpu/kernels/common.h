@@ -3,6 +3,12 @@
 #define WARP 32
 // Numbers 0 to count, shared among all lanes of all blocks.
 #define each(at, count) each_lane for (int at = block * LANES + lane; at < (count); at += blocks * LANES)
+// What the lanes of a block have, added up in the place of the first.
+#define add_up_block(part)                                            \
+    for (int half = LANES / 2; half > 0; half /= 2) {                 \
+        each_lane if (lane < half) part[lane] += part[lane + half];   \
+        together;                                                     \
+    }
 #define NOTHING_YET (-1.0f / 0.0f)
 
 // How a window moves over a map: their sizes, the window's; input pixels per step, around the map, and between places.
@@ -18,6 +24,10 @@ typedef struct {
 typedef struct {
     int of[MANY];
 } Firsts;
+// A number for each of them.
+typedef struct {
+    float of[MANY];
+} Floats;
 
 // A number of a map: of single precision, or the upper half of its bits. Kernels over maps are there for both (`text.rs`).
 typedef struct {

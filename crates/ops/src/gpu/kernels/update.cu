@@ -45,3 +45,84 @@ kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Fir
         *weight = rates[4] * *weight - rates[6] * *mean / (sqrtf(*square) / rates[7] + rates[8]);
     }
 }
+
+// Of the squares of all numbers, the sum of those that a block goes through, in place `part` and behind.
+kernel parts_of_norm(Tensors x, Firsts first, int count, float *parts, int part)
+{
+    shared double sum[LANES];
+    each_lane
+    {
+        sum[lane] = 0.0;
+        for (int number = block * LANES + lane; number < count; number += blocks * LANES)
+        {
+            find(number, first);
+            sum[lane] += (double)x.of[one][at] * x.of[one][at];
+        }
+    }
+    together;
+    add_up_block(sum);
+    each_lane if (lane == 0) parts[part + block] = (float)sum[0];
+}
+
+// The root of the sum of all parts, and by what it becomes at most `most`.
+kernel norm_and_scale(const float *parts, float *norm, int count, float most)
+{
+    shared double sum[LANES];
+    each_lane
+    {
+        sum[lane] = 0.0;
+        for (int at = lane; at < count; at += LANES) sum[lane] += parts[at];
+    }
+    together;
+    add_up_block(sum);
+    each_lane if (lane == 0)
+    {
+        double scale = most / (sqrt(sum[0]) + 1e-6);
+        norm[0] = (float)sqrt(sum[0]);
+        norm[1] = scale < 1.0 ? (float)scale : 1.0f;
+    }
+}
+
+kernel scaled(Tensors y, Tensors x, Firsts first, int count, const float *norm)
+{
+    each(number, count)
+    {
+        find(number, first);
+        y.of[one][at] = norm[1] * x.of[one][at];
+    }
+}
+
+// What terms come to: to the sum of each, in double precision, its mean times `images`; to the one behind them, all by weight. A warp
+// takes a term.
+kernel tally(Tensors sums, Tensors values, Firsts first, int count, Floats weights, int terms, float images, float *means)
+{
+    shared double sum[LANES], mean[MANY];
+    for (int term = 0; term < terms; term += LANES / WARP)
+    {
+        each_lane
+        {
+            int one = term + lane / WARP;
+            sum[lane] = 0.0;
+            if (one >= terms) continue;
+            int numbers = (one + 1 < terms ? first.of[one + 1] : count) - first.of[one];
+            for (int at = lane % WARP; at < numbers; at += WARP) sum[lane] += values.of[one][at] / (double)numbers;
+        }
+        together;
+        add_up(sum);
+        each_lane
+        {
+            int one = term + lane / WARP;
+            if (lane % WARP > 0 || one >= terms) continue;
+            mean[one] = sum[lane];
+            means[one] = (float)mean[one];
+            ((double *)sums.of[one])[0] += images * mean[one];
+        }
+        together;
+    }
+    each_lane if (lane == 0)
+    {
+        double loss = 0.0;
+        for (int one = 0; one < terms; one++) loss += weights.of[one] * mean[one];
+        ((double *)sums.of[terms])[0] += images * loss;
+    }
+}
