@@ -99,8 +99,12 @@ static void drain(Stream *of)
     }
 }
 
+// A stream whose capture is spoilt does nothing more until the capture is ended.
+static bool spoilt(Stream *one) { return one->capturing && !one->capturing->valid; }
+
 static int submit(Stream *to, Kind kind, std::function<void()> work, bool from_host = false)
 {
+    if (spoilt(to)) return CAPTURE_INVALIDATED;
     if (!to->capturing) {
         if (go_on(to)) work();
         else to->waiting.push_back([=] { work(); return true; });
@@ -199,6 +203,7 @@ API int cuMemAllocAsync(Address *made, size_t bytes, void *on)
     counts.taken++;
     // What the driver's manual says of its elder sister.
     if (bytes == 0) { complain("memory of no bytes is asked for"); return INVALID_VALUE; }
+    if (spoilt(stream(on))) return CAPTURE_INVALIDATED;
     Address at = *made = take(bytes);
     Graph *graph = stream(on)->capturing;
     if (!graph) return OK;
@@ -215,6 +220,7 @@ API int cuMemAllocAsync(Address *made, size_t bytes, void *on)
 API int cuMemFreeAsync(Address at, void *on)
 {
     alone;
+    if (spoilt(stream(on))) return CAPTURE_INVALIDATED;
     counts.given_back++;
     auto found = memory().find(at);
     if (found == memory().end()) { complain("memory is freed that is nobody's"); return INVALID_VALUE; }

@@ -42,6 +42,7 @@ template <class T> static int product(Handle *handle, int m, int n, int k, T alp
 API int cublasCreate_v2(Handle **made) { *made = new Handle{stream(nullptr)}; return OK; }
 API int cublasDestroy_v2(Handle *) { return OK; }
 API int cublasSetStream_v2(Handle *handle, void *on) { handle->on = stream(on); return OK; }
+API int cublasSetWorkspace_v2(Handle *, void *, size_t) { return OK; }
 API int cublasGemmStridedBatchedEx(Handle *handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha, void *a, int, int lda, long apart_a,
                                    void *b, int, int ldb, long apart_b, const void *beta, void *c, int type, int ldc, long apart_c, int batches, int, int)
 {

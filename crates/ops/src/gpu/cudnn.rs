@@ -40,8 +40,8 @@ pub(super) trait Map: CudaDType + CudnnDataType + Copy + 'static {
     const TYPE: DType;
     const ONE: Self;
     const ZERO: Self;
-    /// How it multiplies. Unless it is told so, cuDNN rounds the factors of single precision to ten bits.
-    fn math() -> Math;
+    /// How it multiplies, at best and otherwise. Unless it is told so, cuDNN rounds the factors of single precision to ten bits.
+    fn math() -> &'static [Math];
 }
 
 impl Map for f32 {
@@ -49,8 +49,8 @@ impl Map for f32 {
     const ONE: Self = 1.0;
     const ZERO: Self = 0.0;
 
-    fn math() -> Math {
-        if tf32() { Math::CUDNN_DEFAULT_MATH } else { Math::CUDNN_FMA_MATH }
+    fn math() -> &'static [Math] {
+        if tf32() { &[Math::CUDNN_DEFAULT_MATH] } else { &[Math::CUDNN_FMA_MATH] }
     }
 }
 
@@ -59,8 +59,8 @@ impl Map for bf16 {
     const ONE: Self = Self::ONE;
     const ZERO: Self = Self::ZERO;
 
-    fn math() -> Math {
-        Math::CUDNN_TENSOR_OP_MATH
+    fn math() -> &'static [Math] {
+        &[Math::CUDNN_TENSOR_OP_MATH, Math::CUDNN_DEFAULT_MATH]
     }
 }
 
@@ -70,14 +70,15 @@ struct Plan<T: Map> {
     x: TensorDescriptor<T>,
     y: TensorDescriptor<T>,
     kernel: FilterDescriptor<T>,
-    conv: ConvDescriptor<f32>,
+    /// One for each way of multiplying.
+    convs: Vec<ConvDescriptor<f32>>,
     forward: Way<Algorithm>,
     to_map: Way<DataAlgorithm>,
     to_kernel: Way<KernelAlgorithm>,
 }
 
-/// An algorithm, and how many bytes it works in.
-struct Way<A>(Cell<Option<(A, usize)>>);
+/// A way that was gone: of which multiplication, by which algorithm, in how many bytes.
+struct Way<A>(Cell<Option<(usize, A, usize)>>);
 
 impl<A> Default for Way<A> {
     fn default() -> Self {
@@ -85,11 +86,122 @@ impl<A> Default for Way<A> {
     }
 }
 
+/// A pass of a convolution over two maps, as cudarc has it.
+trait Pass<T: Map> {
+    type Algorithm: Copy + 'static;
+    /// Those that add in order and that a cuDNN can be expected to have.
+    const OTHERS: &'static [Self::Algorithm];
+
+    /// What cuDNN would choose, unless that adds in any order.
+    fn choice(&self) -> Option<Self::Algorithm>;
+
+    fn bytes(&self, algorithm: Self::Algorithm) -> std::result::Result<usize, CudnnError>;
+
+    /// # Safety
+    /// The maps have the sizes that the descriptors tell, and `work` has as many bytes as the algorithm works in.
+    unsafe fn launch(
+        &self,
+        algorithm: Self::Algorithm,
+        work: &mut CudaSlice<u8>,
+        reads: [&CudaView<'_, T>; 2],
+        room: &mut CudaSlice<T>,
+    ) -> std::result::Result<(), CudnnError>;
+}
+
+/// Says what the three passes of cudarc have in common, which it says of each by itself.
+macro_rules! pass {
+    ($pass:ident, $algorithm:ident, $others:expr, $in_any_order:expr, |$a:ident, $b:ident, $room:ident| $maps:expr) => {
+        impl<T: Map> Pass<T> for $pass<'_, T, f32, T> {
+            type Algorithm = $algorithm;
+            const OTHERS: &'static [$algorithm] = &$others;
+
+            fn choice(&self) -> Option<$algorithm> {
+                let in_any_order: &[$algorithm] = &$in_any_order;
+                self.pick_algorithm().ok().filter(|way| !in_any_order.contains(way))
+            }
+
+            fn bytes(&self, algorithm: $algorithm) -> std::result::Result<usize, CudnnError> {
+                self.get_workspace_size(algorithm)
+            }
+
+            unsafe fn launch(
+                &self,
+                algorithm: $algorithm,
+                work: &mut CudaSlice<u8>,
+                [$a, $b]: [&CudaView<'_, T>; 2],
+                $room: &mut CudaSlice<T>,
+            ) -> std::result::Result<(), CudnnError> {
+                let (first, second, third) = $maps;
+                // SAFETY: as the caller has promised.
+                unsafe { self.launch(algorithm, Some(work), (T::ONE, T::ZERO), first, second, third) }
+            }
+        }
+    };
+}
+
+pass!(
+    ConvForward,
+    Algorithm,
+    [
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+        Algorithm::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
+    ],
+    [],
+    |x, kernel, y| (x, kernel, y)
+);
+pass!(
+    ConvBackwardData,
+    DataAlgorithm,
+    [DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1],
+    [DataAlgorithm::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0],
+    |kernel, gradient, of_x| (of_x, kernel, gradient)
+);
+pass!(
+    ConvBackwardFilter,
+    KernelAlgorithm,
+    [KernelAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1],
+    [
+        KernelAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0,
+        KernelAlgorithm::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3,
+    ],
+    |x, gradient, of_kernel| (x, of_kernel, gradient)
+);
+
 impl<A: Copy> Way<A> {
-    fn or(&self, choose: impl FnOnce() -> Result<(A, usize)>) -> Result<(A, usize)> {
-        let way = self.0.get().map_or_else(choose, Ok)?;
-        self.0.set(Some(way));
-        Ok(way)
+    /// Goes the way that was gone before, or the first that cuDNN can go: by its own choice, or by another, under each way of
+    /// multiplying. What it says it can do and then cannot is passed over.
+    fn go<T: Map, P: Pass<T, Algorithm = A>>(
+        &self,
+        device: &CudaDevice,
+        passes: &[P],
+        reads: [&Tensor; 2],
+        room: &mut Storage,
+    ) -> Result<()> {
+        let mut launch = |pass: usize, algorithm: A, bytes: usize| {
+            working(device, bytes, |work| {
+                nvidia::with(reads, room, |reads, room| {
+                    // SAFETY: the maps have the sizes that the descriptors tell.
+                    Ok(unsafe { passes[pass].launch(algorithm, work, reads, room) }?)
+                })
+            })
+        };
+        if let Some((pass, algorithm, bytes)) = self.0.get() {
+            return launch(pass, algorithm, bytes);
+        }
+        let mut said = Vec::new();
+        for (at, pass) in passes.iter().enumerate() {
+            for algorithm in pass.choice().into_iter().chain(P::OTHERS.iter().copied()) {
+                let went = pass.bytes(algorithm).map_err(Error::from);
+                match went.and_then(|bytes| launch(at, algorithm, bytes).map(|()| bytes)) {
+                    Ok(bytes) => {
+                        self.0.set(Some((at, algorithm, bytes)));
+                        return Ok(());
+                    }
+                    Err(error) => said.push(error.to_string()),
+                }
+            }
+        }
+        candle::bail!("cuDNN has no way ({}); SOKD_BACKEND=composed does without it", said.join("; "))
     }
 }
 
@@ -123,19 +235,19 @@ impl<T: Map> Plan<T> {
         let [height, width] = ints(geometry.kernel)?;
         let sizes = [int(geometry.to)?, int(geometry.group_from())?, height, width];
         let (stride, padding) = (ints(geometry.conv.stride)?, ints(geometry.conv.padding)?);
-        let mut conv = handle.create_conv2d::<f32>(
-            padding,
-            stride,
-            ints(geometry.conv.dilation)?,
-            Mode::CUDNN_CROSS_CORRELATION,
-        )?;
-        conv.set_group_count(int(geometry.conv.groups)?)?;
-        conv.set_math_type(T::math())?;
+        let (dilation, groups) = (ints(geometry.conv.dilation)?, int(geometry.conv.groups)?);
+        let conv = |math: &Math| {
+            let mode = Mode::CUDNN_CROSS_CORRELATION;
+            let mut conv = handle.create_conv2d::<f32>(padding, stride, dilation, mode)?;
+            conv.set_group_count(groups)?;
+            conv.set_math_type(*math)?;
+            Ok::<_, Error>(conv)
+        };
         Ok(Self {
             x: map(geometry.input, geometry.from)?,
             y: map(geometry.output, geometry.to)?,
             kernel: handle.create_4d_filter(Format::CUDNN_TENSOR_NHWC, sizes)?,
-            conv,
+            convs: T::math().iter().map(conv).collect::<Result<_>>()?,
             forward: Way::default(),
             to_map: Way::default(),
             to_kernel: Way::default(),
@@ -182,23 +294,10 @@ pub(super) fn forward<T: Map>(
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
-    let forward = ConvForward { conv: &plan.conv, x: &plan.x, w: &plan.kernel, y: &plan.y };
-    let (algorithm, bytes) = plan.forward.or(|| {
-        use Algorithm::{
-            CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM as PLAIN,
-            CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM as PREPARED,
-        };
-        let ways = forward.pick_algorithm().into_iter().chain([PREPARED, PLAIN]);
-        first(ways, |way| forward.get_workspace_size(way), geometry)
-    })?;
+    let Plan { x: of_x, y: of_y, kernel: w, convs, .. } = &*plan;
+    let passes: Vec<_> = convs.iter().map(|conv| ConvForward { conv, x: of_x, w, y: of_y }).collect();
     let mut y = gpu.room_of(T::TYPE, geometry.batch * geometry.output_len())?;
-    working(device, bytes, |work| {
-        nvidia::with([x, kernel], &mut y, |[x, kernel], y| {
-            // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { forward.launch(algorithm, Some(work), (T::ONE, T::ZERO), x, kernel, y) }
-                .map_err(Error::from)
-        })
-    })?;
+    plan.forward.go(device, &passes, [x, kernel], &mut y)?;
     Ok(y)
 }
 
@@ -214,23 +313,7 @@ pub(super) fn backward<T: Map>(
     Ok([of_x.transpose()?, of_kernel.transpose()?])
 }
 
-/// The first of these ways that cuDNN can go, and how many bytes it needs for that.
-fn first<A: Copy>(
-    ways: impl IntoIterator<Item = A>,
-    bytes: impl Fn(A) -> std::result::Result<usize, CudnnError>,
-    geometry: &Geometry,
-) -> Result<(A, usize)> {
-    let mut said = None;
-    for way in ways {
-        match bytes(way) {
-            Ok(bytes) => return Ok((way, bytes)),
-            Err(error) => said = Some(error),
-        }
-    }
-    candle::bail!("cuDNN has no way of {geometry:?} ({said:?}); SOKD_BACKEND=composed does without it")
-}
-
-/// The gradient of `x`. Of cuDNN's algorithms, one adds in any order: it is not taken.
+/// The gradient of `x`.
 fn backward_map<T: Map>(
     device: &CudaDevice,
     geometry: &Geometry,
@@ -239,27 +322,14 @@ fn backward_map<T: Map>(
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
-    let back = ConvBackwardData { conv: &plan.conv, dx: &plan.x, w: &plan.kernel, dy: &plan.y };
-    let (algorithm, bytes) = plan.to_map.or(|| {
-        use DataAlgorithm::{
-            CUDNN_CONVOLUTION_BWD_DATA_ALGO_0 as IN_ANY_ORDER, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1 as PLAIN,
-            CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING as TILES,
-        };
-        let picked = back.pick_algorithm().ok().filter(|way| *way != IN_ANY_ORDER);
-        first(picked.into_iter().chain([PLAIN, TILES]), |way| back.get_workspace_size(way), geometry)
-    })?;
+    let Plan { x: dx, y: dy, kernel: w, convs, .. } = &*plan;
+    let passes: Vec<_> = convs.iter().map(|conv| ConvBackwardData { conv, dx, w, dy }).collect();
     let mut of_x = gpu.room_of(T::TYPE, geometry.batch * geometry.input_len())?;
-    working(device, bytes, |work| {
-        nvidia::with([kernel, gradient], &mut of_x, |[kernel, gradient], of_x| {
-            // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { back.launch(algorithm, Some(work), (T::ONE, T::ZERO), of_x, kernel, gradient) }
-                .map_err(Error::from)
-        })
-    })?;
+    plan.to_map.go(device, &passes, [kernel, gradient], &mut of_x)?;
     Ok(of_x)
 }
 
-/// The gradient of the kernel, in single precision. Of cuDNN's algorithms, two add in any order: they are not taken.
+/// The gradient of the kernel, in single precision: of maps in bfloat16, cuDNN adds it up so, and rounds it.
 fn backward_kernel<T: Map>(
     device: &CudaDevice,
     geometry: &Geometry,
@@ -268,26 +338,10 @@ fn backward_kernel<T: Map>(
 ) -> Result<Storage> {
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
-    let back = ConvBackwardFilter { conv: &plan.conv, x: &plan.x, dw: &plan.kernel, dy: &plan.y };
-    let (algorithm, bytes) = plan.to_kernel.or(|| {
-        use KernelAlgorithm::{
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0 as IN_ANY_ORDER,
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1 as PLAIN,
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_3 as IN_ANY_ORDER_TOO,
-            CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING as TILES,
-        };
-        let ordered = |way: &KernelAlgorithm| ![IN_ANY_ORDER, IN_ANY_ORDER_TOO].contains(way);
-        let picked = back.pick_algorithm().ok().filter(ordered);
-        first(picked.into_iter().chain([PLAIN, TILES]), |way| back.get_workspace_size(way), geometry)
-    })?;
+    let Plan { x: of_x, y: dy, kernel: dw, convs, .. } = &*plan;
+    let passes: Vec<_> = convs.iter().map(|conv| ConvBackwardFilter { conv, x: of_x, dw, dy }).collect();
     let mut of_kernel = gpu.room_of(T::TYPE, geometry.kernel_len())?;
-    working(device, bytes, |work| {
-        nvidia::with([x, gradient], &mut of_kernel, |[x, gradient], of_kernel| {
-            // SAFETY: the maps have the sizes that the descriptors tell.
-            unsafe { back.launch(algorithm, Some(work), (T::ONE, T::ZERO), x, of_kernel, gradient) }
-                .map_err(Error::from)
-        })
-    })?;
+    plan.to_kernel.go(device, &passes, [x, gradient], &mut of_kernel)?;
     let [rows, columns] = rows_columns(geometry);
     let of_kernel = crate::record::tensor(of_kernel, rows * columns);
     let (mut back, sizes) = (gpu.room(rows * columns)?, [Arg::Int(columns), Arg::Int(rows)]);

@@ -23,9 +23,9 @@ pub(crate) fn capture(device: &CudaDevice, work: impl FnOnce() -> Result<()>) ->
     let stream = device.cuda_stream();
     stream.begin_capture(Watch::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(Error::wrap)?;
     let done = work();
-    let ended = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
-    // Memory that could not be given back says so here: of a capture that failed, that is no news, and the next call would hear it.
+    // Memory that could not be given back says so here, where it is heard: else the next call would fail by it, which ends the capture.
     let given_back = stream.context().check_err();
+    let ended = stream.end_capture(Flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
     done?;
     let graph = ended.map_err(Error::wrap)?.ok_or_else(|| Error::Msg("nothing was captured".into()))?;
     given_back.map_err(Error::wrap)?;

@@ -85,8 +85,18 @@ pub(crate) fn scale_shift(
     residual: Option<&Tensor>,
     relu: bool,
 ) -> Result<Storage> {
-    let sizes = [Arg::Int(shift.elem_count()), Arg::Int(relu.into())];
-    gpu.each_of(over(x, "scale_shift"), [Some(x), scale, Some(shift), residual], x.elem_count(), sizes)
+    let (count, channels) = (x.elem_count(), shift.elem_count());
+    let mut y = gpu.room_of(x.dtype(), count)?;
+    let reads = [Some(x), scale, Some(shift), residual].map(Arg::Read).into_iter();
+    let sizes = [Arg::Int(count), Arg::Int(channels), Arg::Int(relu.into())];
+    let args = reads.chain([Arg::Write(&mut y)]).chain(sizes).collect();
+    gpu.launch(over(x, "scale_shift"), blocks_of_fours(count, channels), args)?;
+    Ok(y)
+}
+
+/// Blocks of kernels whose lanes take four channels, where they are as many times four.
+fn blocks_of_fours(count: usize, channels: usize) -> usize {
+    Gpu::blocks(if channels.is_multiple_of(4) { count / 4 } else { count }, LANES)
 }
 
 pub(crate) fn batch_norm(
@@ -192,7 +202,7 @@ impl Normalise {
         let keep = kept.as_mut().map_or(Arg::Read(None), Arg::Write);
         let sizes = [Arg::Int(x.elem_count()), Arg::Int(channels)];
         let args = reads.map(Arg::Read).into_iter().chain([Arg::Write(&mut of_x), keep]).chain(sizes);
-        gpu.launch(over(x, "norm_back"), Gpu::blocks(x.elem_count(), LANES), args.collect())?;
+        gpu.launch(over(x, "norm_back"), blocks_of_fours(x.elem_count(), channels), args.collect())?;
 
         let passed =
             passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));

@@ -3,9 +3,10 @@
 use super::KERNELS;
 use super::kept::kept;
 use super::launch::{Arg, LANES, Word, int};
-use super::work::{Addresses, Firsts, MANY};
+use super::work::{Addresses, Firsts, Floats, MANY};
 use candle::backend::BackendStorage;
 use candle::cuda_backend::CudaDType;
+use candle::cuda_backend::cudarc::cublas::sys::cublasSetWorkspace_v2;
 use candle::cuda_backend::cudarc::driver::{
     CudaContext, CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
     result, sys,
@@ -22,6 +23,8 @@ unsafe impl DeviceRepr for super::Window {}
 unsafe impl DeviceRepr for Addresses {}
 // SAFETY: likewise.
 unsafe impl DeviceRepr for Firsts {}
+// SAFETY: likewise.
+unsafe impl DeviceRepr for Floats {}
 
 /// One stream for all threads. candle's own choice, a stream for each thread, would let a step begin before the images have
 /// come that another thread has sent.
@@ -38,7 +41,19 @@ pub(super) fn open(index: usize) -> Result<Device> {
             result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast())
         })
     };
+    give_workspace(cuda)?;
     Ok(device)
+}
+
+/// Where cuBLAS works, as NVIDIA's own choice for these GPUs: else it asks for memory in every product, in a graph too. It stays for as
+/// long as the process, as candle's devices do.
+fn give_workspace(device: &CudaDevice) -> Result<()> {
+    const BYTES: usize = 32 << 20;
+    // SAFETY: bytes of any value.
+    let room = unsafe { device.alloc::<u8>(BYTES)? }.leak();
+    // SAFETY: the room has so many bytes, and is there for as long as the handle.
+    let given = unsafe { cublasSetWorkspace_v2(*device.cublas_handle().handle(), room as *mut _, BYTES) };
+    given.result().map_err(Error::wrap)
 }
 
 pub(super) fn count() -> usize {

@@ -26,7 +26,15 @@ kernel depthwise_MAP(const MAP *x, const float *weights, MAP *y, Window w, int c
 device_function int reader(int line, int before, int i, int apart, int stride, int outputs)
 {
     int start = line + before - i * apart;
-    return start >= 0 && start % stride == 0 && start / stride < outputs ? start / stride : -1;
+    // A GPU has no instruction that divides.
+    int output = stride == 1 ? start : stride == 2 ? start / 2 : start / stride;
+    return start >= 0 && output * stride == start && output < outputs ? output : -1;
+}
+
+// The first of the outputs whose windows of `size` lines, side by side, see a line that lies `place` behind the first window's start.
+device_function int first_reader(int place, int size, int stride)
+{
+    return place < size ? 0 : (place - size) / stride + 1;
 }
 
 kernel depthwise_back_MAP(const float *weights, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
@@ -105,8 +113,25 @@ kernel max_pool_MAP(const MAP *x, MAP *y, Window w, int count, int channels)
     }
 }
 
-// Each input asks the windows that see it whom they chose: nothing is added to by two at once. Only of those that hold its own
-// number it has to be the first.
+// Whether the window at (row, column) of the output, which holds what is at `at`, chose it: the first such number, or of those that
+// are none the last.
+device_function int chose_MAP(const MAP *x, Window w, int image, int row, int column, int channel, int channels, int at)
+{
+    float own = of_MAP(x[at]);
+    for (int i = 0; i < w.rows; i++)
+        for (int j = 0; j < w.columns; j++) {
+            int down = row * w.down + i - w.above, right = column * w.right + j - w.left;
+            if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
+            int other = ((image * w.height + down) * w.width + right) * channels + channel;
+            if (own == own && other == at) return 1;
+            float one = of_MAP(x[other]);
+            if (own == own ? one == own : other > at && one != one) return 0;
+        }
+    return 1;
+}
+
+// Each input asks the windows that see it whom they chose: nothing is added to by two at once. Only those that hold its own number can
+// have chosen it.
 kernel max_pool_back_MAP(const MAP *x, const MAP *y, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
 {
     each(at, count)
@@ -114,13 +139,11 @@ kernel max_pool_back_MAP(const MAP *x, const MAP *y, const MAP *gradient, MAP *o
         locate(at, w.height, w.width);
         float sum = 0.0f;
         unsigned own = bits_of(of_MAP(x[at]));
-        for (int i = w.rows - 1; i >= 0; i--)
-            for (int j = w.columns - 1; j >= 0; j--) {
-                int down = reader(row, w.above, i, 1, w.down, w.to_height);
-                int right = reader(column, w.left, j, 1, w.right, w.to_width);
-                if (down < 0 || right < 0) continue;
+        int last_down = (row + w.above) / w.down, last_right = (column + w.left) / w.right;
+        for (int down = first_reader(row + w.above, w.rows, w.down); down <= last_down && down < w.to_height; down++)
+            for (int right = first_reader(column + w.left, w.columns, w.right); right <= last_right && right < w.to_width; right++) {
                 int to = ((image * w.to_height + down) * w.to_width + right) * channels + channel;
-                if (bits_of(of_MAP(y[to])) == own && largest_MAP(x, w, image, down, right, channel, channels) == at)
+                if (bits_of(of_MAP(y[to])) == own && chose_MAP(x, w, image, down, right, channel, channels, at))
                     sum += of_MAP(gradient[to]);
             }
         of_x[at] = to_MAP(sum);
