@@ -14,7 +14,7 @@ use candle::cuda_backend::cudarc::cudnn::{
     ConvBackwardData, ConvBackwardFilter, ConvDescriptor, ConvForward, Cudnn, CudnnDataType, CudnnError,
     FilterDescriptor, TensorDescriptor,
 };
-use candle::cuda_backend::cudarc::driver::CudaSlice;
+use candle::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
 use candle::cuda_backend::{CudaDType, DeviceId};
 use candle::{CudaDevice, DType, Error, Result, Storage, Tensor};
 use half::bf16;

@@ -189,12 +189,14 @@ impl Nccl {
         // is there.
         unsafe {
             check((self.functions.group_start)())?;
-            for rank in 0..ranks {
+            let swapped = (0..ranks).try_for_each(|rank| {
                 let (from, to) = (at(&own, rank * part)?, at(&parts, rank * part)?);
                 check((self.functions.send)(from, part, FLOAT, rank as c_int, comm, stream))?;
-                check((self.functions.receive)(to, part, FLOAT, rank as c_int, comm, stream))?;
-            }
-            check((self.functions.group_end)())?;
+                check((self.functions.receive)(to, part, FLOAT, rank as c_int, comm, stream))
+            });
+            // A group that is left open would keep whatever comes next, also the giving up.
+            let ended = check((self.functions.group_end)());
+            swapped.and(ended)?;
         }
         let mean: Storage = gpu.each("mean_of_ranks", [&parts, &weights], part, [Arg::Int(ranks)])?;
         let mean = tensor(mean, part);
@@ -238,7 +240,8 @@ impl Drop for Nccl {
     fn drop(&mut self) {
         let comm = self.comm.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(Comm(comm)) = comm.take() {
-            // SAFETY: nobody uses it from now on. What it was told is done by then, so nothing is broken off.
+            // SAFETY: nobody uses it from now on. What it was told is done by then, here and by the others, whose word over their
+            // hosts comes after every collective: nothing is broken off.
             unsafe { (self.functions.abort)(comm) };
         }
     }

@@ -3,6 +3,9 @@ use super::work::{Firsts, Floats, MANY};
 use crate::Told;
 use candle::{Result, Tensor};
 
+/// Terms of a launch, behind whose sums the loss stands.
+const TERMS: usize = MANY - 1;
+
 /// Each term's mean, times `images`, to its sum, and all by weight to `loss`; the means to `means`.
 pub(crate) fn tally(
     gpu: &Gpu,
@@ -12,8 +15,6 @@ pub(crate) fn tally(
     images: usize,
 ) -> Result<()> {
     let values = told.iter().map(|told| told.value.contiguous()).collect::<Result<Vec<_>>>()?;
-    // The loss stands behind the sums of a launch.
-    const TERMS: usize = MANY - 1;
     for (launch, (told, values)) in told.chunks(TERMS).zip(values.chunks(TERMS)).enumerate() {
         let (firsts, count) = Firsts::of(values.iter())?;
         let means = means.narrow(0, launch * TERMS, told.len())?;
