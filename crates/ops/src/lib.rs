@@ -8,6 +8,7 @@
 mod add;
 mod backend;
 mod cases;
+mod change;
 mod channels;
 mod clip;
 mod compare;
@@ -41,6 +42,7 @@ mod update;
 pub use add::add;
 pub use backend::{Backend, backend, tf32, with_backend};
 pub use cases::{Case, cases, cases_in_mixed_precision, cases_of_candle};
+pub use change::{Change, Laid};
 pub use channels::{channel_concat, channel_interleave, channel_pad, channel_range};
 pub use clip::{clip, norm};
 pub use compare::{energy, sigmoid, soft_cross_entropy, squared_distance};

@@ -78,6 +78,7 @@ const KERNELS_OF_MAPS: &str = concat!(
     include_str!("kernels/norm.cu"),
     include_str!("kernels/window.cu"),
     include_str!("kernels/sample.cu"),
+    include_str!("kernels/change.cu"),
     include_str!("kernels/update.cu"),
     include_str!("kernels/pictures.cu"),
     include_str!("kernels/ranks.cu"),
