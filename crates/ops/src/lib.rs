@@ -6,6 +6,7 @@
 )]
 
 mod add;
+mod areas;
 mod backend;
 mod cases;
 mod channels;
@@ -37,6 +38,7 @@ mod trace;
 mod update;
 
 pub use add::add;
+pub use areas::{Areas, PeakAreas, peak_areas};
 pub use backend::{Backend, backend, tf32, with_backend};
 pub use cases::{Case, cases, cases_in_mixed_precision, cases_of_candle};
 pub use channels::{channel_concat, channel_interleave, channel_pad, channel_range};
