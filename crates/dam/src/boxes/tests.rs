@@ -3,8 +3,11 @@ use candle::Device;
 use sokd_core::Key;
 use sokd_ops::{Backend, with_backend};
 
-/// What a detector says of a batch: `heat` of each cell's draw, sizes and offsets beyond the map and below 0.
-fn said(shape: [usize; 4], heat: fn(f64, usize) -> f64) -> Result<[Tensor; 3]> {
+/// A number of a heatmap, by its draw between -1 and 1 and the image it is of.
+type Heat = fn(f64, usize) -> f64;
+
+/// What a detector says of a batch, sizes and offsets beyond the map and below 0.
+fn said(shape: [usize; 4], heat: Heat) -> Result<[Tensor; 3]> {
     let [batch, height, width, channels] = shape;
     let mut stream = Key::new((height * width + channels) as u64).stream();
     let mut tensor = |last: usize, number: &dyn Fn(f64, usize) -> f64| {
@@ -15,7 +18,7 @@ fn said(shape: [usize; 4], heat: fn(f64, usize) -> f64) -> Result<[Tensor; 3]> {
     Ok([tensor(channels, &heat)?, tensor(2, &|drawn, _| 7.0 * drawn)?, tensor(2, &|drawn, _| 3.0 * drawn)?])
 }
 
-/// As far as the two ways are apart: weights not by a bit.
+/// Whether both ways come to the same: the weights to the bit.
 fn held(dam: &Dam, source: &[Tensor; 3], what: &str) -> Result<()> {
     let (heat, found) = dam.find(source)?;
     let here = dam.areas_here(&source[0], &heat, &found)?;
@@ -33,8 +36,8 @@ fn held(dam: &Dam, source: &[Tensor; 3], what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Batches with what is hard in them, by the draw of a number and by the image it is of.
-const HEATS: [(&str, fn(f64, usize) -> f64); 5] = [
+/// Batches with what is hard in them.
+const HEATS: [(&str, Heat); 5] = [
     ("drawn", |drawn, _| 0.5 + 0.4 * drawn),
     ("ties", |drawn, _| (3.0 * drawn).round()),
     ("the same everywhere", |_, image| 0.5 + 0.1 * (image % 2) as f64),
