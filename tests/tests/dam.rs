@@ -14,7 +14,7 @@ use sokd_losses::LossSpec;
 use sokd_losses::functional::{cross_entropy, soften};
 use sokd_nn::optim::{Rule as _, Sgd};
 use sokd_nn::{Params, clip_grad_norm, to_torch};
-use sokd_ops::{Backend, with_backend};
+use sokd_ops::{Backend, spent, with_backend};
 use sokd_tests::{Said, Wave, data, first, gap, golden, near, pair, same, slopes, wave};
 use sokd_train::{Schedule, Weighted};
 use std::collections::BTreeMap;
@@ -202,6 +202,37 @@ fn values(dam: &Dam, rows: &[u32]) -> Result<BTreeMap<String, Tensor>> {
         .filter(|term| term.weight != 0.0)
         .map(|term| (term.name.clone(), term.value.clone()))
         .collect())
+}
+
+/// Everything a detector says of a training step, and whether a GPU's kernels found its boxes.
+fn told(dam: &Dam, backend: Backend) -> Result<(Vec<(String, Tensor)>, bool)> {
+    let rows = [0, 1, 2, 3];
+    let [student, teacher] = both(&rows, DType::F32)?;
+    let (student, teacher) = (said(&student)?, said(&teacher)?);
+    let detector = detector(dam, &student, &teacher, &Params::new(Key::new(5)), DType::F32)?;
+    let refine = || detector.refine(seen(&student, &teacher, &rows, DType::F32)?, &first());
+    let (refined, spent) = spent(|| with_backend(backend, refine));
+    let terms = refined?.1.iter().map(|term| (term.name.clone(), term.value.clone())).collect();
+    Ok((terms, spent.iter().any(|spent| spent.work == "peak-areas")))
+}
+
+#[test]
+fn a_gpu_says_of_a_step_what_this_machine_says() -> Result<()> {
+    for boxes_from in [Whose::Student, Whose::Teacher, Whose::Both, Whose::Random] {
+        for settings in ["", ROBUST, "output = 'plain'\ncombine = 'count-squared'\nmin-box = 2.0"] {
+            let dam = Dam { boxes_from, ..dam(settings) };
+            let ((here, plain), (there, by_kernels)) =
+                (told(&dam, Backend::Fast)?, told(&dam, Backend::Mirror)?);
+            // Boxes at random places are drawn here.
+            assert_eq!((plain, by_kernels), (false, boxes_from != Whose::Random));
+            assert_eq!(here.len(), there.len());
+            for ((name, here), (other, there)) in here.iter().zip(&there) {
+                assert_eq!((name, here.dims()), (other, there.dims()));
+                assert!(gap(here, there)? < 1e-5, "{boxes_from:?}, {settings}: {name}: {here} and {there}");
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,11 +1,11 @@
-use crate::areas::{Cells, Found, Grid, cover, peaks};
+use crate::areas::{Found, Grid};
 use crate::heads::{Heads, Sight};
-use crate::monitor::Monitor;
-use crate::{Combine, Dam, Over, Whose};
-use candle::{D, DType, Tensor};
+use crate::monitor::readings;
+use crate::{Dam, Whose};
+use candle::{D, Tensor};
 use sokd_core::{BuildCx, Pair, Refiner, Result, Step, Terms};
 use sokd_nn::Adapter;
-use sokd_ops as ops;
+use sokd_ops::{self as ops, Areas};
 
 /// [`Dam`] with its weights.
 pub struct Detector {
@@ -74,60 +74,31 @@ impl Detector {
     }
 
     /// The boxes in each image, and the heatmaps they were found in.
-    fn find(
-        &self,
-        [heat, sizes, offsets]: &[Tensor; 3],
-        pair: &Pair<'_>,
-        at: &Step,
-    ) -> Result<(Vec<f32>, Vec<Vec<Found>>)> {
-        let (_, height, width, channels) = heat.dims4()?;
-        let [heat, sizes, offsets] = [numbers(heat)?, numbers(sizes)?, numbers(offsets)?];
-        let Dam { peaks: count, window, min_box, .. } = self.dam;
-        let map = [height, width];
-        let mut found = Vec::new();
-        for (example, heat) in heat.chunks_exact(height * width * channels).enumerate() {
-            let peaks = peaks(heat, [height, width, channels], count, window);
-            let boxes = peaks.into_iter().map(|peak| {
-                let cell = 2 * ((example * height + peak.row) * width + peak.column);
-                let size = [sizes[cell], sizes[cell + 1]];
-                let offset = [offsets[cell], offsets[cell + 1]];
-                Found { peak, size, cells: Cells::around(&peak, size, offset, min_box as f32, map) }
-            });
-            found.push(boxes.collect::<Vec<_>>());
-        }
+    fn find(&self, source: &[Tensor; 3], pair: &Pair<'_>, at: &Step) -> Result<(Vec<f32>, Vec<Vec<Found>>)> {
+        let (_, height, width, _) = source[0].dims4()?;
+        let (heat, mut found) = self.dam.find(source)?;
         if self.dam.boxes_from == Whose::Random {
             let rows: Vec<u32> = pair.rows.to_vec1()?;
             for (boxes, row) in found.iter_mut().zip(rows) {
                 // By the example's place in the split: its boxes do not depend on its company.
                 let mut stream = at.key.fold("dam").stream_at(0, 0, row);
                 for found in boxes {
-                    found.cells = found.cells.anywhere(map, &mut stream);
+                    found.cells = found.cells.anywhere([height, width], &mut stream);
                 }
             }
         }
         Ok((heat, found))
     }
 
-    /// What every cell counts for in `area`, so that the sum over an image is the term.
-    fn weights(&self, found: &[Vec<Found>], map: [usize; 2], like: &Tensor) -> Result<Tensor> {
-        let [height, width] = map;
-        let mut weights = Vec::with_capacity(found.len() * height * width);
-        for boxes in found {
-            let counts = cover(boxes, map).into_iter().map(|count| match self.dam.combine {
-                Combine::Sum => count,
-                Combine::Union => count.min(1),
-                Combine::CountSquared => count * count,
-            });
-            let start = weights.len();
-            weights.extend(counts.map(|count| count as f32));
-            let whole = match self.dam.over {
-                Over::Map => (height * width) as f32,
-                // An image without a box has nothing to compare.
-                Over::Area => weights[start..].iter().sum::<f32>().max(1.0),
-            };
-            weights[start..].iter_mut().for_each(|weight| *weight /= whole);
+    /// What the boxes come to: where the maps are, if there are kernels for it and no box is drawn here.
+    fn areas(&self, source: &[Tensor; 3], pair: &Pair<'_>, at: &Step) -> Result<Areas> {
+        if self.dam.boxes_from != Whose::Random
+            && let Some(areas) = self.dam.areas_there(source)?
+        {
+            return Ok(areas);
         }
-        Ok(Tensor::from_vec(weights, (found.len(), height, width), like.device())?.to_dtype(like.dtype())?)
+        let (heat, found) = self.find(source, pair, at)?;
+        self.dam.areas_here(&source[0], &heat, &found)
     }
 }
 
@@ -158,15 +129,13 @@ impl Refiner for Detector {
             }
         }
         if dam.boxes() {
-            let (heat, found) = self.find(&self.source(&student, &teacher)?, &pair, at)?;
-            let (_, height, width, channels) = map.dims4()?;
+            let areas = self.areas(&self.source(&student, &teacher)?, &pair, at)?;
             if dam.area != 0.0 {
-                let weights = self.weights(&found, [height, width], &map)?;
+                let (weights, channels) = (areas.weights.to_dtype(map.dtype())?, map.dim(3)?);
                 let value = (ops::squared_distance(&map, &other)? / channels as f64)?.mul(&weights)?;
                 terms = terms.with("area", dam.area, value.sum(D::Minus1)?.sum(D::Minus1)?);
             }
-            let shape = [height, width, heat.len() / (found.len() * height * width)];
-            terms = Monitor::new(&heat, shape, &found).readings(terms, map.device())?;
+            terms = readings(terms, &areas.readings)?;
         }
         Ok((pair, terms))
     }
@@ -192,8 +161,4 @@ fn agreement(student: &Sight, teacher: &Sight) -> Result<Tensor> {
 fn anchor(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let scores = ops::log_softmax(&ops::global_avg_pool(logits)?)?;
     Ok(scores.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?)
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }

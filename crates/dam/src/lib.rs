@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::float_cmp, reason = "what should be exact is compared exactly"))]
 
 pub mod areas;
+mod boxes;
 mod detector;
 mod heads;
 mod monitor;

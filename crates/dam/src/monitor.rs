@@ -1,5 +1,5 @@
 use crate::areas::{Found, cover};
-use candle::{Device, Tensor};
+use candle::Tensor;
 use sokd_core::{Result, Terms};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,20 +51,23 @@ impl Monitor {
         }
     }
 
-    /// For the log.
-    pub(crate) fn readings(&self, terms: Terms, device: &Device) -> Result<Terms> {
+    /// In the order of [`READINGS`].
+    pub(crate) fn numbers(&self) -> [f32; 5] {
         let Self { spread, distinct, top_cell, coverage, size } = *self;
-        let readings = [
-            ("spread", spread),
-            ("distinct", distinct),
-            ("top-cell", top_cell),
-            ("coverage", coverage),
-            ("size", size),
-        ];
-        readings
-            .into_iter()
-            .try_fold(terms, |terms, (name, value)| Ok(terms.reading(name, &Tensor::new(value, device)?)))
+        [spread, distinct, top_cell, coverage, size]
     }
+}
+
+/// How the log calls what the monitor says.
+const READINGS: [&str; 5] = ["spread", "distinct", "top-cell", "coverage", "size"];
+
+/// What it says, for the log.
+///
+/// # Shapes
+/// `numbers`: `(5,)`.
+pub(crate) fn readings(terms: Terms, numbers: &Tensor) -> Result<Terms> {
+    let mut named = READINGS.into_iter().enumerate();
+    named.try_fold(terms, |terms, (at, name)| Ok(terms.reading(name, &numbers.narrow(0, at, 1)?.squeeze(0)?)))
 }
 
 /// One image: the standard deviation over cells, a mean over channels.

@@ -6,6 +6,7 @@
 )]
 
 mod add;
+mod areas;
 mod backend;
 mod cases;
 mod change;
@@ -40,6 +41,7 @@ mod trace;
 mod update;
 
 pub use add::add;
+pub use areas::{Areas, PeakAreas, peak_areas};
 pub use backend::{Backend, backend, tf32, with_backend};
 pub use cases::{Case, cases, cases_in_mixed_precision, cases_of_candle};
 pub use change::{Change, Laid};

@@ -1,4 +1,7 @@
-use crate::{Backend, Case, Pick, Pictures, cases, cases_in_mixed_precision, cases_of_candle, with_backend};
+use crate::{
+    Areas, Backend, Case, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision, cases_of_candle,
+    peak_areas, with_backend,
+};
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
 
@@ -28,7 +31,8 @@ pub struct Parity {
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
     let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
-    cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device)))
+    let of_gpus = std::iter::once_with(|| areas(device)).filter_map(Result::transpose);
+    cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device))).chain(of_gpus)
 }
 
 /// Of images, which have no gradient.
@@ -41,6 +45,28 @@ fn crops(device: &Device) -> Result<Parity> {
     };
     let exact = with_backend(Backend::Composed, || of(&Device::Cpu))?;
     Ok(Parity { operation: "crops", mixed: false, result: error(&of(device)?, &exact)?, gradients: 0.0 })
+}
+
+/// Of boxes, where a GPU finds them, against a hand's: one around the only peak, its centre half a cell lower, and two of a cell in
+/// an image that is the same everywhere.
+fn areas(device: &Device) -> Result<Option<Parity>> {
+    let heat = [0.1f32, 0.2, 0.9, 0.1, 0.1, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5];
+    let (mut sizes, mut offsets) = ([0.0f32; 24], [0.0f32; 24]);
+    (sizes[4], sizes[5], offsets[5]) = (1.0, 2.0, 0.5);
+    let [heat, sizes, offsets] = [
+        Tensor::new(&heat, device)?.reshape((2, 2, 3, 1))?,
+        Tensor::new(&sizes, device)?.reshape((2, 2, 3, 2))?,
+        Tensor::new(&offsets, device)?.reshape((2, 2, 3, 2))?,
+    ];
+    let how = PeakAreas { count: 2, window: 3, least: 0.0, power: 1, by_area: true };
+    let Some(Areas { weights, readings }) = peak_areas(&heat, &sizes, &offsets, &how)? else {
+        return Ok(None);
+    };
+    let exact = [0.0, 0.25, 0.25, 0.0, 0.25, 0.25, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0];
+    let exact = Tensor::new(&exact, &Device::Cpu)?.reshape((2, 2, 3))?;
+    let told = [0.142_643_7, 1.0, 1.0 / 3.0, 0.5, 0.5];
+    let result = error(&weights, &exact)?.max(error(&readings, &Tensor::new(&told, &Device::Cpu)?)?);
+    Ok(Some(Parity { operation: "areas around peaks", mixed: false, result, gradients: 0.0 }))
 }
 
 fn held(case: &Case, device: &Device) -> Result<Parity> {
@@ -65,4 +91,17 @@ fn error(got: &Tensor, exact: &Tensor) -> Result<f64> {
     let largest = exact.iter().fold(1e-3, |most: f64, number| most.max(number.abs()));
     let apart = |(got, exact): (&f64, &f64)| if got.is_nan() { f64::INFINITY } else { (got - exact).abs() };
     Ok(got.iter().zip(&exact).map(apart).fold(0.0, f64::max) / largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn areas_are_a_hands_in_the_mirror() -> Result<()> {
+        let tried = with_backend(Backend::Mirror, || areas(&Device::Cpu))?.expect("the mirror finds them");
+        assert!(tried.result < 1e-6, "{tried:?}");
+        assert!(areas(&Device::Cpu)?.is_none());
+        Ok(())
+    }
 }

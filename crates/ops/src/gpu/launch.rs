@@ -255,7 +255,7 @@ impl Gpu {
         Self::blocks(rows, LANES / WARP)
     }
 
-    pub(super) fn blocks(count: usize, a_block: usize) -> usize {
+    pub(crate) fn blocks(count: usize, a_block: usize) -> usize {
         count.div_ceil(a_block).clamp(1, BLOCKS)
     }
 
