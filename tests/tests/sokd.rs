@@ -2,12 +2,17 @@
 //! with something drawn, each host sees it.
 
 use candle::{Device, Tensor};
-use sokd_core::{Backbone, Batch, Build as _, BuildCx, DistillLoss, Key, Mode, Pair, Result, Step, Terms};
+use sokd_core::{
+    Backbone, Batch, Build as _, BuildCx, DistillLoss, Error, Key, LearnSplit, Mode, Pair, Result, Step,
+    Terms,
+};
 use sokd_experiments::Refine;
 use sokd_losses::LossSpec;
-use sokd_nn::Params;
-use sokd_tests::{data, first, pair, same, wave};
-use sokd_train::{Distiller, Schedule, Shown, TermOf};
+use sokd_nn::{LrSchedule, Moment, OptimSpec, Params};
+use sokd_ops::{Backend, with_backend};
+use sokd_tests::{data, first, gap, pair, same, wave};
+use sokd_train::{Descend, Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
+use std::sync::{Arc, Mutex};
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
 const LABELS: [u32; 4] = [0, 3, 1, 3];
@@ -202,4 +207,112 @@ fn a_still_student_changes_nothing_for_the_policy() -> Result<()> {
         assert!(students.iter().all(|(_, var)| stood.get(var).is_none()), "{host}");
     }
     Ok(())
+}
+
+/// As `sokd:sokd-robust` has it.
+const ROBUST: &str = r#"[
+    { "type": "dafa", "hint": { "stage": 1, "depth": 3 } },
+    { "type": "dam", "output": "softplus-sizes", "over": "area", "agreement": 1.0, "area": 100.0, "anchor": { "weight": 1.0 } }]"#;
+
+/// On a GPU a draw is laid where kernels read it. They make of it what this machine does, to what rounding costs.
+#[test]
+fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
+    for (host, plug_ins) in [("fitnet", ROBUST), ("at", &idle("at")), ("kd", &idle("kd"))] {
+        let (here, there) = (Scene::new()?, Scene::new()?);
+        let losses = [here.host(host, plug_ins)?, there.host(host, plug_ins)?];
+        for seed in 0..12 {
+            let at = Step::first(Key::new(seed));
+            let mut pair = here.pair()?;
+            pair.student.mode = Mode::Probe;
+            let due = losses[0].terms(&pair, &at)?;
+            with_backend(Backend::Mirror, || -> Result<()> {
+                let mut pair = there.pair()?;
+                // Running statistics, about which batch norm centres its sums, stay as they are.
+                pair.student.mode = Mode::Probe;
+                let found = losses[1].terms(&pair, &at)?;
+                for (found, due) in found.iter().zip(&due) {
+                    assert_eq!((&found.name, found.weight.to_bits()), (&due.name, due.weight.to_bits()));
+                    let apart = gap(&found.value, &due.value)?;
+                    assert!(apart < 2e-5, "{host}, {seed}: {} is off by {apart}", found.name);
+                }
+                // Another draw lies there, then this one's again.
+                losses[1].draw(&Step::first(Key::new(seed + 1)))?;
+                losses[1].draw(&at)?;
+                let again = losses[1].terms(&pair, &Step { drawn: true, ..at })?;
+                for (again, found) in again.iter().zip(&found) {
+                    assert!(same(&again.value, &found.value)?, "{host}, {seed}: {}", again.name);
+                }
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What is said of steps.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Diary {
+    fn captured(&mut self, _: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let said = outcome.map_or_else(ToString::to_string, |()| "captured".to_owned());
+        self.0.lock().expect("no test panics here").push(said);
+        Ok(())
+    }
+}
+
+/// The student's phase of SoKD, clipped, as a GPU goes about it: told at one word from the third step on, or never.
+#[test]
+fn a_students_steps_go_on_at_one_word_with_another_draw_in_each() -> Result<()> {
+    let learn = |elsewhere: bool| -> Result<_> {
+        let scene = Scene::new()?;
+        let (student, teacher) = networks(&scene.params)?;
+        let loss = scene.host("fitnet", ROBUST)?;
+        let term = TermOf { name: "distill".into(), weight: Schedule::default(), loss };
+        let distiller = Distiller { student, teacher: Some(teacher), lens: None, terms: vec![term] };
+        let optim: OptimSpec = serde_json::from_str(r#"{ "type": "sgd", "momentum": 0.9 }"#).expect("one");
+        let vars = ["student", "adapter"].iter().flat_map(|group| scene.params.group(group)).collect();
+        let mut phases = [Phase {
+            name: "student".into(),
+            toward: None,
+            split: LearnSplit::Train,
+            mode: Mode::Train,
+            every: 1,
+            epochs: 0..usize::MAX,
+            interlude: None,
+            update: Box::new(Descend {}),
+            clip: Some(5.0),
+            optimizer: optim.build(vars)?,
+            lr: LrSchedule { base: 0.01, ..LrSchedule::default() },
+        }];
+        let (diary, mut tally) = (Diary::default(), Tally::default());
+        let mut watch: Vec<Box<dyn Observer>> = vec![Box::new(diary.clone())];
+        let mut steps = Steps::new(scene.params.clone());
+        for index in 0..8 {
+            let batch = Batch {
+                images: (wave(&format!("images {index}"), &[LABELS.len(), 32, 32, 3], 0.5)? + 0.5)?,
+                labels: Tensor::new(&LABELS, &Device::Cpu)?,
+                rows: Tensor::arange(0, LABELS.len() as u32, &Device::Cpu)?,
+            };
+            // Nothing is held from one epoch to the next.
+            let epoch = if elsewhere { index as usize } else { 0 };
+            let at = Step { index, epoch, ..Step::first(Key::new(5)) };
+            let now = Moment { epoch: 0, step: 0, steps: 8, epochs: 1 };
+            let hand = Hand::alone(Shown::new(batch));
+            steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut watch)?;
+        }
+        let said = diary.0.lock().expect("no test panics here").clone();
+        Ok((scene.params.tensors("")?, tally.sums()?, said))
+    };
+    with_backend(Backend::Mirror, || {
+        let ((one, sums, told), (other, others, said)) = (learn(true)?, learn(false)?);
+        assert!(told.is_empty() && said == ["captured"], "{told:?}, {said:?}");
+        assert_eq!(sums, others);
+        let executed = sums["student"].iter().filter(|(name, _)| name.starts_with("distill/drawn/"));
+        assert!(executed.filter(|(_, (_, sum))| *sum > 0.0).count() > 2, "{sums:?}");
+        for ((name, one), (_, other)) in one.iter().zip(&other) {
+            assert!(same(one, other)?, "{name}");
+        }
+        Ok(())
+    })
 }

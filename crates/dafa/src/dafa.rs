@@ -1,3 +1,4 @@
+use crate::ahead::Ahead;
 use crate::chosen::{Chosen, drawn};
 use crate::ops::OperationSpec;
 use crate::{Draw, Policy, Relaxed, Space};
@@ -8,8 +9,8 @@ use sokd_core::{
     BackboneInfo, Build, BuildCx, Cut, Error, Lazy, Mode, Pair, Refiner, Result, Side, Stage, Step, Terms,
 };
 use sokd_nn::{Adapter, Hint};
-use sokd_ops::{energy, log_softmax, squared_distance};
-use std::sync::Arc;
+use sokd_ops::{Laid, energy, log_softmax, squared_distance};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// DAFA: a learned policy rewrites the teacher's maps before a loss reads them. The teacher's weights stay as they are.
 ///
@@ -146,6 +147,8 @@ impl Build<dyn Refiner> for Dafa {
                 Estimator::Gumbel | Estimator::Score => Policy::new(&cx.vars, &space, self.temperature)?,
             },
             adapter: self.hint.build(cx, "dafa")?,
+            can_be_laid: space.can_be_laid(),
+            ahead: Mutex::default(),
             names: space.names(),
             space,
             stages,
@@ -162,20 +165,35 @@ struct Augmenting {
     names: Vec<String>,
     policy: Policy,
     adapter: Adapter,
+    /// Whether a GPU has kernels for all operations.
+    can_be_laid: bool,
+    ahead: Mutex<Ahead>,
+}
+
+/// The teacher as a loss will see it, and how it came to that.
+struct Rewritten<'a> {
+    teacher: Side<'a>,
+    /// Where its graph is cut: the way from a map back to the policy asks all sub-policies, so an update goes it once, with the
+    /// gradients of all its passes.
+    cuts: Vec<Cut>,
+    /// For each operation whether it was executed, `()`.
+    executed: Vec<Tensor>,
+    /// The draw, where this side knows it.
+    draw: Option<Arc<Draw>>,
 }
 
 impl Refiner for Augmenting {
     fn refine<'a>(&self, pair: Pair<'a>, at: &Step) -> Result<(Pair<'a>, Terms)> {
-        let steered = at.steers && self.dafa.estimator != Estimator::None;
+        let steered = self.steered(at);
         if steered && self.dafa.project {
             self.policy.project()?;
         }
-        let draw = Arc::new(self.policy.draw(at.key.fold("dafa"))?);
-        let relaxed = steered.then(|| self.relaxed(&draw)).transpose()?;
-
         let plain = pair.teacher("dafa")?.clone();
         let first = plain.out.stage(self.stages[0])?.map.clone();
-        let (teacher, cuts) = self.rewrite(plain, &draw, relaxed.as_ref())?;
+        // Where images are learned, a gradient passes through the map.
+        let laid = self.lays(at) && !first.track_op();
+        let rewritten = if laid { self.by_what_lies_there(plain, at)? } else { self.by_a_draw(plain, at)? };
+        let Rewritten { teacher, cuts, executed, draw } = rewritten;
         let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
 
         let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair }, at)?;
@@ -191,16 +209,67 @@ impl Refiner for Augmenting {
                 let own = log_softmax(&logits)?.gather(&labels, 1)?.squeeze(1)?;
                 terms = terms.with("teacher-task", 0.0, own.neg()?);
             }
-            if self.dafa.estimator == Estimator::Score {
-                terms = terms.score(self.policy.log_probability(&draw)?);
+            if let (Estimator::Score, Some(draw)) = (self.dafa.estimator, &draw) {
+                terms = terms.score(self.policy.log_probability(draw)?);
             }
         }
-        terms = self.told(terms.reading("norm-ratio", &ratio), &draw, pair.student.mode)?;
+        terms = self.told(terms.reading("norm-ratio", &ratio), &executed, pair.student.mode)?;
         Ok((pair, terms))
+    }
+
+    fn draw(&self, at: &Step) -> Result<()> {
+        if !self.lays(at) {
+            return Ok(());
+        }
+        let draw = self.policy.draw(at.key.fold("dafa"))?;
+        self.ahead().lay(&self.space, draw, self.policy.alpha().device())
     }
 }
 
 impl Augmenting {
+    /// Whether a gradient for the policy is wanted.
+    fn steered(&self, at: &Step) -> bool {
+        at.steers && self.dafa.estimator != Estimator::None
+    }
+
+    /// Whether what is drawn for a step lies where a GPU reads it. No gradient passes there.
+    fn lays(&self, at: &Step) -> bool {
+        self.can_be_laid && Laid::reaches(self.policy.alpha()) && !self.steered(at) && !at.focuses
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn by_what_lies_there<'a>(&self, plain: Side<'a>, at: &Step) -> Result<Rewritten<'a>> {
+        if !at.drawn {
+            self.draw(at)?;
+        }
+        let mut ahead = self.ahead();
+        let absent = || Error::setting("dafa", "nothing was drawn for this step");
+        let teacher = self.rewrite(plain, |map| ahead.change(&self.space, map)?.ok_or_else(absent))?;
+        Ok(Rewritten { teacher, cuts: Vec::new(), executed: ahead.executed()?, draw: None })
+    }
+
+    fn by_a_draw<'a>(&self, plain: Side<'a>, at: &Step) -> Result<Rewritten<'a>> {
+        let draw = Arc::new(self.policy.draw(at.key.fold("dafa"))?);
+        let relaxed = self.steered(at).then(|| self.relaxed(&draw)).transpose()?;
+        let mut cuts = Vec::new();
+        let teacher = match &relaxed {
+            Some(relaxed) => self.rewrite(plain, |map| {
+                let cut = Cut::behind(Chosen::of(map, &self.space, &draw, relaxed)?)?;
+                let map = cut.leaf.as_tensor().clone();
+                cuts.push(cut);
+                Ok(map)
+            })?,
+            None if draw.bits[draw.pair] == [false, false] => plain,
+            None => self.rewrite(plain, |map| drawn(&self.space, &draw, map))?,
+        };
+        let executed = self.space.executed(&draw).into_iter();
+        let executed = executed.map(|one| Ok(Tensor::new(one, &Device::Cpu)?)).collect::<Result<_>>()?;
+        Ok(Rewritten { teacher, cuts, executed, draw: Some(draw) })
+    }
+
     /// What the policy's gradient passes through.
     fn relaxed(&self, draw: &Draw) -> Result<Relaxed> {
         let relaxed = self.policy.relaxed(draw)?;
@@ -212,27 +281,12 @@ impl Augmenting {
         })
     }
 
-    /// The teacher as a loss will see it, and where its graph is cut: the way from a map back to the policy asks all
-    /// sub-policies, so an update goes it once, with the gradients of all its passes.
+    /// The teacher with its maps refined.
     fn rewrite<'a>(
         &self,
         mut side: Side<'a>,
-        draw: &Arc<Draw>,
-        relaxed: Option<&Relaxed>,
-    ) -> Result<(Side<'a>, Vec<Cut>)> {
-        let mut cuts = Vec::new();
-        if draw.bits[draw.pair] == [false, false] && relaxed.is_none() {
-            return Ok((side, cuts));
-        }
-        let mut refined = |map: &Tensor| match relaxed {
-            Some(relaxed) => {
-                let cut = Cut::behind(Chosen::of(map, &self.space, draw, relaxed)?)?;
-                let map = cut.leaf.as_tensor().clone();
-                cuts.push(cut);
-                Ok(map)
-            }
-            None => drawn(&self.space, draw, map),
-        };
+        mut refined: impl FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Side<'a>> {
         for &stage in &self.stages {
             let Stage { map, preact, said } = side.out.stage(stage)?.clone();
             // A network that has no map before its last ReLU at hand makes one out of the refined map.
@@ -245,7 +299,7 @@ impl Augmenting {
             }
             side.out.stages[stage] = Stage { map, preact, said };
         }
-        Ok((side, cuts))
+        Ok(side)
     }
 
     /// What the frozen rest of the teacher says of the refined map, `(batch, classes)`.
@@ -259,13 +313,9 @@ impl Augmenting {
     }
 
     /// What was executed, and in a phase of a policy what the policy does on average.
-    fn told(&self, mut terms: Terms, draw: &Draw, mode: Mode) -> Result<Terms> {
-        let device = Device::Cpu;
-        let (pair, bits) = (self.space.pairs()[draw.pair], draw.bits[draw.pair]);
-        for (operation, name) in self.names.iter().enumerate() {
-            let executed = (0..2).any(|place| bits[place] && pair[place] == operation);
-            let executed = Tensor::new(f32::from(u8::from(executed)), &device)?;
-            terms = terms.reading(&format!("drawn/{name}"), &executed);
+    fn told(&self, mut terms: Terms, executed: &[Tensor], mode: Mode) -> Result<Terms> {
+        for (executed, name) in executed.iter().zip(&self.names) {
+            terms = terms.reading(&format!("drawn/{name}"), executed);
         }
         if mode != Mode::Probe {
             return Ok(terms);
@@ -274,7 +324,7 @@ impl Augmenting {
             let said =
                 [("probability", habit.probability), ("execution", habit.execution), ("level", habit.level)];
             for (what, value) in said {
-                terms = terms.reading(&format!("{what}/{name}"), &Tensor::new(value as f32, &device)?);
+                terms = terms.reading(&format!("{what}/{name}"), &Tensor::new(value as f32, &Device::Cpu)?);
             }
         }
         Ok(terms)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod ahead;
 mod chosen;
 mod dafa;
 pub mod ops;

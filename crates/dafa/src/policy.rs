@@ -85,6 +85,11 @@ impl Policy {
         Ok(Self { alpha, beta: middle()?, magnitude: middle()?, temperature })
     }
 
+    /// α, `(pairs,)`: on the policy's device.
+    pub(crate) fn alpha(&self) -> &Tensor {
+        &self.alpha
+    }
+
     /// A sub-policy and its bits, by Gumbel's trick: the same for the same key and weights.
     ///
     /// # Source
@@ -181,14 +186,14 @@ impl Policy {
 
     /// α, and β and m in [0, 1].
     fn read(&self) -> Result<[Vec<f64>; 3]> {
-        let read = |weights: &Tensor| -> Result<Vec<f64>> {
-            let weights = weights.detach().flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            Ok(weights.into_iter().map(f64::from).collect())
-        };
-        let clamped = |weights: &Tensor| -> Result<Vec<f64>> {
-            Ok(read(weights)?.into_iter().map(|one| one.clamp(0.0, 1.0)).collect())
-        };
-        Ok([read(&self.alpha)?, clamped(&self.beta)?, clamped(&self.magnitude)?])
+        let flat = |weights: &Tensor| weights.detach().flatten_all();
+        // In one journey: whoever asks a GPU for numbers waits until it has come so far.
+        let all = Tensor::cat(&[flat(&self.alpha)?, flat(&self.beta)?, flat(&self.magnitude)?], 0)?;
+        let mut alpha = all.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let mut levels = alpha.split_off(self.alpha.elem_count());
+        let magnitude = levels.split_off(self.beta.elem_count());
+        let clamped = |of: Vec<f32>| of.into_iter().map(|one| f64::from(one).clamp(0.0, 1.0)).collect();
+        Ok([alpha.into_iter().map(f64::from).collect(), clamped(levels), clamped(magnitude)])
     }
 }
 

@@ -1,6 +1,8 @@
+use crate::Draw;
 use crate::ops::OperationSpec;
 use candle::Tensor;
 use sokd_core::{Error, Key, Result};
+use sokd_ops::Change;
 
 /// What a policy chooses from: all ordered pairs of different operations of a list, the sub-policies.
 ///
@@ -45,6 +47,40 @@ impl Space {
             }
         };
         self.operations.iter().enumerate().map(name).collect()
+    }
+
+    /// What each of a draw's two operations does to maps of a shape: nothing, where its bit is not set.
+    pub(crate) fn changes(&self, shape: [usize; 4], draw: &Draw) -> [Change; 2] {
+        let (pair, bits, levels) = (self.pairs[draw.pair], draw.bits[draw.pair], draw.levels[draw.pair]);
+        [0, 1].map(|place| match bits[place] {
+            false => Change::Nothing,
+            true => {
+                let key = draw.key.fold_in(pair[place] as u64);
+                self.operations[pair[place]].as_ref().change(shape, levels[place], key)
+            }
+        })
+    }
+
+    /// For each operation 1 where a draw executes it, else 0.
+    pub(crate) fn executed(&self, draw: &Draw) -> Vec<f32> {
+        let (pair, bits) = (self.pairs[draw.pair], draw.bits[draw.pair]);
+        let executed = |operation| (0..2).any(|place| bits[place] && pair[place] == operation);
+        (0..self.operations.len()).map(|operation| f32::from(u8::from(executed(operation)))).collect()
+    }
+
+    /// Whether an operation adds numbers of its own for every number of a map.
+    pub(crate) fn adds(&self) -> bool {
+        self.samples().any(|change| matches!(change, Change::Add(_)))
+    }
+
+    /// Whether a GPU has kernels for all of them.
+    pub(crate) fn can_be_laid(&self) -> bool {
+        !self.samples().any(|change| matches!(change, Change::Other(_)))
+    }
+
+    /// What each operation does at its strongest, to the smallest map.
+    fn samples(&self) -> impl Iterator<Item = Change> {
+        self.operations.iter().map(|operation| operation.as_ref().change([1; 4], 1.0, Key::new(0)))
     }
 
     /// s(F): those of a pair's operations whose bit is set, one after the other.

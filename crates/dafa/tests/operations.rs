@@ -49,12 +49,12 @@ impl Case {
             OperationSpec::Cutout(cutout) => {
                 let Given { centre: [row, column], .. } = self.given;
                 let cells = |length, centre| cutout.rounding.cells(value(cutout.range), length, centre);
-                cut(map, &[cells(height, row), cells(width, column)])
+                cut([cells(height, row), cells(width, column)]).apply(map)
             }
             OperationSpec::ChannelShuffle(_) => permute_channels(map, &self.given.order),
             OperationSpec::ChannelDrop(drop) => {
                 let kept: Vec<bool> = self.given.kept.iter().map(|&kept| kept == 1).collect();
-                keep(map, &kept, if drop.rescale { 1.0 / (1.0 - value(drop.range)) } else { 1.0 })
+                keep(&kept, if drop.rescale { 1.0 / (1.0 - value(drop.range)) } else { 1.0 }).apply(map)
             }
             operation => operation.as_ref().apply(map, self.level, Key::new(0)),
         }

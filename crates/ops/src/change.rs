@@ -99,13 +99,18 @@ pub struct Laid {
 }
 
 impl Laid {
+    /// Whether a GPU's kernels of ours would read changes of such maps.
+    pub fn reaches(map: &Tensor) -> bool {
+        has_kernels(&[map]) && Gpu::of(&[map]).is_some()
+    }
+
     /// A place for changes of maps like this one, which may `add` numbers; `None` where no GPU's kernels run.
     ///
     /// # Shapes
     /// `map`: `(batch, height, width, channels)`.
     pub fn place(map: &Tensor, adds: bool) -> Result<Option<Self>> {
         let (batch, height, width, channels) = map.dims4()?;
-        if !has_kernels(&[map]) || Gpu::of(&[map]).is_none() {
+        if !Self::reaches(map) {
             return Ok(None);
         }
         let table = Tensor::zeros((2, HEAD + channels), DType::F32, map.device())?;
@@ -152,5 +157,68 @@ impl Laid {
         let [_, height, width, channels] = self.shape;
         let sizes = [height, width, channels].map(Arg::Int);
         Ok(record::tensor(gpu.each_of("change_twice", reads, map.elem_count(), sizes)?, map.shape()))
+    }
+}
+
+#[cfg(all(test, feature = "mirror"))]
+mod tests {
+    use super::*;
+    use crate::{Backend, with_backend};
+    use candle::Device;
+
+    const SHAPE: [usize; 4] = [2, 5, 6, 3];
+
+    fn changes() -> Vec<Change> {
+        let numbers =
+            |count: usize| (0..count).map(|at| (at * 37 % 19) as f32 * 0.1 - 0.9).collect::<Vec<_>>();
+        vec![
+            Change::Nothing,
+            Change::Look([[1.0, 0.3, 0.0], [0.0, 1.0, 0.0]]),
+            Change::Look([[0.8, -0.6, 0.2], [0.6, 0.8, -0.1]]),
+            Change::Cut([1..4, 2..6]),
+            Change::Scale(vec![0.0, 1.5, 1.0]),
+            Change::Order(vec![2, 0, 1]),
+            Change::Add(numbers(SHAPE.iter().product())),
+        ]
+    }
+
+    fn map() -> Result<Tensor> {
+        let numbers = (0..SHAPE.iter().product()).map(|at: usize| (at * 89 % 251) as f32 / 125.0 - 1.0);
+        Ok(Tensor::from_iter(numbers, &Device::Cpu)?.reshape(&SHAPE)?)
+    }
+
+    #[test]
+    fn a_kernel_makes_one_change_after_the_other() -> Result<()> {
+        let map = map()?;
+        assert!(Laid::place(&map, true)?.is_none(), "on a CPU nobody reads it");
+        with_backend(Backend::Mirror, || {
+            let place = Laid::place(&map, true)?.expect("the mirror is a GPU");
+            for (at, first) in changes().iter().enumerate() {
+                for (then, second) in changes().iter().enumerate() {
+                    place.lay([first, second])?;
+                    let (found, due) = (place.change(&map)?, second.apply(&first.apply(&map)?)?);
+                    let apart = (found - due)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                    assert!(
+                        apart < if at + then == 0 { f32::MIN_POSITIVE } else { 1e-6 },
+                        "{at}, {then}: {apart}"
+                    );
+                }
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused() -> Result<()> {
+        with_backend(Backend::Mirror, || {
+            let place = Laid::place(&map()?, false)?.expect("the mirror is a GPU");
+            let own = Change::Other(Box::new(|map| Ok((map * 2.0)?)));
+            let added = &changes()[6];
+            for change in [&own, added] {
+                assert!(place.lay([change, &Change::Nothing]).is_err());
+            }
+            assert!(place.change(&map()?.narrow(0, 0, 1)?).is_err(), "another shape");
+            Ok(())
+        })
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
-    Areas, Backend, Case, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision, cases_of_candle,
-    peak_areas, with_backend,
+    Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision,
+    cases_of_candle, peak_areas, with_backend,
 };
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
@@ -31,7 +31,7 @@ pub struct Parity {
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
     let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
-    let of_gpus = std::iter::once_with(|| areas(device)).filter_map(Result::transpose);
+    let of_gpus = [areas, changes].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
     cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device))).chain(of_gpus)
 }
 
@@ -69,6 +69,22 @@ fn areas(device: &Device) -> Result<Option<Parity>> {
     Ok(Some(Parity { operation: "areas around peaks", mixed: false, result, gradients: 0.0 }))
 }
 
+/// Of maps that are turned and have their channels in another order, where a GPU does so, against one after the other.
+fn changes(device: &Device) -> Result<Option<Parity>> {
+    let shape = [2, 5, 6, 3];
+    let numbers = (0..shape.iter().product()).map(|at: usize| (at * 89 % 251) as f32 / 125.0 - 1.0);
+    let map = Tensor::from_iter(numbers, &Device::Cpu)?.reshape(&shape)?;
+    let turn = Change::Look([[0.8, -0.6, 0.2], [0.6, 0.8, -0.1]]);
+    let order = Change::Order(vec![2, 0, 1]);
+    let there = map.to_device(device)?;
+    let Some(place) = Laid::place(&there, false)? else { return Ok(None) };
+    place.lay([&turn, &order])?;
+    let exact = map.to_dtype(DType::F64)?;
+    let exact = with_backend(Backend::Composed, || order.apply(&turn.apply(&exact)?))?;
+    let result = error(&place.change(&there)?, &exact)?;
+    Ok(Some(Parity { operation: "two changes", mixed: false, result, gradients: 0.0 }))
+}
+
 fn held(case: &Case, device: &Device) -> Result<Parity> {
     let (inputs, exact) = (case.inputs(DType::F32, device)?, case.inputs(DType::F64, &Device::Cpu)?);
     let result = error(&case.result(&inputs)?, &case.result(&exact)?)?;
@@ -98,10 +114,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_are_a_hands_in_the_mirror() -> Result<()> {
-        let tried = with_backend(Backend::Mirror, || areas(&Device::Cpu))?.expect("the mirror finds them");
-        assert!(tried.result < 1e-6, "{tried:?}");
-        assert!(areas(&Device::Cpu)?.is_none());
+    fn what_only_gpus_do_is_right_in_the_mirror() -> Result<()> {
+        for of_gpus in [areas, changes] {
+            let tried = with_backend(Backend::Mirror, || of_gpus(&Device::Cpu))?.expect("the mirror does it");
+            assert!(tried.result < 1e-6, "{tried:?}");
+            assert!(of_gpus(&Device::Cpu)?.is_none());
+        }
         Ok(())
     }
 }

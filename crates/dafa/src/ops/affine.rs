@@ -1,10 +1,9 @@
 //! What the operations that move pixels share.
 
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
-use sokd_ops::{GridPadding, GridSample, affine_grid, grid_sample};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// What a translation's value counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,19 +32,7 @@ pub(super) fn signed(value: f64, random_sign: bool, key: Key) -> f64 {
     if random_sign && key.fold("sign").stream().chance(0.5) { -value } else { value }
 }
 
-/// `new(p) = old(theta · p)` for p in [-1, 1]²: bilinear, zeros outside. At `value` 0 the map itself, to the bit.
-///
-/// # Shapes
-/// `map`: `(batch, height, width, channels)`, and the same again.
-pub(super) fn affine(map: &Tensor, value: f64, theta: [[f64; 3]; 2]) -> Result<Tensor> {
-    const HOW: GridSample = GridSample { nearest: false, padding: GridPadding::Zeros, align_corners: false };
-    let (batch, height, width, _) = map.dims4()?;
-    if value == 0.0 {
-        return Ok(map.clone());
-    }
-    let theta = Tensor::new(&[theta], map.device())?.to_dtype(map.dtype())?;
-    let grid = affine_grid(&theta, [height, width], false)?;
-    // Where a pixel looks is two numbers and what it finds is its channels: a copy for each image costs nothing.
-    let grid = grid.broadcast_as((batch, height, width, 2))?.contiguous()?;
-    grid_sample(map, &grid, HOW)
+/// `new(p) = old(theta · p)` for p in [-1, 1]²: bilinear, zeros outside. At `value` 0 nothing, to the bit.
+pub(super) fn affine(value: f64, theta: [[f64; 3]; 2]) -> Change {
+    if value == 0.0 { Change::Nothing } else { Change::Look(theta) }
 }

@@ -1,10 +1,10 @@
 //! Channels left out.
 
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// Zeros in place of some channels, the same for the whole batch.
 ///
@@ -27,25 +27,19 @@ impl Default for ChannelDrop {
 }
 
 impl FeatureOp for ChannelDrop {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
-        let (_, _, _, channels) = map.dims4()?;
+    fn change(&self, [.., channels]: [usize; 4], level: f64, key: Key) -> Change {
         let (value, mut stream) = (value(self.range, level), key.stream());
         let kept: Vec<bool> = (0..channels).map(|_| !stream.chance(value)).collect();
         // With every channel lost there is nothing to make up with.
         let scale = if self.rescale && value < 1.0 { 1.0 / (1.0 - value) } else { 1.0 };
-        keep(map, &kept, scale)
+        keep(&kept, scale)
     }
 }
 
 /// Some channels, scaled, and zeros in place of the others.
-///
-/// # Shapes
-/// `map`: `(batch, height, width, channels)`, and the same again.
-pub fn keep(map: &Tensor, kept: &[bool], scale: f64) -> Result<Tensor> {
+pub fn keep(kept: &[bool], scale: f64) -> Change {
     if scale <= 1.0 && kept.iter().all(|&kept| kept) {
-        return Ok(map.clone());
+        return Change::Nothing;
     }
-    let mask: Vec<f32> = kept.iter().map(|&kept| if kept { scale as f32 } else { 0.0 }).collect();
-    let mask = Tensor::from_vec(mask, (1, 1, 1, kept.len()), map.device())?.to_dtype(map.dtype())?;
-    Ok(map.broadcast_mul(&mask)?)
+    Change::Scale(kept.iter().map(|&kept| if kept { scale as f32 } else { 0.0 }).collect())
 }

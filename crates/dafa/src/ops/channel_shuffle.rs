@@ -1,11 +1,10 @@
 //! Channels in another order.
 
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
-use sokd_ops::permute_channels;
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// Channels in another order, the same for the whole batch.
 ///
@@ -39,13 +38,12 @@ impl Default for ChannelShuffle {
 }
 
 impl FeatureOp for ChannelShuffle {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
-        let (_, _, _, channels) = map.dims4()?;
+    fn change(&self, [.., channels]: [usize; 4], level: f64, key: Key) -> Change {
         let share = match self.channels {
             Channels::All => 1.0,
             Channels::Partial => value(self.range, level),
         };
-        permute_channels(map, &order(channels, share, key))
+        Change::Order(order(channels, share, key))
     }
 }
 

@@ -1,10 +1,10 @@
 //! A box of zeros.
 
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 use std::ops::Range;
 
 /// Zeros in a box around a cell drawn at random, the same box for the whole batch.
@@ -39,12 +39,11 @@ impl Default for Cutout {
 }
 
 impl FeatureOp for Cutout {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
-        let (_, height, width, _) = map.dims4()?;
+    fn change(&self, [_, height, width, _]: [usize; 4], level: f64, key: Key) -> Change {
         let (value, mut stream) = (value(self.range, level), key.stream());
         // In shares of the sides: maps of other sizes lose the same part of the picture.
         let mut side = |length| self.rounding.cells(value, length, stream.uniform());
-        cut(map, &[side(height), side(width)])
+        cut([side(height), side(width)])
     }
 }
 
@@ -70,18 +69,6 @@ impl Rounding {
 }
 
 /// Zeros in a box of rows and columns.
-///
-/// # Shapes
-/// `map`: `(batch, height, width, channels)`, and the same again.
-pub fn cut(map: &Tensor, [rows, columns]: &[Range<usize>; 2]) -> Result<Tensor> {
-    let (_, height, width, _) = map.dims4()?;
-    if rows.is_empty() || columns.is_empty() {
-        return Ok(map.clone());
-    }
-    let cell = |row, column| if rows.contains(&row) && columns.contains(&column) { 0.0 } else { 1.0 };
-    let cell = &cell;
-    let mask: Vec<f32> =
-        (0..height).flat_map(|row| (0..width).map(move |column| cell(row, column))).collect();
-    let mask = Tensor::from_vec(mask, (1, height, width, 1), map.device())?.to_dtype(map.dtype())?;
-    Ok(map.broadcast_mul(&mask)?)
+pub fn cut([rows, columns]: [Range<usize>; 2]) -> Change {
+    if rows.is_empty() || columns.is_empty() { Change::Nothing } else { Change::Cut([rows, columns]) }
 }

@@ -2,10 +2,10 @@
 
 use super::normal::fill;
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// Normal noise, its own for every number of the map.
 ///
@@ -25,16 +25,15 @@ impl Default for Noise {
 }
 
 impl FeatureOp for Noise {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+    fn change(&self, shape: [usize; 4], level: f64, key: Key) -> Change {
         let value = value(self.range, level);
         if value == 0.0 {
-            return Ok(map.clone());
+            return Change::Nothing;
         }
-        let count = map.elem_count();
+        let count = shape.iter().product();
         let mut noise = vec![0.0; count];
         // Maps of another size see other noise.
         fill(&mut noise, value as f32, &mut key.fold_in(count as u64).stream());
-        let noise = Tensor::from_vec(noise, map.shape(), map.device())?.to_dtype(map.dtype())?;
-        Ok((map + noise)?)
+        Change::Add(noise)
     }
 }

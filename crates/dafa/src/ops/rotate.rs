@@ -2,10 +2,10 @@
 
 use super::affine::{affine, signed};
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// The map, turned around its middle.
 ///
@@ -28,9 +28,9 @@ impl Default for Rotate {
 }
 
 impl FeatureOp for Rotate {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+    fn change(&self, _: [usize; 4], level: f64, key: Key) -> Change {
         let value = signed(value(self.range, level), self.random_sign, key);
         let (sin, cos) = value.to_radians().sin_cos();
-        affine(map, value, [[cos, sin, 0.0], [-sin, cos, 0.0]])
+        affine(value, [[cos, sin, 0.0], [-sin, cos, 0.0]])
     }
 }

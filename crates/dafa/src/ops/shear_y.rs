@@ -2,10 +2,10 @@
 
 use super::affine::{affine, signed};
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// Columns slide along themselves, the farther from the middle the more.
 ///
@@ -28,8 +28,8 @@ impl Default for ShearY {
 }
 
 impl FeatureOp for ShearY {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+    fn change(&self, _: [usize; 4], level: f64, key: Key) -> Change {
         let value = signed(value(self.range, level), self.random_sign, key);
-        affine(map, value, [[1.0, 0.0, 0.0], [value, 1.0, 0.0]])
+        affine(value, [[1.0, 0.0, 0.0], [value, 1.0, 0.0]])
     }
 }

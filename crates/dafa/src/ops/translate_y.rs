@@ -2,10 +2,10 @@
 
 use super::affine::{Units, affine, signed};
 use super::{FeatureOp, value};
-use candle::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sokd_core::{Key, Result};
+use sokd_core::Key;
+use sokd_ops::Change;
 
 /// The map, moved up.
 ///
@@ -31,9 +31,9 @@ impl Default for TranslateY {
 }
 
 impl FeatureOp for TranslateY {
-    fn apply(&self, map: &Tensor, level: f64, key: Key) -> Result<Tensor> {
+    fn change(&self, shape: [usize; 4], level: f64, key: Key) -> Change {
         let value = signed(value(self.range, level), self.random_sign, key);
-        let shift = self.units.shift(value, map.dim(2)?);
-        affine(map, value, [[1.0, 0.0, 0.0], [0.0, 1.0, shift]])
+        let shift = self.units.shift(value, shape[2]);
+        affine(value, [[1.0, 0.0, 0.0], [0.0, 1.0, shift]])
     }
 }
