@@ -46,15 +46,19 @@ if has check; then
     try parity.txt "$sokd" doctor --kernels --device cuda
     try parity-tf32.txt env SOKD_TF32=1 "$sokd" doctor --kernels --device cuda
     try parity-composed.txt env SOKD_BACKEND=composed "$sokd" doctor --kernels --device cuda
-    if command -v compute-sanitizer >/dev/null; then
-        try sanitizer.txt compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
-    fi
     try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
     try train-mixed.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run-mixed" \
         student.precision=mixed teacher.precision=mixed
+    try train-sokd.txt timeout 120 "$sokd" train cifar100-sokd-ablation extends=sokd:sokd-robust --tier smoke --device cuda \
+        --run-dir "$out/run-sokd"
+    # Last, and for a while: it takes minutes to load what candle links along, and some machines refuse it.
+    if command -v compute-sanitizer >/dev/null; then
+        try sanitizer.txt timeout 240 compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda
+    fi
 fi
 if has small; then
     try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
+    try bench-tf32.txt env SOKD_TF32=1 "$sokd" bench resnet20 --device cuda
     try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
     beside_pytorch bench.txt 420 --what train,inference,kd --rounds 5 --steps 20 \
         --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile

@@ -1,6 +1,6 @@
 //! What every student is asked for.
 
-use crate::functional::{cross_entropy, soften};
+use crate::functional::label_cross_entropy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
@@ -24,7 +24,6 @@ pub struct CrossEntropy {
 impl DistillLoss for CrossEntropy {
     fn terms(&self, pair: &Pair<'_>, _: &Step) -> Result<Terms> {
         let student = &pair.student.out.logits;
-        let value = cross_entropy(&soften(student, 1.0)?, &pair.labels, self.smoothing)?;
-        Ok(Terms::one("ce", value.to_dtype(student.dtype())?))
+        Ok(Terms::one("ce", label_cross_entropy(student, &pair.labels, self.smoothing)?))
     }
 }

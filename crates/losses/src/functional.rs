@@ -1,6 +1,6 @@
 //! What losses are made of: pure functions, one value per example, on log-probabilities.
 
-use candle::{D, DType, Device, Tensor};
+use candle::{D, Tensor};
 use sokd_core::{Error, Result};
 use sokd_ops as ops;
 
@@ -16,10 +16,7 @@ use sokd_ops as ops;
 /// [`Error::Setting`] when the temperature is not above 0.
 pub fn soften(logits: &Tensor, temperature: f64) -> Result<Tensor> {
     logits.dims2()?;
-    if temperature.is_nan() || temperature <= 0.0 {
-        return Err(Error::setting("temperature", format!("{temperature} is not above 0")));
-    }
-    log_softmax(&(precise(logits)? / temperature)?)
+    log_softmax(&(precise(logits)? / above_zero(temperature)?)?)
 }
 
 /// KL(p ‖ q) in nats, of distributions given as log-probabilities. Differentiable in both.
@@ -28,7 +25,7 @@ pub fn soften(logits: &Tensor, temperature: f64) -> Result<Tensor> {
 /// `log_p`, `log_q`: `(batch, classes)` → `(batch,)`.
 pub fn kl(log_p: &Tensor, log_q: &Tensor) -> Result<Tensor> {
     alike("the two predictions that a divergence compares", log_p, log_q)?;
-    Ok((log_p.exp()? * (log_p - log_q)?)?.sum(D::Minus1)?)
+    ops::divergence(log_p, log_q)
 }
 
 /// −Σ p log p in nats, of a distribution given as log-probabilities.
@@ -50,15 +47,44 @@ pub fn entropy(log_p: &Tensor) -> Result<Tensor> {
 /// # Source
 /// Szegedy et al., 2016 (arXiv:1512.00567), section 7; PyTorch's `CrossEntropyLoss(label_smoothing)`.
 pub fn cross_entropy(log_q: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
-    if !(0.0..=1.0).contains(&smoothing) {
-        return Err(Error::setting("smoothing", format!("{smoothing} is not between 0 and 1")));
+    ops::surprise(log_q, labels, share(smoothing)?)
+}
+
+/// The same of logits, in their own type: what they come to is found in double precision.
+///
+/// # Shapes
+/// `logits`: `(batch, classes)`; `labels`: `(batch,)`, integers → `(batch,)`.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn label_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    ops::cross_entropy(logits, labels, share(smoothing)?)
+}
+
+/// T² · KL(teacher ‖ student) between predictions softened by a temperature T, in the student's type.
+///
+/// # Shapes
+/// `teacher`, `student`: logits, `(batch, classes)` → `(batch,)`.
+///
+/// # Errors
+/// [`Error::Setting`] when the temperature is not above 0; [`Error::Shape`] when the shapes differ.
+pub fn softened_kl(teacher: &Tensor, student: &Tensor, temperature: f64) -> Result<Tensor> {
+    alike("the two predictions that a divergence compares", teacher, student)?;
+    ops::softened_divergence(teacher, student, above_zero(temperature)?)
+}
+
+fn share(smoothing: f64) -> Result<f64> {
+    if (0.0..=1.0).contains(&smoothing) {
+        return Ok(smoothing);
     }
-    let label = log_q.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?;
-    if smoothing == 0.0 {
-        return Ok(label.neg()?);
+    Err(Error::setting("smoothing", format!("{smoothing} is not between 0 and 1")))
+}
+
+fn above_zero(temperature: f64) -> Result<f64> {
+    if temperature > 0.0 {
+        return Ok(temperature);
     }
-    let even = log_q.mean(D::Minus1)?;
-    Ok(((label * (smoothing - 1.0))? - (even * smoothing)?)?)
+    Err(Error::setting("temperature", format!("{temperature} is not above 0")))
 }
 
 /// The mean squared difference.
@@ -136,13 +162,7 @@ pub(crate) fn log_softmax(values: &Tensor) -> Result<Tensor> {
     ops::log_softmax(values)
 }
 
-/// The same values in `f64`, but on Metal, which has none.
-pub(crate) fn precise(values: &Tensor) -> Result<Tensor> {
-    match values.device() {
-        Device::Metal(_) => Ok(values.clone()),
-        Device::Cpu | Device::Cuda(_) => Ok(values.to_dtype(DType::F64)?),
-    }
-}
+pub(crate) use ops::precise;
 
 /// Refuses two tensors that differ in an axis.
 fn alike(what: &'static str, student: &Tensor, teacher: &Tensor) -> Result<()> {
@@ -155,6 +175,7 @@ fn alike(what: &'static str, student: &Tensor, teacher: &Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle::{DType, Device};
 
     fn row(logits: [f64; 3]) -> Result<Tensor> {
         Ok(Tensor::new(&[logits], &Device::Cpu)?)

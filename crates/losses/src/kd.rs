@@ -1,6 +1,6 @@
 //! Knowledge distillation (Hinton et al., 2015).
 
-use crate::functional::{kl, soften};
+use crate::functional::softened_kl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
@@ -30,9 +30,7 @@ impl Default for Kd {
 
 impl DistillLoss for Kd {
     fn terms(&self, pair: &Pair<'_>, _: &Step) -> Result<Terms> {
-        let teacher = soften(&pair.teacher("kd")?.out.logits, self.temperature)?;
-        let student = soften(&pair.student.out.logits, self.temperature)?;
-        let value = (kl(&teacher, &student)? * self.temperature.powi(2))?;
-        Ok(Terms::one("kd", value.to_dtype(pair.student.out.logits.dtype())?))
+        let (teacher, student) = (&pair.teacher("kd")?.out.logits, &pair.student.out.logits);
+        Ok(Terms::one("kd", softened_kl(teacher, student, self.temperature)?))
     }
 }

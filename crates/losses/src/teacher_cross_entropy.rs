@@ -1,6 +1,6 @@
 //! What images are searched by that a teacher should still know.
 
-use crate::functional::{cross_entropy, soften};
+use crate::functional::label_cross_entropy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{DistillLoss, Pair, Result, Step, Terms};
@@ -21,7 +21,6 @@ pub struct TeacherCrossEntropy {}
 impl DistillLoss for TeacherCrossEntropy {
     fn terms(&self, pair: &Pair<'_>, _: &Step) -> Result<Terms> {
         let teacher = &pair.teacher("teacher-cross-entropy")?.out.logits;
-        let value = cross_entropy(&soften(teacher, 1.0)?, &pair.labels, 0.0)?;
-        Ok(Terms::one("ce", value.to_dtype(teacher.dtype())?))
+        Ok(Terms::one("ce", label_cross_entropy(teacher, &pair.labels, 0.0)?))
     }
 }

@@ -4,9 +4,9 @@
 use crate::{
     Conv, GridPadding, GridSample, Norm, Pool, abs, adaptive_avg_pool2d, affine_grid, avg_pool2d, batch_norm,
     channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm,
-    conv_norm_relu, conv2d, energy, global_avg_pool, grid_sample, linear, log_softmax, max_pool2d, narrow,
-    normalize, permute_channels, relu, sigmoid, soft_cross_entropy, softmax, squared_distance, unit,
-    upsample_bilinear2d, upsample_nearest2d, widen, with_mixed_precision,
+    conv_norm_relu, conv2d, cross_entropy, energy, global_avg_pool, grid_sample, linear, log_softmax,
+    max_pool2d, narrow, normalize, permute_channels, relu, sigmoid, soft_cross_entropy, softened_divergence,
+    softmax, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d, widen, with_mixed_precision,
 };
 use candle::{D, DType, Device, Tensor, Var};
 use sokd_core::{Key, Mode, Result};
@@ -232,8 +232,32 @@ pub fn cases() -> Vec<Case> {
         case("soft cross-entropy, many classes", &[&[2, 3, 37], &[2, 3, 37]], |x| {
             soft_cross_entropy(&x[0], &(&x[1] * 3.0)?)
         }),
+        case("cross-entropy", &[&[3, 5]], |x| cross_entropy(&(&x[0] * 10.0)?, &labels(&x[0])?, 0.0)),
+        case("cross-entropy, many classes, smoothed", &[&[3, 37]], |x| {
+            cross_entropy(&(&x[0] * 3.0)?, &labels(&x[0])?, 0.1)
+        }),
+        case("softened divergence", &[&[3, 5], &[3, 5]], |x| {
+            softened_divergence(&(&x[0] * 10.0)?, &(&x[1] * 10.0)?, 4.0)
+        }),
+        case("softened divergence, of a teacher at rest", &[&[3, 37]], |x| {
+            softened_divergence(&fixed(&x[0])?, &(&x[0] * 3.0)?, 1.5)
+        }),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
     ]
+}
+
+/// Numbers of the same kind that are no argument.
+fn fixed(like: &Tensor) -> Result<Tensor> {
+    let numbers = (0..like.elem_count()).map(|at| (at * 89 % 251) as f32 / 50.0 - 2.5);
+    let fixed = Tensor::from_iter(numbers, &Device::Cpu)?.reshape(like.dims())?;
+    Ok(fixed.to_dtype(like.dtype())?.to_device(like.device())?)
+}
+
+/// For each row of scores another class.
+fn labels(scores: &Tensor) -> Result<Tensor> {
+    let (rows, classes) = scores.dims2()?;
+    let labels: Vec<u32> = (0..rows).map(|row| ((3 * row + 1) % classes) as u32).collect();
+    Ok(Tensor::new(labels, scores.device())?)
 }
 
 fn norm(x: &[Tensor], residual: Option<&Tensor>, relu: bool, mode: Mode) -> Result<Tensor> {

@@ -237,3 +237,118 @@ kernel squares_back(const float *a, const float *b, const float *gradient, float
 {
     each(at, count) of_a[at] = slope * gradient[at / width] * (b ? a[at] - b[at] : a[at]);
 }
+
+// `most`, the largest of each row, and `sum`, Σ exp((x - most) / over), all of it in double precision.
+#define exact_powers_of(x, over, most, sum)                                                              \
+    each_lane                                                                                            \
+    {                                                                                                    \
+        most[lane] = NOTHING_YET;                                                                        \
+        each_of_row(row, at) most[lane] = x[at] > most[lane] ? x[at] : most[lane];                       \
+    }                                                                                                    \
+    together;                                                                                            \
+    for (int half = WARP / 2; half > 0; half /= 2) {                                                     \
+        each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half]; \
+        together;                                                                                        \
+    }                                                                                                    \
+    each_lane                                                                                            \
+    {                                                                                                    \
+        sum[lane] = 0.0;                                                                                 \
+        each_of_row(row, at) sum[lane] += exp(((double)x[at] - own(most)) / over);                       \
+    }                                                                                                    \
+    together;                                                                                            \
+    add_up(sum);
+
+// What the label's class is short of certainty, of which it shares `smoothing` evenly among all. A label that is none is no number.
+kernel cross_entropy(const float *scores, const unsigned *labels, float *y, int width, int rows, float smoothing)
+{
+    shared float most[LANES];
+    shared double sum[LANES], all[LANES];
+    each_rows(first)
+    {
+        exact_powers_of(scores, 1.0, most, sum);
+        each_lane
+        {
+            all[lane] = 0.0;
+            each_of_row(row, at) all[lane] += (double)scores[at] - own(most);
+        }
+        together;
+        add_up(all);
+        each_lane
+        {
+            int row = first + lane / WARP;
+            if (lane % WARP == 0 && row < rows) {
+                int known = labels[row] < (unsigned)width;
+                double label = known ? (double)scores[row * width + (int)labels[row]] - most[lane] : NOTHING_YET - NOTHING_YET;
+                y[row] = (float)(log(sum[lane]) - (1.0 - smoothing) * label - smoothing * all[lane] / width);
+            }
+        }
+        together;
+    }
+}
+
+kernel cross_entropy_back(const float *scores, const unsigned *labels, const float *gradient, float *of_scores, int width, int rows,
+                          float smoothing)
+{
+    shared float most[LANES];
+    shared double sum[LANES];
+    each_rows(first)
+    {
+        exact_powers_of(scores, 1.0, most, sum);
+        each_lane each_of_row(row, at)
+        {
+            double due = smoothing / width + (at - row * width == (int)labels[row] ? 1.0 - smoothing : 0.0);
+            of_scores[at] = (float)(gradient[row] * (exp((double)scores[at] - own(most)) / own(sum) - due));
+        }
+        together;
+    }
+}
+
+// KL between a teacher's and a student's scores, both over a temperature, times its square.
+kernel softened_divergence(const float *teacher, const float *student, float *y, int width, int rows, float temperature)
+{
+    shared float most[LANES], students_most[LANES];
+    shared double sum[LANES], students_sum[LANES], apart[LANES];
+    each_rows(first)
+    {
+        exact_powers_of(teacher, (double)temperature, most, sum);
+        exact_powers_of(student, (double)temperature, students_most, students_sum);
+        each_lane
+        {
+            double more = log(own(students_sum)) - log(own(sum));
+            apart[lane] = 0.0;
+            each_of_row(row, at)
+            {
+                double of_teacher = ((double)teacher[at] - own(most)) / temperature;
+                double of_student = ((double)student[at] - own(students_most)) / temperature;
+                apart[lane] += exp(of_teacher) / own(sum) * (of_teacher - of_student + more);
+            }
+        }
+        together;
+        add_up(apart);
+        each_lane
+        {
+            int row = first + lane / WARP;
+            if (lane % WARP == 0 && row < rows) y[row] = (float)(apart[lane] * temperature * temperature);
+        }
+        together;
+    }
+}
+
+kernel softened_divergence_back(const float *teacher, const float *student, const float *gradient, float *of_student, int width, int rows,
+                                float temperature)
+{
+    shared float most[LANES], students_most[LANES];
+    shared double sum[LANES], students_sum[LANES];
+    each_rows(first)
+    {
+        exact_powers_of(teacher, (double)temperature, most, sum);
+        exact_powers_of(student, (double)temperature, students_most, students_sum);
+        each_lane each_of_row(row, at)
+        {
+            double p = exp(((double)teacher[at] - own(most)) / temperature) / own(sum);
+            double q = exp(((double)student[at] - own(students_most)) / temperature) / own(students_sum);
+            of_student[at] = (float)(gradient[row] * temperature * (q - p));
+        }
+        together;
+    }
+}
