@@ -8,6 +8,9 @@ static thread_local int block, blocks;
 #define each_lane for (int lane = 0; lane < LANES; lane++)
 #define together
 #define shared static thread_local
+#define fence() ((void)0)
+#define add_one(count) ((*(count))++)
+#define fresh(number) (*(number))
 #define side_by_side(bytes)
 #define bits_of(x) std::bit_cast<unsigned>(x)
 #define float_of(bits) std::bit_cast<float>(bits)

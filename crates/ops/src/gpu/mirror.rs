@@ -182,6 +182,7 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
         }
         Arg::Read(Some(tensor)) if tensor.dtype() == DType::BF16 => (&["const bf16 *"], vec![of(tensor)?]),
         Arg::Read(Some(tensor)) => (&["const float *"], vec![of(tensor)?]),
+        Arg::Change(Some(tensor)) if tensor.dtype() == DType::U32 => (&["unsigned *"], vec![of(tensor)?]),
         Arg::Change(Some(tensor)) => (&["float *"], vec![of(tensor)?]),
         Arg::ChangeAll(tensors) => {
             (&["Tensors"], tensors.iter().map(|tensor| of(tensor)).collect::<Result<_>>()?)
@@ -202,14 +203,13 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
 /// Puts what a kernel left where the tensor's numbers were.
 fn put(tensor: &Tensor, mut numbers: impl Iterator<Item = Vec<f32>>) -> Result<()> {
     let numbers = numbers.next().expect("its numbers were lent");
-    let (count, device) = (tensor.elem_count(), tensor.device());
-    let numbers = if tensor.dtype() == DType::F64 {
-        let whole = |[low, high]: &[f32; 2]| {
-            f64::from_bits(u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32)
-        };
-        Tensor::from_iter(numbers.as_chunks().0.iter().map(whole), device)?
-    } else {
-        Tensor::from_vec(numbers, count, device)?
+    let device = tensor.device();
+    let whole =
+        |[low, high]: &[f32; 2]| f64::from_bits(u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32);
+    let numbers = match tensor.dtype() {
+        DType::F64 => Tensor::from_iter(numbers.as_chunks().0.iter().map(whole), device)?,
+        DType::U32 => Tensor::from_iter(numbers.into_iter().map(f32::to_bits), device)?,
+        _ => Tensor::new(numbers, device)?,
     };
     tensor.flatten_all()?.slice_set(&numbers, 0, 0)
 }

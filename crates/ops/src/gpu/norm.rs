@@ -1,8 +1,10 @@
 use super::launch::{Arg, Gpu, LANES, over};
 use crate::Norm;
 use crate::record::{Backward, Numbers, record, tensor};
-use candle::{Result, Storage, Tensor};
+use candle::{DType, Device, DeviceLocation, Result, Storage, Tensor};
 use sokd_core::Mode;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Channels that a block takes (`kernels/norm.cu`).
 const TILE: usize = 64;
@@ -10,13 +12,15 @@ const TILE: usize = 64;
 const ROWS: usize = 16;
 const BLOCKS: usize = 512;
 
-/// Sums over the rows of a map, in slices still.
+/// Room for sums over the rows of a map, in slices, which the last block of a tile adds up.
 pub(super) struct Slices {
-    sums: Tensor,
-    products: Tensor,
+    sums: Storage,
+    products: Storage,
+    done: Tensor,
     rows: usize,
     channels: usize,
     count: usize,
+    tiles: usize,
 }
 
 impl Slices {
@@ -28,43 +32,55 @@ impl Slices {
         ((rows / (LANES / wide * ROWS)).clamp(1, (BLOCKS / tiles).max(1)), tiles)
     }
 
-    /// Of u and u · v (`moments` in `kernels/norm.cu`).
-    fn take(
-        gpu: &Gpu,
-        gradient: Option<&Tensor>,
-        gate: Option<&Tensor>,
-        about: Option<[&Tensor; 2]>,
-        [rows, channels]: [usize; 2],
-    ) -> Result<Self> {
+    fn room(gpu: &Gpu, map: &Tensor, channels: usize) -> Result<Self> {
+        let rows = map.elem_count() / channels;
         let (count, tiles) = Self::of(rows, channels);
-        let (mut sums, mut products) = (gpu.room(count * channels)?, gpu.room(count * channels)?);
-        let [x, pivot] = about.map_or([None; 2], |about| about.map(Some));
-        let Some(map) = gradient.or(x) else { candle::bail!("moments of nothing") };
-        let args = vec![
-            Arg::Read(gradient),
-            Arg::Read(gate),
-            Arg::Read(x),
-            Arg::Read(pivot),
-            Arg::Write(&mut sums),
-            Arg::Write(&mut products),
-            Arg::Int(rows),
-            Arg::Int(channels),
-            Arg::Int(count),
-        ];
-        gpu.launch(over(map, "moments"), count * tiles, args)?;
-        let [sums, products] = [sums, products].map(|sums| tensor(sums, count * channels));
-        Ok(Self { sums, products, rows, channels, count })
+        let room = || gpu.room(count * channels);
+        Ok(Self {
+            sums: room()?,
+            products: room()?,
+            done: done(map.device(), tiles)?,
+            rows,
+            channels,
+            count,
+            tiles,
+        })
+    }
+
+    /// Where the sums go by slices, and who counts their blocks.
+    fn places(&mut self) -> [Arg<'_>; 3] {
+        [Arg::Write(&mut self.sums), Arg::Write(&mut self.products), Arg::Change(Some(&self.done))]
     }
 
     fn sizes<'a>(&self) -> [Arg<'a>; 3] {
         [self.rows, self.channels, self.count].map(Arg::Int)
     }
+
+    fn blocks(&self) -> usize {
+        self.count * self.tiles
+    }
+}
+
+/// For each tile of channels how many of its blocks have come to their end: 0 between launches, which come one after the other.
+fn done(device: &Device, tiles: usize) -> Result<Tensor> {
+    static KNOWN: LazyLock<Mutex<HashMap<(DeviceLocation, usize), Tensor>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (device.location(), tiles.next_power_of_two());
+    if let Some(done) = known.get(&key) {
+        return Ok(done.clone());
+    }
+    let done = Tensor::zeros(key.1, DType::U32, device)?;
+    known.insert(key, done.clone());
+    Ok(done)
 }
 
 /// The sums over all but the last axis.
 pub(crate) fn column_sums(gpu: &Gpu, x: &Tensor, channels: usize) -> Result<Storage> {
-    let slices = Slices::take(gpu, Some(x), None, None, [x.elem_count() / channels, channels])?;
-    add_slices(gpu, &slices.sums, channels, slices.count)
+    let (mut slices, mut totals) = (Slices::room(gpu, x, channels)?, gpu.room(channels)?);
+    let (blocks, sizes) = (slices.blocks(), slices.sizes());
+    let args = [Arg::from(x)].into_iter().chain(slices.places()).chain([Arg::Write(&mut totals)]);
+    gpu.launch(over(x, "column_sums"), blocks, args.chain(sizes).collect())?;
+    Ok(totals)
 }
 
 /// The sums over slices that lie one behind the other.
@@ -143,15 +159,15 @@ pub(super) fn normalised(
         if tracked { mean.copy()? } else { mean }
     } else {
         let pivot = norm.mean.contiguous()?;
-        let slices = Slices::take(gpu, None, None, Some([x, &pivot]), [x.elem_count() / channels, channels])?;
+        let mut slices = Slices::room(gpu, x, channels)?;
+        let (blocks, sizes) = (slices.blocks(), slices.sizes());
         let running =
             [norm.mean, norm.var].map(|taught| Arg::Change((mode == Mode::Train).then_some(taught)));
         let mut mean = room()?;
-        let args =
-            [&slices.sums, &slices.products, &pivot].map(Arg::from).into_iter().chain(affine).chain(running);
-        let args = args.chain([Arg::Write(&mut mean)]).chain(made).chain(slices.sizes());
+        let args = [x, &pivot].map(Arg::from).into_iter().chain(slices.places()).chain(affine).chain(running);
+        let args = args.chain([Arg::Write(&mut mean)]).chain(made).chain(sizes);
         let args = args.chain([eps, Arg::Float(norm.momentum)]).collect();
-        gpu.launch("batch_statistics", Gpu::warps(channels), args)?;
+        gpu.launch(over(x, "batch_statistics"), blocks, args)?;
         tensor(mean, channels)
     };
     let [inverse, scale, shift] = [inverse, scale, shift].map(|made| tensor(made, channels));
@@ -182,15 +198,16 @@ impl Normalise {
         let Some(gpu) = Gpu::of(&[x]) else { candle::bail!("a batch norm of a GPU goes back elsewhere") };
         let channels = weight.elem_count();
         let gate = self.relu.then_some(y);
-        let sizes = [x.elem_count() / channels, channels];
-        let slices = Slices::take(&gpu, Some(gradient), gate, Some([x, &self.mean]), sizes)?;
+        let mut slices = Slices::room(&gpu, x, channels)?;
+        let (blocks, sizes) = (slices.blocks(), slices.sizes());
         let room = || gpu.room(channels);
         let [mut of_weight, mut of_bias, mut slope, mut lean, mut offset] =
             [room()?, room()?, room()?, room()?, room()?];
-        let args = [&slices.sums, &slices.products, weight, &self.inverse].map(Arg::from).into_iter();
+        let args = [Some(gradient), gate, Some(x), Some(&self.mean)].map(Arg::Read).into_iter();
+        let args = args.chain(slices.places()).chain([weight, &self.inverse].map(Arg::from));
         let made = [&mut of_weight, &mut of_bias, &mut slope, &mut lean, &mut offset].map(Arg::Write);
-        let args = args.chain(made).chain(slices.sizes()).chain([Arg::Int(self.learned.into())]).collect();
-        gpu.launch("norm_gradients", Gpu::warps(channels), args)?;
+        let args = args.chain(made).chain(sizes).chain([Arg::Int(self.learned.into())]).collect();
+        gpu.launch(over(x, "norm_gradients"), blocks, args)?;
 
         let [slope, lean, offset] = [slope, lean, offset].map(|made| tensor(made, channels));
         let room = || gpu.room_of(x.dtype(), x.elem_count());

@@ -1,12 +1,12 @@
 // Batch normalisation. Sums over a batch are taken in two steps, in an order that depends on the shape alone: blocks take a
-// slice of the rows and a tile of the channels each, then a warp adds the slices of a channel.
+// slice of the rows and a tile of the channels each; the last that comes to its end adds the slices of its tile, a warp those of a channel.
 
 #define TILE 64
 
 // Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
 // both are x - pivot. A lane takes four channels, where they are as many times four.
-kernel moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums, float *products,
-                   int rows, int channels, int slices)
+device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
+                                 float *products, int rows, int channels, int slices)
 {
     shared float sum[4 * LANES], product[4 * LANES];
     int apiece = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) ? 4 : 1;
@@ -51,8 +51,24 @@ kernel moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const flo
     }
 }
 
+// Whether this block comes last of so many; what the others have left is there then. `done` is 0 before and after.
+device_function int comes_last(unsigned *done, int of)
+{
+    shared int last;
+    fence();
+    together;
+    each_lane if (lane == 0) {
+        last = add_one(done) == (unsigned)of - 1;
+        if (last) *done = 0;
+    }
+    together;
+    return last;
+}
+
 // Adds the slices of each channel, in double precision: lanes of a warp, then the first of them.
 #define each_channels(first) for (int first = block * (LANES / WARP); first < channels; first += blocks * (LANES / WARP))
+#define each_channels_of_tile(first, tile) for (int first = (tile) * TILE; first < channels && first < ((tile) + 1) * TILE; first += LANES / WARP)
+#define tiles_of(channels) (((channels) + TILE - 1) / TILE)
 #define gather(part, slices_of)                                                          \
     each_lane                                                                            \
     {                                                                                    \
@@ -60,7 +76,7 @@ kernel moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const flo
         part[lane] = 0.0;                                                                \
         if (channel < channels)                                                          \
             for (int slice = lane % WARP; slice < slices; slice += WARP)                 \
-                part[lane] += slices_of[slice * channels + channel];                     \
+                part[lane] += fresh(slices_of + slice * channels + channel);             \
     }                                                                                    \
     together;                                                                            \
     for (int half = WARP / 2; half > 0; half /= 2) {                                     \
@@ -80,14 +96,32 @@ kernel add_slices(const float *sums, float *totals, int channels, int slices)
     }
 }
 
+// The sums over all rows.
+kernel column_sums_MAP(const MAP *x, float *sums, float *products, unsigned *done, float *totals, int rows, int channels, int slices)
+{
+    shared double sum[LANES];
+    int tile = block % tiles_of(channels);
+    moments_MAP(x, 0, 0, 0, sums, products, rows, channels, slices);
+    if (!comes_last(done + tile, slices)) return;
+    each_channels_of_tile(first, tile)
+    {
+        gather(sum, sums);
+        each_first(channel) totals[channel] = (float)sum[lane];
+        together;
+    }
+}
+
 // From the moments about `pivot`: what the batch is normalised by. The running statistics, if there are any to be taught, move
 // towards the batch's; `pivot` may be the running mean itself.
-kernel batch_statistics(const float *sums, const float *squares, const float *pivot, const float *weight, const float *bias,
-                        float *running_mean, float *running_var, float *mean, float *inverse, float *scale, float *shift,
-                        int rows, int channels, int slices, float eps, float momentum)
+kernel batch_statistics_MAP(const MAP *x, const float *pivot, float *sums, float *squares, unsigned *done, const float *weight,
+                            const float *bias, float *running_mean, float *running_var, float *mean, float *inverse, float *scale,
+                            float *shift, int rows, int channels, int slices, float eps, float momentum)
 {
     shared double sum[LANES], square[LANES];
-    each_channels(first)
+    int tile = block % tiles_of(channels);
+    moments_MAP(0, 0, x, pivot, sums, squares, rows, channels, slices);
+    if (!comes_last(done + tile, slices)) return;
+    each_channels_of_tile(first, tile)
     {
         gather(sum, sums);
         gather(square, squares);
@@ -144,11 +178,15 @@ kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, con
 
 // Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`
 // tells whether the statistics were the batch's, which each value moved a little.
-kernel norm_gradients(const float *sums, const float *products, const float *weight, const float *inverse, float *of_weight,
-                      float *of_bias, float *slope, float *lean, float *offset, int rows, int channels, int slices, int learned)
+kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, float *sums, float *products,
+                          unsigned *done, const float *weight, const float *inverse, float *of_weight, float *of_bias, float *slope,
+                          float *lean, float *offset, int rows, int channels, int slices, int learned)
 {
     shared double sum[LANES], product[LANES];
-    each_channels(first)
+    int tile = block % tiles_of(channels);
+    moments_MAP(gradient, gate, x, mean, sums, products, rows, channels, slices);
+    if (!comes_last(done + tile, slices)) return;
+    each_channels_of_tile(first, tile)
     {
         gather(sum, sums);
         gather(product, products);

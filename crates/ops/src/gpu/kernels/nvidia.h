@@ -6,6 +6,10 @@
 #define each_lane for (int lane = (int)threadIdx.x, once = 1; once; once = 0)
 #define together __syncthreads()
 #define shared __shared__
+#define fence() __threadfence()
+#define add_one(count) atomicAdd(count, 1u)
+// What another block has left, past this one's cache.
+#define fresh(number) __ldcg(number)
 #define side_by_side(bytes) __align__(bytes)
 #define bits_of(x) __float_as_uint(x)
 #define float_of(bits) __uint_as_float(bits)
