@@ -5,6 +5,9 @@ use candle::{DType, Tensor};
 use sokd_core::{Error, Result};
 use std::ops::Range;
 
+/// What becomes of a map, differentiable in it.
+type Own = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
+
 /// What happens to every map of a batch alike.
 pub enum Change {
     /// Nothing, to the bit.
@@ -20,7 +23,7 @@ pub enum Change {
     /// To each number of the batch one of its own: `(batch, height, width, channels)` in a row.
     Add(Vec<f32>),
     /// Anything else, differentiable in the map. Nobody can [lay it down](Laid) for a GPU.
-    Other(Box<dyn Fn(&Tensor) -> Result<Tensor>>),
+    Other(Own),
 }
 
 impl Change {

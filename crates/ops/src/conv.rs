@@ -181,8 +181,8 @@ impl Backward<2> for Convolve {
             let as_read = self.turned.as_ref().unwrap_or(kernel);
             let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, as_read, gradient], wanted)?;
             return Ok([
-                of_x.map(|of_x| tensor(of_x, x.shape())),
-                of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape())),
+                of_x.map(|of_x| of_x.reshape(x.shape())).transpose()?,
+                of_kernel.map(|of_kernel| of_kernel.reshape(kernel.shape())).transpose()?,
             ]);
         }
         let gradients = read([x, kernel, gradient], |[x, kernel, gradient]| {

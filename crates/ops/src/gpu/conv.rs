@@ -51,7 +51,9 @@ impl Gpu {
         geometry: &Geometry,
         [x, kernel, gradient]: [&Tensor; 3],
         [of_x, of_kernel]: [bool; 2],
-    ) -> Result<[Option<Storage>; 2]> {
+    ) -> Result<[Option<Tensor>; 2]> {
+        let map = |of_x| tensor(of_x, geometry.batch * geometry.input_len());
+        let weights = |of_kernel| tensor(of_kernel, geometry.kernel_len());
         if geometry.depthwise() {
             let of_x = of_x.then(|| {
                 let count = geometry.batch * geometry.input_len();
@@ -65,7 +67,7 @@ impl Gpu {
                 )
             });
             let of_kernel = of_kernel.then(|| self.depthwise_weights(geometry, x, gradient));
-            return Ok([of_x.transpose()?, of_kernel.transpose()?]);
+            return Ok([of_x.transpose()?.map(map), of_kernel.transpose()?.map(weights)]);
         }
         match *self {
             #[cfg(feature = "cuda")]
@@ -77,7 +79,11 @@ impl Gpu {
                 }
             }
             #[cfg(feature = "mirror")]
-            Self::Mirror => super::mirror::backward(geometry, [x, kernel, gradient], [of_x, of_kernel]),
+            Self::Mirror => {
+                let wanted = [of_x, of_kernel];
+                let [of_x, of_kernel] = super::mirror::backward(geometry, [x, kernel, gradient], wanted)?;
+                Ok([of_x.map(map), of_kernel.map(weights)])
+            }
         }
     }
 

@@ -52,8 +52,8 @@ impl ConvolveNormalise {
         let ([of_z, of_weight, of_bias], passed) = self.norm.back(&self.z, weight, y, gradient, passed)?;
         let wanted = [x.track_op(), kernel.track_op()];
         let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, &self.turned, &of_z], wanted)?;
-        let of_x = of_x.map(|of_x| tensor(of_x, x.shape()));
-        let of_kernel = of_kernel.map(|of_kernel| tensor(of_kernel, kernel.shape()));
+        let of_x = of_x.map(|of_x| of_x.reshape(x.shape())).transpose()?;
+        let of_kernel = of_kernel.map(|of_kernel| of_kernel.reshape(kernel.shape())).transpose()?;
         Ok(([of_x, of_kernel, Some(of_weight), Some(of_bias)], passed))
     }
 }

@@ -1,9 +1,10 @@
 //! Convolutions by cuDNN, channels last, over maps in single precision or in bfloat16, adding in single precision. What it is
 //! told of a convolution is kept, with the algorithms that it chose.
 
-use super::launch::{Arg, Gpu, Kernel, over};
-use super::nvidia;
+use super::launch::Gpu;
+use super::{nvidia, turn};
 use crate::kernels::geometry::Geometry;
+use crate::record::tensor;
 use crate::tf32;
 use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t as DataAlgorithm, cudnnConvolutionBwdFilterAlgo_t as KernelAlgorithm,
@@ -275,11 +276,7 @@ fn working<R>(
 
 /// `(height, width, from, to)` → `(to, height, width, from)`, as cuDNN reads kernels, in the type of the maps.
 pub(super) fn turned(gpu: &Gpu, geometry: &Geometry, kernel: &Tensor, map: DType) -> Result<Tensor> {
-    let [rows, columns] = rows_columns(geometry);
-    let mut turned = gpu.room_of(map, rows * columns)?;
-    let kernels = Kernel::over(map, "transpose_to");
-    gpu.walk(kernels, [kernel], &mut turned, rows * columns, [Arg::Int(rows), Arg::Int(columns)])?;
-    Ok(crate::record::tensor(turned, rows * columns))
+    turn::turned(gpu, kernel, map, rows_columns(geometry))
 }
 
 fn rows_columns(geometry: &Geometry) -> [usize; 2] {
@@ -307,7 +304,7 @@ pub(super) fn backward<T: Map>(
     geometry: &Geometry,
     [x, kernel, gradient]: [&Tensor; 3],
     [of_x, of_kernel]: [bool; 2],
-) -> Result<[Option<Storage>; 2]> {
+) -> Result<[Option<Tensor>; 2]> {
     let of_x = of_x.then(|| backward_map::<T>(device, geometry, kernel, gradient));
     let of_kernel = of_kernel.then(|| backward_kernel::<T>(device, geometry, x, gradient));
     Ok([of_x.transpose()?, of_kernel.transpose()?])
@@ -319,14 +316,14 @@ fn backward_map<T: Map>(
     geometry: &Geometry,
     kernel: &Tensor,
     gradient: &Tensor,
-) -> Result<Storage> {
+) -> Result<Tensor> {
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
     let Plan { x: dx, y: dy, kernel: w, convs, .. } = &*plan;
     let passes: Vec<_> = convs.iter().map(|conv| ConvBackwardData { conv, dx, w, dy }).collect();
     let mut of_x = gpu.room_of(T::TYPE, geometry.batch * geometry.input_len())?;
     plan.to_map.go(device, &passes, [kernel, gradient], &mut of_x)?;
-    Ok(of_x)
+    Ok(tensor(of_x, geometry.batch * geometry.input_len()))
 }
 
 /// The gradient of the kernel, in single precision: of maps in bfloat16, cuDNN adds it up so, and rounds it.
@@ -335,16 +332,12 @@ fn backward_kernel<T: Map>(
     geometry: &Geometry,
     x: &Tensor,
     gradient: &Tensor,
-) -> Result<Storage> {
+) -> Result<Tensor> {
     let gpu = Gpu::Nvidia(device.clone());
     let plan = Plan::<T>::of(device, geometry)?;
     let Plan { x: of_x, y: dy, kernel: dw, convs, .. } = &*plan;
     let passes: Vec<_> = convs.iter().map(|conv| ConvBackwardFilter { conv, x: of_x, dw, dy }).collect();
     let mut of_kernel = gpu.room_of(T::TYPE, geometry.kernel_len())?;
     plan.to_kernel.go(device, &passes, [x, gradient], &mut of_kernel)?;
-    let [rows, columns] = rows_columns(geometry);
-    let of_kernel = crate::record::tensor(of_kernel, rows * columns);
-    let (mut back, sizes) = (gpu.room(rows * columns)?, [Arg::Int(columns), Arg::Int(rows)]);
-    gpu.walk(over(&of_kernel, "transpose_of"), [&of_kernel], &mut back, rows * columns, sizes)?;
-    Ok(back)
+    turn::turned_back(&gpu, tensor(of_kernel, geometry.kernel_len()), rows_columns(geometry))
 }

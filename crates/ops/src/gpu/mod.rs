@@ -28,6 +28,9 @@ mod tables;
 mod tally;
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 mod text;
+#[cfg(any(feature = "cuda", all(test, feature = "mirror")))]
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "it is cuDNN that has kernels turned"))]
+pub(crate) mod turn;
 mod work;
 
 pub(crate) use clip::clip;

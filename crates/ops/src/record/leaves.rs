@@ -20,8 +20,11 @@ thread_local! {
 }
 
 /// Runs `work` with variables apart from the graph of our operations, in this thread: what `work` records is gone back through by
-/// [`backward`] alone, without the passes over memory that candle spends on each weight.
+/// [`backward`] alone, without the passes over memory that candle spends on each weight. Meanwhile the kernels of convolutions stand
+/// still: whatever a GPU makes of them once holds for all of `work`.
 pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "cuda")]
+    let work = || crate::gpu::turn::pass(work);
     scope(&APART, true, work)
 }
 
@@ -30,8 +33,9 @@ pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
 /// # Errors
 /// Those of `work`.
 pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_core::Result<GradStore> {
-    scope(&GATHERED, Some(Gathered::new()), || {
+    let back = || {
         let mut grads = work()?;
+        settle()?;
         for (leaf, gradient) in GATHERED.take().into_iter().flat_map(Gathered::into_values) {
             let gradient = match grads.remove(&leaf) {
                 Some(other) => sum_of_gradients(&other, &gradient)?,
@@ -40,7 +44,27 @@ pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_cor
             grads.insert(&leaf, gradient);
         }
         Ok(grads)
-    })
+    };
+    #[cfg(feature = "cuda")]
+    let back = || crate::gpu::turn::way_back(back);
+    scope(&GATHERED, Some(Gathered::new()), back)
+}
+
+/// Does what a GPU has put off until gradients are read.
+fn settle() -> Result<()> {
+    #[cfg(feature = "cuda")]
+    crate::gpu::turn::settle()?;
+    Ok(())
+}
+
+/// The same, if one of these is a gradient that was put off.
+pub(super) fn settle_if(gradients: &[Option<Tensor>]) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if gradients.iter().flatten().any(crate::gpu::turn::is_put_off) {
+        return settle();
+    }
+    let _ = gradients;
+    Ok(())
 }
 
 /// Whether an argument stands apart from what is recorded now.
@@ -57,7 +81,10 @@ pub(super) fn gather(leaf: &Tensor, gradient: Tensor) -> Result<()> {
         )
     };
     let gradient = match gathered.remove(&leaf.id()) {
-        Some((_, other)) => sum_of_gradients(&other, &gradient)?,
+        Some((_, other)) => {
+            settle()?;
+            sum_of_gradients(&other, &gradient)?
+        }
         None => gradient,
     };
     gathered.insert(leaf.id(), (leaf.clone(), gradient));

@@ -58,14 +58,3 @@ kernel normalize(const float *x, float *y, int count, float red, float green, fl
         y[at] = (x[at] - mean) / std;
     }
 }
-
-// A matrix of single precision, rows for columns; and back.
-kernel transpose_to_MAP(const float *x, MAP *y, int count, int rows, int columns)
-{
-    each(at, count) y[at] = to_MAP(x[at % rows * columns + at / rows]);
-}
-
-kernel transpose_of_MAP(const MAP *x, float *y, int count, int rows, int columns)
-{
-    each(at, count) y[at] = of_MAP(x[at % rows * columns + at / rows]);
-}

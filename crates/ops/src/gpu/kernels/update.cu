@@ -126,3 +126,24 @@ kernel tally(Tensors sums, Tensors values, Firsts first, int count, Floats weigh
         ((double *)sums.of[terms])[0] += images * loss;
     }
 }
+
+// Matrices with their columns for rows: from single precision to maps' type, and back.
+kernel turn_to_MAP(Tensors y, Tensors x, Firsts first, int count, Floats rows, Floats columns)
+{
+    each(number, count)
+    {
+        find(number, first);
+        int deep = (int)rows.of[one], wide = (int)columns.of[one];
+        ((MAP *)y.of[one])[at] = to_MAP(x.of[one][at % deep * wide + at / deep]);
+    }
+}
+
+kernel turn_back_MAP(Tensors y, Tensors x, Firsts first, int count, Floats rows, Floats columns)
+{
+    each(number, count)
+    {
+        find(number, first);
+        int deep = (int)rows.of[one], wide = (int)columns.of[one];
+        y.of[one][at] = of_MAP(((const MAP *)x.of[one])[at % deep * wide + at / deep]);
+    }
+}
