@@ -52,12 +52,12 @@ impl Space {
     /// What each of a draw's two operations does to maps of a shape: nothing, where its bit is not set.
     pub(crate) fn changes(&self, shape: [usize; 4], draw: &Draw) -> [Change; 2] {
         let (pair, bits, levels) = (self.pairs[draw.pair], draw.bits[draw.pair], draw.levels[draw.pair]);
-        [0, 1].map(|place| match bits[place] {
-            false => Change::Nothing,
-            true => {
-                let key = draw.key.fold_in(pair[place] as u64);
-                self.operations[pair[place]].as_ref().change(shape, levels[place], key)
+        [0, 1].map(|place| {
+            if !bits[place] {
+                return Change::Nothing;
             }
+            let key = draw.key.fold_in(pair[place] as u64);
+            self.operations[pair[place]].as_ref().change(shape, levels[place], key)
         })
     }
 

@@ -200,7 +200,7 @@ mod tests {
                 for (then, second) in changes().iter().enumerate() {
                     place.lay([first, second])?;
                     let (found, due) = (place.change(&map)?, second.apply(&first.apply(&map)?)?);
-                    let apart = (found - due)?.abs()?.max_all()?.to_scalar::<f32>()?;
+                    let apart = (found - due)?.sqr()?.max_all()?.to_scalar::<f32>()?.sqrt();
                     assert!(
                         apart < if at + then == 0 { f32::MIN_POSITIVE } else { 1e-6 },
                         "{at}, {then}: {apart}"

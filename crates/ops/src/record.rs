@@ -17,7 +17,7 @@ mod graph;
 mod kept;
 mod leaves;
 
-use crate::gpu::{Gpu, over};
+use crate::gpu::{Gpu, over, turn};
 use crate::kernels::sum;
 use crate::simd::simd;
 use crate::spent::named;
@@ -222,7 +222,9 @@ impl Nodes {
                 told.push(None);
             }
             // These are read before the way back is over.
-            leaves::settle_if(&told)?;
+            if told.iter().flatten().any(turn::is_put_off) {
+                turn::settle()?;
+            }
             Ok(told)
         });
         Ok(Self { tensors, inboxes: their_inboxes, gradients })

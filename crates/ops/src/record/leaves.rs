@@ -5,6 +5,7 @@
 //! depends on them: so whoever goes back by [`backward`] may keep them out.
 
 use super::sum_of_gradients;
+use crate::gpu::turn;
 use candle::backprop::GradStore;
 use candle::{Device, DeviceLocation, Result, Tensor, TensorId, Var};
 use sokd_core::scope;
@@ -23,9 +24,7 @@ thread_local! {
 /// [`backward`] alone, without the passes over memory that candle spends on each weight. Meanwhile the kernels of convolutions stand
 /// still: whatever a GPU makes of them once holds for all of `work`.
 pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(feature = "cuda")]
-    let work = || crate::gpu::turn::pass(work);
-    scope(&APART, true, work)
+    scope(&APART, true, || turn::pass(work))
 }
 
 /// The gradients that `work` finds, those of variables that stand [apart](with_leaves_apart) among them.
@@ -35,7 +34,7 @@ pub fn with_leaves_apart<R>(work: impl FnOnce() -> R) -> R {
 pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_core::Result<GradStore> {
     let back = || {
         let mut grads = work()?;
-        settle()?;
+        turn::settle()?;
         for (leaf, gradient) in GATHERED.take().into_iter().flat_map(Gathered::into_values) {
             let gradient = match grads.remove(&leaf) {
                 Some(other) => sum_of_gradients(&other, &gradient)?,
@@ -45,26 +44,7 @@ pub fn backward(work: impl FnOnce() -> sokd_core::Result<GradStore>) -> sokd_cor
         }
         Ok(grads)
     };
-    #[cfg(feature = "cuda")]
-    let back = || crate::gpu::turn::way_back(back);
-    scope(&GATHERED, Some(Gathered::new()), back)
-}
-
-/// Does what a GPU has put off until gradients are read.
-fn settle() -> Result<()> {
-    #[cfg(feature = "cuda")]
-    crate::gpu::turn::settle()?;
-    Ok(())
-}
-
-/// The same, if one of these is a gradient that was put off.
-pub(super) fn settle_if(gradients: &[Option<Tensor>]) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if gradients.iter().flatten().any(crate::gpu::turn::is_put_off) {
-        return settle();
-    }
-    let _ = gradients;
-    Ok(())
+    scope(&GATHERED, Some(Gathered::new()), || turn::way_back(back))
 }
 
 /// Whether an argument stands apart from what is recorded now.
@@ -82,7 +62,7 @@ pub(super) fn gather(leaf: &Tensor, gradient: Tensor) -> Result<()> {
     };
     let gradient = match gathered.remove(&leaf.id()) {
         Some((_, other)) => {
-            settle()?;
+            turn::settle()?;
             sum_of_gradients(&other, &gradient)?
         }
         None => gradient,
