@@ -60,8 +60,12 @@ if has small; then
     try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
     try bench-tf32.txt env SOKD_TF32=1 "$sokd" bench resnet20 --device cuda
     try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
+    # As PyTorch has it unasked: the factors of convolutions in ten bits, on both sides.
+    export SOKD_TF32=1
     beside_pytorch bench.txt 420 --what train,inference,kd --rounds 5 --steps 20 \
         --models resnet20,resnet8x4 --pairs resnet56+resnet20 --mode eager,bf16,compile
+    unset SOKD_TF32
+    beside_pytorch bench-exact.txt 120 --what train --rounds 5 --steps 20 --models resnet20,resnet8x4 --mode eager
 fi
 if has large; then
     try bench-large.txt env SOKD_LOG=info "$sokd" bench imagenet_resnet50 --size 224 --mixed --device cuda

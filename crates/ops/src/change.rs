@@ -202,7 +202,7 @@ mod tests {
                     let (found, due) = (place.change(&map)?, second.apply(&first.apply(&map)?)?);
                     let apart = (found - due)?.sqr()?.max_all()?.to_scalar::<f32>()?.sqrt();
                     assert!(
-                        apart < if at + then == 0 { f32::MIN_POSITIVE } else { 1e-6 },
+                        apart < if at + then == 0 { f32::MIN_POSITIVE } else { 2e-6 },
                         "{at}, {then}: {apart}"
                     );
                 }

@@ -39,6 +39,7 @@ Options:
   --steps N           in a round [3]
   --device NAME       cpu or cuda [cpu]
   --mode NAME,..      PyTorch's: eager, bf16 (autocast), compile (max-autotune), compile-bf16 [eager]
+                      (with SOKD_TF32=1, both sides round the factors of convolutions on a GPU to ten bits, else neither)
   --simd NAME         as on an older processor, both sides: avx2, or portable, for which PyTorch still has SSE [all there is]
   --against COMMIT    beside that commit, which has to have `sokd bench`, instead of PyTorch
   --ours FILE         the program `sokd` of this commit, where there is no cargo to build it";

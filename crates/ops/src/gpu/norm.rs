@@ -125,11 +125,34 @@ pub(crate) fn batch_norm(
 ) -> Result<Tensor> {
     let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
     let tracked = [x, weight, bias].iter().any(|tensor| tensor.track_op());
+    if mode == Mode::Eval && !tracked && !residual.is_some_and(Tensor::track_op) {
+        return Ok(tensor(at_rest(gpu, x, norm, residual, relu)?, x.shape()));
+    }
     let (y, back) = normalised(gpu, (x, tracked), norm, residual, relu, mode)?;
     match residual {
         None => record([x, weight, bias], y, x.shape(), back),
         Some(residual) => record([x, weight, bias, residual], y, x.shape(), back),
     }
+}
+
+/// The result by the running statistics, from which nobody goes back: a network at rest asks for no more.
+pub(super) fn at_rest(
+    gpu: &Gpu,
+    x: &Tensor,
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    relu: bool,
+) -> Result<Storage> {
+    let (count, channels) = (x.elem_count(), norm.weight.elem_count());
+    let mut y = gpu.room_of(x.dtype(), count)?;
+    let held = [norm.mean, norm.var, norm.weight, norm.bias].map(Tensor::contiguous);
+    let [mean, var, weight, bias] = held;
+    let (mean, var, weight, bias) = (mean?, var?, weight?, bias?);
+    let reads = [Some(x), Some(&mean), Some(&var), Some(&weight), Some(&bias), residual].map(Arg::Read);
+    let sizes = [Arg::Int(count), Arg::Int(channels), Arg::Float(norm.eps), Arg::Int(relu.into())];
+    let args = reads.into_iter().chain([Arg::Write(&mut y)]).chain(sizes).collect();
+    gpu.launch(over(x, "norm_at_rest"), blocks_of_fours(count, channels), args)?;
+    Ok(y)
 }
 
 /// The result, and the way back from it, which someone may go where `tracked` says so.

@@ -16,6 +16,8 @@ pub fn write(settings: &Settings, ours: &str, beside: &str, ratios: &[Value], ke
         "uncommitted_changes": doctor["environment"]["dirty"],
         "beside": beside,
         "device": settings.device,
+        // On both sides.
+        "tf32": std::env::var("SOKD_TF32").is_ok_and(|set| set == "1"),
         "held_to": settings.simd.map(|Held(name, _)| name),
         "protocol": format!(
             "batch {}, 3 x {size} x {size}, 100 classes, f32 unless it says mixed; {} rounds of {} steps in turns; fastest step of each side; \

@@ -176,6 +176,26 @@ kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, con
     }
 }
 
+// By the running statistics, at one launch: a network at rest has a result and no way back.
+kernel norm_at_rest_MAP(const MAP *x, const float *mean, const float *var, const float *weight, const float *bias,
+                        const MAP *residual, MAP *y, int count, int channels, float eps, int relu)
+{
+    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;
+    each(some, count / apiece)
+    {
+        int at = some * apiece, first = at % channels;
+        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;
+        for (int i = 0; i < 4; i++) {
+            if (i >= apiece) continue;
+            int channel = first + i;
+            float value = (of_MAP(seen.of[i]) - mean[channel]) * (weight[channel] / sqrtf(var[channel] + eps)) + bias[channel];
+            if (residual) value += of_MAP(more.of[i]);
+            made.of[i] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
+        }
+        put_some_MAP(y, at, apiece, made);
+    }
+}
+
 // Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`
 // tells whether the statistics were the batch's, which each value moved a little.
 kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, float *sums, float *products,
