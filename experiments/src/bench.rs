@@ -15,8 +15,8 @@ use sokd_core::{
 use sokd_data::{Augment, Images, Loader, Memory};
 use sokd_losses::cross_entropy::CrossEntropy;
 use sokd_losses::kd::Kd;
-use sokd_nn::{Ema, LrSchedule, Moment, OptimSpec, Params, Sgd, with_winograd};
-use sokd_train::{Descend, Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
+use sokd_nn::{Ema, Moment, OptimSpec, Params, Sgd, with_winograd};
+use sokd_train::{Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
 use std::sync::Arc;
 
 /// What is timed, on noise in 100 classes.
@@ -180,19 +180,8 @@ fn alone(
         terms.push(term("distill", Box::<Kd>::default()));
     }
     let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4, ..Sgd::default() };
-    let phase = Phase {
-        name: "student".into(),
-        toward: None,
-        split: LearnSplit::Train,
-        mode: Mode::Train,
-        every: 1,
-        epochs: 0..1,
-        interlude: None,
-        update: Box::new(Descend {}),
-        clip: None,
-        optimizer: OptimSpec::Sgd(sgd).build(params.group("student"))?,
-        lr: LrSchedule::default(),
-    };
+    let optimizer = OptimSpec::Sgd(sgd).build(params.group("student"))?;
+    let phase = Phase { epochs: 0..1, ..Phase::new("student", optimizer) };
     let now = Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
     Ok(steps(
         Distiller { student, teacher, lens: None, terms },

@@ -3,15 +3,14 @@
 
 use candle::{Device, Tensor};
 use sokd_core::{
-    Backbone, Batch, Build as _, BuildCx, DistillLoss, Error, Key, LearnSplit, Mode, Pair, Result, Step,
-    Terms,
+    Backbone, Batch, Build as _, BuildCx, DistillLoss, Error, Key, Mode, Pair, Result, Step, Terms,
 };
 use sokd_experiments::Refine;
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{data, first, gap, pair, same, wave};
-use sokd_train::{Descend, Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
+use sokd_train::{Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
 use std::sync::{Arc, Mutex};
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
@@ -273,17 +272,9 @@ fn a_students_steps_go_on_at_one_word_with_another_draw_in_each() -> Result<()> 
         let optim: OptimSpec = serde_json::from_str(r#"{ "type": "sgd", "momentum": 0.9 }"#).expect("one");
         let vars = ["student", "adapter"].iter().flat_map(|group| scene.params.group(group)).collect();
         let mut phases = [Phase {
-            name: "student".into(),
-            toward: None,
-            split: LearnSplit::Train,
-            mode: Mode::Train,
-            every: 1,
-            epochs: 0..usize::MAX,
-            interlude: None,
-            update: Box::new(Descend {}),
             clip: Some(5.0),
-            optimizer: optim.build(vars)?,
             lr: LrSchedule { base: 0.01, ..LrSchedule::default() },
+            ..Phase::new("student", optim.build(vars)?)
         }];
         let (diary, mut tally) = (Diary::default(), Tally::default());
         let mut watch: Vec<Box<dyn Observer>> = vec![Box::new(diary.clone())];

@@ -13,8 +13,8 @@ use sokd_nn::{LrSchedule, OptimSpec, Params, schedule};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Said, first, pair};
 use sokd_train::{
-    Descend, Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Stop, Tally, TermOf,
-    Training, fit, step,
+    Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Stop, Tally, TermOf, Training,
+    fit, step,
 };
 use sokd_world::ALONE;
 use std::collections::BTreeMap;
@@ -81,19 +81,8 @@ fn phase(name: &str, group: &str, params: &Params, lr: f64) -> Result<Phase> {
     let optim = r#"{ "type": "sgd", "momentum": 0.9, "weight-decay": 0.0 }"#;
     let optim: OptimSpec = serde_json::from_str(optim).expect("an optimiser");
     let decay = schedule::DecaySpec::Constant(schedule::Constant {});
-    Ok(Phase {
-        name: name.into(),
-        toward: None,
-        split: LearnSplit::Train,
-        mode: Mode::Train,
-        every: 1,
-        epochs: 0..usize::MAX,
-        interlude: None,
-        update: Box::new(Descend {}),
-        clip: None,
-        optimizer: optim.build(params.group(group))?,
-        lr: LrSchedule { base: lr, warmup_epochs: 0, decay },
-    })
+    let lr = LrSchedule { base: lr, warmup_epochs: 0, decay };
+    Ok(Phase { lr, ..Phase::new(name, optim.build(params.group(group))?) })
 }
 
 impl Class {

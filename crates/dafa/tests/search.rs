@@ -2,8 +2,8 @@
 
 use candle::{DType, Device, Tensor};
 use sokd_core::{
-    Backbone, BackboneInfo, Batch, Build, BuildCx, Head, Key, LearnSplit, Mode, PixelNorm, Refined, Result,
-    Stage, StageInfo, Step,
+    Backbone, BackboneInfo, Batch, Build, BuildCx, Head, Key, Mode, PixelNorm, Refined, Result, Stage,
+    StageInfo, Step,
 };
 use sokd_dafa::{Dafa, Draw, Policy, Relaxed, Space};
 use sokd_losses::{LossSpec, fitnet::Fitnet};
@@ -100,20 +100,14 @@ fn distiller(params: &Params, map: &Tensor, dafa: Option<&Dafa>) -> Result<Disti
 fn searching(params: &Params, update: &UpdateSpec, lr: f64) -> Result<Phase> {
     let optim: OptimSpec = serde_json::from_str(r#"{ "type": "adam" }"#).expect("an optimiser");
     Ok(Phase {
-        name: "policy".into(),
         toward: Some(BTreeMap::from([("distill/aug".to_owned(), 1.0)])),
-        split: LearnSplit::Train,
         mode: Mode::Probe,
-        every: 1,
-        epochs: 0..usize::MAX,
-        interlude: None,
         update: match update {
             UpdateSpec::Descend(_) => Box::new(Descend {}),
             UpdateSpec::Unroll(_) => update.as_ref().start(params)?,
         },
-        clip: None,
-        optimizer: optim.build(params.group("policy"))?,
         lr: LrSchedule { base: lr, ..LrSchedule::default() },
+        ..Phase::new("policy", optim.build(params.group("policy"))?)
     })
 }
 

@@ -1,5 +1,5 @@
 use crate::together::mean;
-use crate::{Distiller, Hand, Interlude, Observer, Shown, StepReport, Tally, Toward, Update};
+use crate::{Descend, Distiller, Hand, Interlude, Observer, Shown, StepReport, Tally, Toward, Update};
 use candle::backprop::GradStore;
 use sokd_core::{Batch, LENS, LearnSplit, Mode, Result, Step, Terms};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
@@ -34,6 +34,23 @@ pub struct Phase {
 }
 
 impl Phase {
+    /// One that goes down the gradient of the whole objective, in every step, on whatever students learn from.
+    pub fn new(name: &str, optimizer: Box<dyn Optimizer>) -> Self {
+        Self {
+            name: name.to_owned(),
+            toward: None,
+            split: LearnSplit::Train,
+            mode: Mode::Train,
+            every: 1,
+            epochs: 0..usize::MAX,
+            interlude: None,
+            update: Box::new(Descend {}),
+            clip: None,
+            optimizer,
+            lr: LrSchedule::default(),
+        }
+    }
+
     /// Whether it acts in a step.
     pub fn due(&self, at: &Step) -> bool {
         self.interlude.is_none() && at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)

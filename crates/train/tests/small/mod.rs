@@ -8,9 +8,9 @@ use sokd_core::{
     Backbone, BackboneInfo, Batch, Batches, DistillLoss, Head, Key, LearnSplit, Mode, Pair, PixelNorm,
     Result, Split, Stage, StageInfo, Step, Terms,
 };
-use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Ema, Linear, LrSchedule, OptimSpec, Params, init};
+use sokd_nn::{BatchNorm, Conv2d, ConvNorm, Ema, Linear, OptimSpec, Params, init};
 use sokd_ops::Conv;
-use sokd_train::{Descend, Distiller, Exam, Phase, Schedule, TermOf, Training, predictions};
+use sokd_train::{Distiller, Exam, Phase, Schedule, TermOf, Training, predictions};
 use sokd_world::{ALONE, Share};
 
 pub const CLASSES: usize = 3;
@@ -155,19 +155,7 @@ pub fn term(name: &str, weight: Schedule, loss: impl DistillLoss + 'static) -> T
 /// A phase that moves the weights of a group.
 pub fn phase(name: &str, params: &Params, group: &str, optim: &str) -> Result<Phase> {
     let optim: OptimSpec = serde_json::from_str(optim).expect("an optimiser");
-    Ok(Phase {
-        name: name.to_owned(),
-        toward: None,
-        split: LearnSplit::Train,
-        mode: Mode::Train,
-        every: 1,
-        epochs: 0..usize::MAX,
-        interlude: None,
-        update: Box::new(Descend {}),
-        clip: None,
-        optimizer: optim.build(params.group(group))?,
-        lr: LrSchedule::default(),
-    })
+    Ok(Phase::new(name, optim.build(params.group(group))?))
 }
 
 /// The images of a small run.

@@ -14,8 +14,8 @@
         together;                                               \
     }
 
-// `most`, the largest of each row, and `sum`, Σ exp(x - most).
-#define powers_of(x)                                                                                     \
+// The largest of each row.
+#define largest_of(x, most)                                                                              \
     each_lane                                                                                            \
     {                                                                                                    \
         most[lane] = NOTHING_YET;                                                                        \
@@ -25,13 +25,17 @@
     for (int half = WARP / 2; half > 0; half /= 2) {                                                     \
         each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half]; \
         together;                                                                                        \
-    }                                                                                                    \
-    each_lane                                                                                            \
-    {                                                                                                    \
-        sum[lane] = 0.0;                                                                                 \
-        each_of_row(row, at) sum[lane] += expf(x[at] - own(most));                                       \
-    }                                                                                                    \
-    together;                                                                                            \
+    }
+
+// `most`, the largest of each row, and `sum`, Σ exp(x - most).
+#define powers_of(x)                                             \
+    largest_of(x, most);                                         \
+    each_lane                                                    \
+    {                                                            \
+        sum[lane] = 0.0;                                         \
+        each_of_row(row, at) sum[lane] += expf(x[at] - own(most)); \
+    }                                                            \
+    together;                                                    \
     add_up(sum);
 
 kernel log_softmax(const float *x, float *y, int width, int rows)
@@ -239,23 +243,14 @@ kernel squares_back(const float *a, const float *b, const float *gradient, float
 }
 
 // `most`, the largest of each row, and `sum`, Σ exp((x - most) / over), all of it in double precision.
-#define exact_powers_of(x, over, most, sum)                                                              \
-    each_lane                                                                                            \
-    {                                                                                                    \
-        most[lane] = NOTHING_YET;                                                                        \
-        each_of_row(row, at) most[lane] = x[at] > most[lane] ? x[at] : most[lane];                       \
-    }                                                                                                    \
-    together;                                                                                            \
-    for (int half = WARP / 2; half > 0; half /= 2) {                                                     \
-        each_lane if (lane % WARP < half && most[lane + half] > most[lane]) most[lane] = most[lane + half]; \
-        together;                                                                                        \
-    }                                                                                                    \
-    each_lane                                                                                            \
-    {                                                                                                    \
-        sum[lane] = 0.0;                                                                                 \
-        each_of_row(row, at) sum[lane] += exp(((double)x[at] - own(most)) / over);                       \
-    }                                                                                                    \
-    together;                                                                                            \
+#define exact_powers_of(x, over, most, sum)                                        \
+    largest_of(x, most);                                                           \
+    each_lane                                                                      \
+    {                                                                              \
+        sum[lane] = 0.0;                                                           \
+        each_of_row(row, at) sum[lane] += exp(((double)x[at] - own(most)) / over); \
+    }                                                                              \
+    together;                                                                      \
     add_up(sum);
 
 // What the label's class is short of certainty, of which it shares `smoothing` evenly among all. A label that is none is no number.
