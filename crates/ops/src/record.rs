@@ -200,9 +200,12 @@ impl Nodes {
         let on_graph = arguments.map(|argument| argument.track_op() && !leaves::is_apart(argument));
         let (mut tensors, mut their_inboxes) = (Vec::with_capacity(N), Vec::with_capacity(N));
         for index in (0..N).filter(|&index| on_graph[index]) {
-            let token = known[index].as_ref().map_or(arguments[index], |known| &known.token);
-            tensors.push(token.clone());
-            their_inboxes.push(inboxes[index].clone());
+            let (token, inbox) = match &known[index] {
+                Some(known) => (known.token.clone(), inboxes[index].clone()),
+                None => graph::stand_in(arguments[index])?,
+            };
+            tensors.push(token);
+            their_inboxes.push(inbox);
         }
         let hangs = tensors.is_empty();
         if hangs {

@@ -78,7 +78,7 @@ void must_be_there(const void *address, size_t bytes, const char *who)
 
 struct Node { Kind kind; bool from_host; std::function<void()> work; };
 struct Graph { std::vector<std::unique_ptr<Node>> nodes; std::vector<Address> taken; bool valid = true; int holders = 1; };
-struct Stream { Graph *capturing = nullptr; std::thread::id by; std::deque<std::function<bool()>> waiting; };
+struct Stream { Graph *capturing = nullptr; bool relaxed = false; std::thread::id by; std::deque<std::function<bool()>> waiting; };
 static Stream legacy;
 
 Stream *stream(void *handle) { return handle ? (Stream *)handle : &legacy; }
@@ -138,11 +138,22 @@ API int cuStreamCreateWithPriority(void **made, unsigned, int) { *made = new Str
 API int cuStreamDestroy_v2(void *) { return OK; }
 API int cuStreamSynchronize(void *of) { drain(stream(of)); alone; counts.waits++; return stream(of)->capturing ? spoil(stream(of), "a wait", CAPTURE_UNSUPPORTED) : OK; }
 API int cuStreamWaitEvent(void *, void *, unsigned) { return OK; }
-API int cuStreamBeginCapture_v2(void *of, int)
+// Captures of this thread that are not relaxed: it may take and give back no memory beside them.
+static thread_local int strict;
+static bool forbidden(Stream *one)
+{
+    if (one->capturing || !strict) return false;
+    complain("memory beside a capture that is not relaxed");
+    return true;
+}
+
+API int cuStreamBeginCapture_v2(void *of, int mode)
 {
     alone;
     Stream *one = stream(of);
     if (one->capturing) return CAPTURE_UNSUPPORTED;
+    one->relaxed = mode == 2;
+    strict += !one->relaxed;
     counts.captures++;
     one->capturing = new Graph;
     one->by = std::this_thread::get_id();
@@ -154,6 +165,7 @@ API int cuStreamEndCapture(void *of, Graph **made)
     alone;
     *made = std::exchange(stream(of)->capturing, nullptr);
     if (!*made) return INVALID_VALUE;
+    strict -= !stream(of)->relaxed;
     if (!(*made)->valid) { *made = nullptr; return CAPTURE_INVALIDATED; }
     long kinds[12] = {};
     for (auto &node : (*made)->nodes) kinds[node->kind]++;
@@ -204,6 +216,7 @@ API int cuMemAllocAsync(Address *made, size_t bytes, void *on)
     // What the driver's manual says of its elder sister.
     if (bytes == 0) { complain("memory of no bytes is asked for"); return INVALID_VALUE; }
     if (spoilt(stream(on))) return CAPTURE_INVALIDATED;
+    if (forbidden(stream(on))) return CAPTURE_UNSUPPORTED;
     Address at = *made = take(bytes);
     Graph *graph = stream(on)->capturing;
     if (!graph) return OK;
@@ -221,6 +234,7 @@ API int cuMemFreeAsync(Address at, void *on)
 {
     alone;
     if (spoilt(stream(on))) return CAPTURE_INVALIDATED;
+    if (forbidden(stream(on))) return CAPTURE_UNSUPPORTED;
     counts.given_back++;
     auto found = memory().find(at);
     if (found == memory().end()) { complain("memory is freed that is nobody's"); return INVALID_VALUE; }

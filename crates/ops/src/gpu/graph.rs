@@ -21,7 +21,8 @@ impl Graph {
 /// Captures what `work` tells a device's stream, and looks through it.
 pub(crate) fn capture(device: &CudaDevice, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
     let stream = device.cuda_stream();
-    stream.begin_capture(Watch::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(Error::wrap)?;
+    // Meanwhile this thread goes on by the stream of the tokens, where it takes memory: a stricter mode forbids that.
+    stream.begin_capture(Watch::CU_STREAM_CAPTURE_MODE_RELAXED).map_err(Error::wrap)?;
     let done = work();
     // Memory that could not be given back says so here, where it is heard: else the next call would fail by it, which ends the capture.
     let given_back = stream.context().check_err();

@@ -40,6 +40,8 @@ pub(crate) use launch::{Arg, Gpu, over};
 #[cfg(feature = "cuda")]
 pub use nccl::Nccl;
 pub(crate) use norm::{batch_norm, column_sums, scale_shift};
+#[cfg(feature = "cuda")]
+pub(crate) use nvidia::aside;
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 use std::sync::LazyLock;
 pub(crate) use tables::tables;

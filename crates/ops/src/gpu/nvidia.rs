@@ -15,7 +15,8 @@ use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use half::bf16;
 use sokd_core::file;
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 // SAFETY: `repr(C)`, of numbers alone.
 unsafe impl DeviceRepr for super::Window {}
@@ -54,6 +55,21 @@ fn give_workspace(device: &CudaDevice) -> Result<()> {
     // SAFETY: the room has so many bytes, and is there for as long as the handle.
     let given = unsafe { cublasSetWorkspace_v2(*device.cublas_handle().handle(), room as *mut _, BYTES) };
     given.result().map_err(Error::wrap)
+}
+
+/// The same GPU by another stream, which waits for nobody and for which nobody waits.
+pub(crate) fn aside(device: &CudaDevice) -> Result<CudaDevice> {
+    static ASIDE: LazyLock<Mutex<HashMap<usize, CudaDevice>>> = LazyLock::new(Mutex::default);
+    let mut known = ASIDE.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = device.cuda_stream().context().ordinal();
+    if let Some(aside) = known.get(&index) {
+        return Ok(aside.clone());
+    }
+    let aside = CudaDevice::new_with_stream(index)?;
+    // SAFETY: nothing on it is read by others.
+    unsafe { aside.disable_event_tracking() };
+    known.insert(index, aside.clone());
+    Ok(aside)
 }
 
 pub(super) fn count() -> usize {

@@ -2,9 +2,11 @@
 
 use super::kept::Again;
 use super::sum_of_gradients;
+use candle::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Storage, Tensor, TensorId,
+};
 #[cfg(feature = "cuda")]
-use candle::CudaStorage;
-use candle::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId};
+use candle::{CudaDevice, CudaStorage};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -39,6 +41,26 @@ pub(super) fn enter(
         }
         [] => candle::bail!("{name}: an operation on nothing"),
     }
+}
+
+/// Where tokens of what a device computes are: on a GPU, on a stream of their own. What candle does with them there (it adds each to
+/// zeros) keeps no kernel waiting, and is no part of a step that is written down.
+pub(super) fn tokens_of(device: &Device) -> Result<Device> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::gpu::aside(device).map(Device::Cuda),
+        device => Ok(device.clone()),
+    }
+}
+
+/// Who stands in an operation's node for an argument that is no result of ours: on a GPU a token, whose gradient waits for it in an
+/// inbox; elsewhere the argument itself.
+pub(super) fn stand_in(argument: &Tensor) -> Result<(Tensor, Option<Arc<Inbox>>)> {
+    if !argument.device().is_cuda() {
+        return Ok((argument.clone(), None));
+    }
+    let inbox = Arc::<Inbox>::default();
+    Ok((argument.apply_op1(StandIn(Arc::clone(&inbox)))?, Some(inbox)))
 }
 
 /// Where the gradient of a result gathers.
@@ -150,11 +172,10 @@ impl Recorded {
     }
 
     #[cfg(feature = "cuda")]
-    fn token_beside(argument: &CudaStorage) -> Result<(CudaStorage, Shape)> {
-        let device = argument.device.clone();
+    fn token_on(device: &CudaDevice) -> Result<(CudaStorage, Shape)> {
         // SAFETY: nobody reads it.
         let token = unsafe { device.alloc::<f32>(1)? };
-        Ok((CudaStorage::wrap_cuda_slice(token, device), Shape::from(1)))
+        Ok((CudaStorage::wrap_cuda_slice(token, device.clone()), Shape::from(1)))
     }
 
     /// What candle is told: of a result of ours, that there is a gradient; of others, which.
@@ -185,7 +206,7 @@ impl CustomOp1 for Recorded {
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, a: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        Self::token_beside(a)
+        Self::token_on(&a.device)
     }
 
     fn bwd(&self, a: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
@@ -210,7 +231,7 @@ impl CustomOp2 for Recorded {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        Self::token_beside(a)
+        Self::token_on(&a.device)
     }
 
     fn bwd(
@@ -251,7 +272,7 @@ impl CustomOp3 for Recorded {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        Self::token_beside(a)
+        Self::token_on(&a.device)
     }
 
     fn bwd(
@@ -263,6 +284,28 @@ impl CustomOp3 for Recorded {
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         self.gradients([a, b, c]).map(Into::into)
+    }
+}
+
+/// A token for what is no result of ours.
+struct StandIn(Arc<Inbox>);
+
+impl CustomOp1 for StandIn {
+    fn name(&self) -> &'static str {
+        "argument"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(Recorded::token())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, argument: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        Recorded::token_on(&crate::gpu::aside(&argument.device)?)
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        self.0.take().map(Some)
     }
 }
 

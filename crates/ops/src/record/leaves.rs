@@ -4,6 +4,7 @@
 //! operations for each weight; and as nodes of the graph weights ask for tokens of their own ([`super`]). No order among nodes
 //! depends on them: so whoever goes back by [`backward`] may keep them out.
 
+use super::graph::tokens_of;
 use super::sum_of_gradients;
 use crate::gpu::turn;
 use candle::backprop::GradStore;
@@ -75,10 +76,11 @@ pub(super) fn gather(leaf: &Tensor, gradient: Tensor) -> Result<()> {
 /// What an operation hangs on in the graph that is on nothing but weights.
 pub(super) fn anchor(device: &Device) -> Result<Tensor> {
     ANCHORS.with_borrow_mut(|anchors| {
-        let known = anchors.get(&device.location()).filter(|known| known.device().same_device(device));
+        let device = tokens_of(device)?;
+        let known = anchors.get(&device.location()).filter(|known| known.device().same_device(&device));
         let anchor = match known {
             Some(anchor) => anchor.clone(),
-            None => Var::zeros(1, candle::DType::F32, device)?,
+            None => Var::zeros(1, candle::DType::F32, &device)?,
         };
         anchors.insert(device.location(), anchor.clone());
         Ok(anchor.into_inner())
