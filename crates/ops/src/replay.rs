@@ -82,6 +82,18 @@ impl Replay {
     }
 }
 
+/// Does work while nobody captures, and nobody sends work beside that; `None` where someone does for a second: this thread, maybe.
+#[cfg(feature = "cuda")]
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> Option<R> {
+    for _ in 0..100 {
+        if let Ok(_turn) = TURN.try_write() {
+            return Some(work());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    None
+}
+
 /// Does work of a thread that makes something ready on a device, while no other [captures](capture): all threads tell a GPU in one
 /// row, and what this one says would be written down too.
 pub fn beside_captures<R>(work: impl FnOnce() -> R) -> R {

@@ -1,17 +1,18 @@
 //! Launching on NVIDIA's GPUs.
 
-use super::KERNELS;
 use super::kept::kept;
 use super::launch::{Arg, LANES, Word, int};
 use super::work::{Addresses, Firsts, Floats, MANY};
+use super::{KERNELS, graph};
+use crate::replay::alone;
 use candle::backend::BackendStorage;
-use candle::cuda_backend::CudaDType;
 use candle::cuda_backend::cudarc::cublas::sys::cublasSetWorkspace_v2;
 use candle::cuda_backend::cudarc::driver::{
     CudaContext, CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
     result, sys,
 };
 use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
+use candle::cuda_backend::{CudaDType, DeviceId};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use half::bf16;
 use sokd_core::file;
@@ -57,18 +58,25 @@ fn give_workspace(device: &CudaDevice) -> Result<()> {
     given.result().map_err(Error::wrap)
 }
 
-/// The same GPU by another stream, which waits for nobody and for which nobody waits.
+/// The same GPU by another stream, which waits for nobody and for which nobody waits; itself, where a driver does not let that go on
+/// beside a capture.
 pub(crate) fn aside(device: &CudaDevice) -> Result<CudaDevice> {
-    static ASIDE: LazyLock<Mutex<HashMap<usize, CudaDevice>>> = LazyLock::new(Mutex::default);
+    static ASIDE: LazyLock<Mutex<HashMap<DeviceId, CudaDevice>>> = LazyLock::new(Mutex::default);
     let mut known = ASIDE.lock().unwrap_or_else(PoisonError::into_inner);
-    let index = device.cuda_stream().context().ordinal();
-    if let Some(aside) = known.get(&index) {
+    if let Some(aside) = known.get(&device.id()) {
         return Ok(aside.clone());
     }
-    let aside = CudaDevice::new_with_stream(index)?;
+    let aside = CudaDevice::new_with_stream(device.cuda_stream().context().ordinal())?;
     // SAFETY: nothing on it is read by others.
     unsafe { aside.disable_event_tracking() };
-    known.insert(index, aside.clone());
+    let beside_a_capture = || -> sokd_core::Result<()> {
+        let _captured = device.alloc_zeros::<f32>(1)?;
+        drop(aside.alloc_zeros::<f32>(1)?);
+        Ok(aside.cuda_stream().context().check_err().map_err(Error::wrap)?)
+    };
+    let goes_on = alone(|| graph::capture(device, beside_a_capture).is_ok()).unwrap_or(true);
+    let aside = if goes_on { aside } else { device.clone() };
+    known.insert(device.id(), aside.clone());
     Ok(aside)
 }
 
