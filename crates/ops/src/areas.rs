@@ -1,4 +1,4 @@
-use crate::backend::has_kernels;
+use crate::backend::gpu_for;
 use crate::gpu::{Arg, Gpu};
 use crate::mixed::widen;
 use crate::record::tensor;
@@ -61,12 +61,10 @@ pub fn peak_areas(heat: &Tensor, sizes: &Tensor, offsets: &Tensor, how: &PeakAre
             return Err(Error::Shape { what, expected, got: tensor.dims().to_vec() });
         }
     }
-    let Some(gpu) = Gpu::of(&[heat]) else { return Ok(None) };
     let given = |tensor: &Tensor| -> Result<Tensor> { Ok(widen(&tensor.detach())?.contiguous()?) };
     let tensors = [&given(heat)?, &given(sizes)?, &given(offsets)?];
-    if !has_kernels(&tensors) || !how.fits([batch, height, width, channels]) {
-        return Ok(None);
-    }
+    let gpu = gpu_for(&tensors).filter(|_| how.fits([batch, height, width, channels]));
+    let Some(gpu) = gpu else { return Ok(None) };
     Ok(Some(named("peak-areas", || how.find(&gpu, tensors, [batch, height, width, channels]))?))
 }
 

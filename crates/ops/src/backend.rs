@@ -61,6 +61,11 @@ pub(crate) fn has_kernels_for(maps: &[&Tensor], weights: &[&Tensor]) -> bool {
     has_map_kernels(maps) && has_kernels(weights) && maps[0].device().same_device(weights[0].device())
 }
 
+/// The GPU whose kernels take these tensors, if one has them.
+pub(crate) fn gpu_for(tensors: &[&Tensor]) -> Option<Gpu> {
+    Gpu::of(tensors).filter(|_| has_kernels(tensors))
+}
+
 /// Whether they are this machine's own.
 pub(crate) fn on_cpu(tensors: &[&Tensor]) -> bool {
     has_kernels(tensors) && Gpu::of(tensors).is_none()

@@ -1,5 +1,5 @@
-use crate::backend::has_kernels;
-use crate::gpu::{Arg, Gpu};
+use crate::backend::gpu_for;
+use crate::gpu::Arg;
 use crate::{GridPadding, GridSample, affine_grid, grid_sample, permute_channels, put_, record};
 use candle::{DType, Tensor};
 use sokd_core::{Error, Result};
@@ -104,7 +104,7 @@ pub struct Laid {
 impl Laid {
     /// Whether a GPU's kernels of ours would read changes of such maps.
     pub fn reaches(map: &Tensor) -> bool {
-        has_kernels(&[map]) && Gpu::of(&[map]).is_some()
+        gpu_for(&[map]).is_some()
     }
 
     /// A place for changes of maps like this one, which may `add` numbers; `None` where no GPU's kernels run.
@@ -155,7 +155,7 @@ impl Laid {
             let expected = format!("{:?}", self.shape);
             return Err(Error::Shape { what: "a map", expected, got: map.dims().to_vec() });
         }
-        let gpu = Gpu::of(&[map]).ok_or_else(|| Error::setting("change", "the map is on no GPU"))?;
+        let gpu = gpu_for(&[map]).ok_or_else(|| Error::setting("change", "the map is on no GPU"))?;
         let reads = [Some(&map.contiguous()?), Some(&self.table), self.numbers.as_ref()];
         let [_, height, width, channels] = self.shape;
         let sizes = [height, width, channels].map(Arg::Int);

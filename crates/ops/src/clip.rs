@@ -1,5 +1,5 @@
-use crate::backend::has_kernels;
-use crate::gpu::{self, Gpu};
+use crate::backend::gpu_for;
+use crate::gpu;
 use candle::{DType, Tensor};
 use sokd_core::Result;
 
@@ -23,9 +23,7 @@ pub fn clip(grads: &[&Tensor], max: f64) -> Result<(Vec<Tensor>, Tensor)> {
     let Some(first) = grads.first() else {
         return Ok((Vec::new(), Tensor::new(0f32, &candle::Device::Cpu)?));
     };
-    if has_kernels(grads)
-        && let Some(gpu) = Gpu::of(grads)
-    {
+    if let Some(gpu) = gpu_for(grads) {
         return Ok(gpu::clip(&gpu, grads, max)?);
     }
     let norm = norm(grads)?;

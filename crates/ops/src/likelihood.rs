@@ -1,6 +1,6 @@
 //! What predictions are worth: found in double precision, where differences of nearly equal numbers keep their digits.
 
-use crate::backend::has_kernels;
+use crate::backend::gpu_for;
 use crate::gpu::{Arg, Gpu};
 use crate::log_softmax;
 use crate::record::{Backward, record, tensor};
@@ -25,7 +25,12 @@ pub fn cross_entropy(scores: &Tensor, labels: &Tensor, smoothing: f64) -> Result
         let (scores, labels) = (scores.contiguous()?, labels.to_dtype(DType::U32)?.contiguous()?);
         let reads = [Some(&scores), Some(&labels)];
         let value = gpu.rows("cross_entropy", reads, (rows, width, rows), [Arg::Float(smoothing)])?;
-        Ok(record([&scores], value, rows, CrossEntropy { labels, smoothing })?)
+        Ok(record(
+            [&scores],
+            value,
+            rows,
+            HeldAgainst { kernel: "cross_entropy_back", other: labels, number: smoothing },
+        )?)
     })
 }
 
@@ -60,10 +65,15 @@ pub fn softened_divergence(teacher: &Tensor, student: &Tensor, temperature: f64)
             return Ok((divergence * temperature.powi(2))?.to_dtype(student.dtype())?);
         };
         let (teacher, student) = (teacher.contiguous()?, student.contiguous()?);
-        let reads = [Some(&teacher), Some(&student)];
+        let reads = [Some(&student), Some(&teacher)];
         let rest = [Arg::Float(temperature)];
         let value = gpu.rows("softened_divergence", reads, (rows, width, rows), rest)?;
-        Ok(record([&student], value, rows, Divergence { teacher, temperature })?)
+        Ok(record(
+            [&student],
+            value,
+            rows,
+            HeldAgainst { kernel: "softened_divergence_back", other: teacher.detach(), number: temperature },
+        )?)
     })
 }
 
@@ -85,17 +95,18 @@ pub fn precise(values: &Tensor) -> Result<Tensor> {
 
 /// Who has kernels for these scores. This machine takes the plain form: they are few.
 fn gpu_of(scores: &[&Tensor]) -> Option<Gpu> {
-    Gpu::of(scores).filter(|_| has_kernels(scores) && scores.iter().all(|scores| scores.elem_count() > 0))
+    gpu_for(scores).filter(|_| scores.iter().all(|scores| scores.elem_count() > 0))
 }
 
-/// The way back from [`cross_entropy`].
-struct CrossEntropy {
-    labels: Tensor,
-    smoothing: f64,
+/// The way back to scores, by a kernel of what they were held against.
+struct HeldAgainst {
+    kernel: &'static str,
+    other: Tensor,
+    number: f64,
 }
 
-impl Backward<1> for CrossEntropy {
-    const NAME: &'static str = "cross-entropy";
+impl Backward<1> for HeldAgainst {
+    const NAME: &'static str = "likelihood";
 
     fn reads(&self) -> ([bool; 1], bool) {
         ([true], false)
@@ -107,43 +118,12 @@ impl Backward<1> for CrossEntropy {
         _: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<[Option<Tensor>; 1]> {
-        let rest = Arg::Float(self.smoothing);
-        back("cross_entropy_back", [scores, &self.labels, gradient], rest).map(|of_scores| [Some(of_scores)])
+        let Some(gpu) = Gpu::of(&[scores]) else { candle::bail!("the scores are on no GPU any more") };
+        let (count, width) = (scores.elem_count(), scores.dim(D::Minus1)?);
+        let gradient = gradient.contiguous()?;
+        let reads = [Some(scores), Some(&self.other), Some(&gradient)];
+        let sizes = (count, width, count / width);
+        let of_scores = gpu.rows(self.kernel, reads, sizes, [Arg::Float(self.number)])?;
+        Ok([Some(tensor(of_scores, scores.shape()))])
     }
-}
-
-/// The way back from [`softened_divergence`].
-struct Divergence {
-    teacher: Tensor,
-    temperature: f64,
-}
-
-impl Backward<1> for Divergence {
-    const NAME: &'static str = "softened-divergence";
-
-    fn reads(&self) -> ([bool; 1], bool) {
-        ([true], false)
-    }
-
-    fn gradients(
-        &self,
-        [student]: [&Tensor; 1],
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> candle::Result<[Option<Tensor>; 1]> {
-        let reads = [&self.teacher, student, gradient];
-        back("softened_divergence_back", reads, Arg::Float(self.temperature))
-            .map(|of_student| [Some(of_student)])
-    }
-}
-
-/// The gradient of scores that stand first or second among what a kernel reads.
-fn back(kernel: &'static str, reads: [&Tensor; 3], rest: Arg<'_>) -> candle::Result<Tensor> {
-    let [scores, .., gradient] = reads;
-    let Some(gpu) = Gpu::of(&[scores]) else { candle::bail!("the scores are on no GPU any more") };
-    let (count, width) = (scores.elem_count(), scores.dim(D::Minus1)?);
-    let gradient = gradient.contiguous()?;
-    let reads = [Some(reads[0]), Some(reads[1]), Some(&gradient)];
-    let of_scores = gpu.rows(kernel, reads, (count, width, count / width), [rest])?;
-    Ok(tensor(of_scores, scores.shape()))
 }

@@ -1,5 +1,5 @@
-use crate::backend::has_kernels;
-use crate::gpu::{self, Gpu};
+use crate::backend::gpu_for;
+use crate::gpu;
 use crate::put_;
 use candle::Tensor;
 use sokd_core::Result;
@@ -27,9 +27,8 @@ pub fn tally_(told: &[Told<'_>], loss: &Tensor, means: &Tensor, images: usize) -
     let alone = |place: usize| told[..place].iter().all(|other| other.sum.id() != told[place].sum.id());
     let alone = (0..told.len()).all(alone);
     if alone
-        && has_kernels(&values)
         && beside.iter().all(|&beside| beside)
-        && let Some(gpu) = Gpu::of(&values)
+        && let Some(gpu) = gpu_for(&values)
     {
         return Ok(gpu::tally(&gpu, told, loss, means, images)?);
     }

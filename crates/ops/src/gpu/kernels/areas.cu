@@ -4,11 +4,6 @@
 #define NO_PLACE (1 << 30)
 
 #define each_image for (int image = block; image < batch; image += blocks)
-#define add_all(part)                                                          \
-    for (int half = LANES / 2; half > 0; half /= 2) {                          \
-        each_lane if (lane < half) part[lane] += part[lane + half];            \
-        together;                                                              \
-    }
 
 // Whether one of two comes first: the higher, or of equals that in the earlier place. What is no number comes nowhere.
 device_function int precedes(float value, int place, float other, int other_place)
@@ -121,7 +116,7 @@ kernel heat_spread(const float *heat, float *spread, int batch, int cells, int c
             }
             together;
         }
-        add_all(deviation);
+        add_up_block(deviation);
         each_lane if (lane == 0) spread[image] = (float)(deviation[0] / channels);
         together;
     }
@@ -190,10 +185,10 @@ kernel cells_in_boxes(const float *peaks, const float *sizes, const float *offse
             centre[before] = peak[lane];
         }
         together;
-        add_all(boxes);
-        add_all(sides);
-        add_all(covered);
-        add_all(area);
+        add_up_block(boxes);
+        add_up_block(sides);
+        add_up_block(covered);
+        add_up_block(area);
         each_lane
         {
             // An image without a box has nothing to compare.
@@ -245,11 +240,11 @@ kernel areas_readings(const float *spread, const float *peaks, const float *figu
         }
     }
     together;
-    add_all(spreads);
-    add_all(sets);
-    add_all(boxes);
-    add_all(covered);
-    add_all(sides);
+    add_up_block(spreads);
+    add_up_block(sets);
+    add_up_block(boxes);
+    add_up_block(covered);
+    add_up_block(sides);
     for (int half = LANES / 2; half > 0; half /= 2) {
         each_lane if (lane < half && most[lane + half] > most[lane]) most[lane] = most[lane + half];
         together;

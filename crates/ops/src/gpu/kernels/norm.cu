@@ -158,42 +158,35 @@ kernel running_statistics(const float *mean, const float *var, const float *weig
     }
 }
 
+// Of every number of x, `one`, and its `channel`: `value`, and what a residual has to it, rectified where that is wished. A lane takes
+// four channels, where they are as many times four.
+#define each_to_y_MAP(value)                                                                                          \
+    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;           \
+    each(some, count / apiece)                                                                                        \
+    {                                                                                                                 \
+        int at = some * apiece;                                                                                       \
+        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;                         \
+        for (int i = 0; i < 4; i++) {                                                                                 \
+            if (i >= apiece) continue;                                                                                \
+            int channel = at % channels + i;                                                                          \
+            float one = of_MAP(seen.of[i]), sum = value;                                                              \
+            if (residual) sum += of_MAP(more.of[i]);                                                                  \
+            made.of[i] = to_MAP(relu && sum <= 0.0f ? 0.0f : sum);                                                    \
+        }                                                                                                             \
+        put_some_MAP(y, at, apiece, made);                                                                            \
+    }
+
 kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, const MAP *residual, MAP *y, int count,
                        int channels, int relu)
 {
-    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;
-    each(some, count / apiece)
-    {
-        int at = some * apiece, first = at % channels;
-        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;
-        for (int i = 0; i < 4; i++) {
-            if (i >= apiece) continue;
-            float value = of_MAP(seen.of[i]) * (scale ? scale[first + i] : 1.0f) + shift[first + i];
-            if (residual) value += of_MAP(more.of[i]);
-            made.of[i] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
-        }
-        put_some_MAP(y, at, apiece, made);
-    }
+    each_to_y_MAP(one * (scale ? scale[channel] : 1.0f) + shift[channel]);
 }
 
 // By the running statistics, at one launch: a network at rest has a result and no way back.
 kernel norm_at_rest_MAP(const MAP *x, const float *mean, const float *var, const float *weight, const float *bias,
                         const MAP *residual, MAP *y, int count, int channels, float eps, int relu)
 {
-    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;
-    each(some, count / apiece)
-    {
-        int at = some * apiece, first = at % channels;
-        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;
-        for (int i = 0; i < 4; i++) {
-            if (i >= apiece) continue;
-            int channel = first + i;
-            float value = (of_MAP(seen.of[i]) - mean[channel]) * (weight[channel] / sqrtf(var[channel] + eps)) + bias[channel];
-            if (residual) value += of_MAP(more.of[i]);
-            made.of[i] = to_MAP(relu && value <= 0.0f ? 0.0f : value);
-        }
-        put_some_MAP(y, at, apiece, made);
-    }
+    each_to_y_MAP((one - mean[channel]) * (weight[channel] / sqrtf(var[channel] + eps)) + bias[channel]);
 }
 
 // Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`

@@ -299,7 +299,7 @@ kernel cross_entropy_back(const float *scores, const unsigned *labels, const flo
 }
 
 // KL between a teacher's and a student's scores, both over a temperature, times its square.
-kernel softened_divergence(const float *teacher, const float *student, float *y, int width, int rows, float temperature)
+kernel softened_divergence(const float *student, const float *teacher, float *y, int width, int rows, float temperature)
 {
     shared float most[LANES], students_most[LANES];
     shared double sum[LANES], students_sum[LANES], apart[LANES];
@@ -329,7 +329,7 @@ kernel softened_divergence(const float *teacher, const float *student, float *y,
     }
 }
 
-kernel softened_divergence_back(const float *teacher, const float *student, const float *gradient, float *of_student, int width, int rows,
+kernel softened_divergence_back(const float *student, const float *teacher, const float *gradient, float *of_student, int width, int rows,
                                 float temperature)
 {
     shared float most[LANES], students_most[LANES];
