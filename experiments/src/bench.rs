@@ -255,8 +255,8 @@ fn steps(
 struct Told;
 
 impl Observer for Told {
-    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
-        tracing::info!(target: "sokd", "{}", captured(phases, outcome));
+    fn captured(&mut self, phase: &str, outcome: std::result::Result<(), &Error>) -> Result<()> {
+        tracing::info!(target: "sokd", "{}", captured(phase, outcome));
         Ok(())
     }
 }

@@ -49,8 +49,8 @@ impl Observer for Log {
         self.say(&unreached(phase, weights))
     }
 
-    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
-        let said = captured(phases, outcome);
+    fn captured(&mut self, phase: &str, outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let said = captured(phase, outcome);
         // Once, and not in every epoch.
         if self.captured.insert(said.clone()) { self.say(&said) } else { Ok(()) }
     }
@@ -81,14 +81,14 @@ impl Observer for Log {
     }
 }
 
-/// How steps of some phases go on.
-pub fn captured(phases: &[&str], outcome: std::result::Result<(), &Error>) -> String {
+/// How steps of a phase go on.
+pub fn captured(phase: &str, outcome: std::result::Result<(), &Error>) -> String {
     let how = match outcome {
         Ok(()) => "as a CUDA graph".to_owned(),
         // Behind the first line, candle may say from where it was called.
         Err(why) => format!("operation by operation: {}", why.to_string().lines().next().unwrap_or_default()),
     };
-    format!("steps of {} go on {how}", phases.join(" and "))
+    format!("steps of {phase} go on {how}")
 }
 
 /// What a reader should know of weights that a phase moves and nothing asks for: the parts they belong to, in a line.

@@ -1,16 +1,18 @@
 //! SoKD is a plug-in around any method: with nothing drawn and no boxes asked, each host is itself, bit for bit; and
 //! with something drawn, each host sees it.
 
-use candle::{Device, Tensor};
+use candle::{Device, Tensor, Var};
 use sokd_core::{
-    Backbone, Batch, Build as _, BuildCx, DistillLoss, Error, Key, Mode, Pair, Result, Step, Terms,
+    Backbone, Batch, Build as _, BuildCx, Cut, DistillLoss, Error, Key, Mode, Pair, Result, Step, Terms,
 };
 use sokd_experiments::Refine;
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{data, first, gap, pair, same, wave};
-use sokd_train::{Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf};
+use sokd_train::{
+    Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf, Unroll, UpdateSpec,
+};
 use std::sync::{Arc, Mutex};
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
@@ -213,14 +215,24 @@ const ROBUST: &str = r#"[
     { "type": "dafa", "hint": { "stage": 1, "depth": 3 } },
     { "type": "dam", "output": "softplus-sizes", "over": "area", "agreement": 1.0, "area": 100.0, "anchor": { "weight": 1.0 } }]"#;
 
-/// On a GPU a draw is laid where kernels read it. They make of it what this machine does, to what rounding costs.
+/// The gradient of a policy, across the cuts in its way.
+fn policys(scene: &Scene, terms: &Terms) -> Result<Vec<Tensor>> {
+    let grads = terms.total()?.expect("a host").backward()?;
+    let found: Vec<_> = terms.cuts().iter().map(|cut| grads.get(&cut.leaf).cloned()).collect();
+    let grads = Cut::across(terms.cuts(), &found)?;
+    let found = |(_, var): (String, Var)| Ok(grads.get(&var).expect("a policy's weight").clone());
+    scene.params.group("policy").into_iter().map(found).collect()
+}
+
+/// On a GPU a draw is laid where kernels read it. They make of it what this machine does, to what rounding costs; and say the same of
+/// a policy that is steered.
 #[test]
 fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
     for (host, plug_ins) in [("fitnet", ROBUST), ("at", &idle("at")), ("kd", &idle("kd"))] {
         let (here, there) = (Scene::new()?, Scene::new()?);
         let losses = [here.host(host, plug_ins)?, there.host(host, plug_ins)?];
-        for seed in 0..12 {
-            let at = Step::first(Key::new(seed));
+        for seed in 0..16 {
+            let at = Step { steers: seed % 2 == 1, ..Step::first(Key::new(seed)) };
             let mut pair = here.pair()?;
             pair.student.mode = Mode::Probe;
             let due = losses[0].terms(&pair, &at)?;
@@ -229,17 +241,25 @@ fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
                 // Running statistics, about which batch norm centres its sums, stay as they are.
                 pair.student.mode = Mode::Probe;
                 let found = losses[1].terms(&pair, &at)?;
+                assert_eq!(found.iter().count(), due.iter().count());
                 for (found, due) in found.iter().zip(&due) {
                     assert_eq!((&found.name, found.weight.to_bits()), (&due.name, due.weight.to_bits()));
                     let apart = gap(&found.value, &due.value)?;
                     assert!(apart < 2e-5, "{host}, {seed}: {} is off by {apart}", found.name);
                 }
                 // Another draw lies there, then this one's again.
-                losses[1].draw(&Step::first(Key::new(seed + 1)))?;
+                losses[1].draw(&Step { key: Key::new(seed + 1), ..at })?;
                 losses[1].draw(&at)?;
                 let again = losses[1].terms(&pair, &Step { drawn: true, ..at })?;
                 for (again, found) in again.iter().zip(&found) {
                     assert!(same(&again.value, &found.value)?, "{host}, {seed}: {}", again.name);
+                }
+                if at.steers {
+                    let largest = |tensor: &Tensor| tensor.sqr()?.max_all()?.sqrt()?.to_scalar::<f32>();
+                    for (found, due) in policys(&there, &again)?.iter().zip(&policys(&here, &due)?) {
+                        let apart = largest(&(found - due)?)? / largest(due)?.max(1e-12);
+                        assert!(apart < 1e-3, "{host}, {seed}: a policy's gradient is off by {apart}");
+                    }
                 }
                 Ok(())
             })?;
@@ -253,16 +273,16 @@ fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
 struct Diary(Arc<Mutex<Vec<String>>>);
 
 impl Observer for Diary {
-    fn captured(&mut self, _: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
+    fn captured(&mut self, _: &str, outcome: std::result::Result<(), &Error>) -> Result<()> {
         let said = outcome.map_or_else(ToString::to_string, |()| "captured".to_owned());
         self.0.lock().expect("no test panics here").push(said);
         Ok(())
     }
 }
 
-/// The student's phase of SoKD, clipped, as a GPU goes about it: told at one word from the third step on, or never.
+/// SoKD with its search, the student clipped, as a GPU goes about it: told at one word from the third step on, or never.
 #[test]
-fn a_students_steps_go_on_at_one_word_with_another_draw_in_each() -> Result<()> {
+fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> Result<()> {
     let learn = |elsewhere: bool| -> Result<_> {
         let scene = Scene::new()?;
         let (student, teacher) = networks(&scene.params)?;
@@ -271,11 +291,20 @@ fn a_students_steps_go_on_at_one_word_with_another_draw_in_each() -> Result<()> 
         let distiller = Distiller { student, teacher: Some(teacher), lens: None, terms: vec![term] };
         let optim: OptimSpec = serde_json::from_str(r#"{ "type": "sgd", "momentum": 0.9 }"#).expect("one");
         let vars = ["student", "adapter"].iter().flat_map(|group| scene.params.group(group)).collect();
-        let mut phases = [Phase {
+        let adam: OptimSpec = serde_json::from_str(r#"{ "type": "adam" }"#).expect("one");
+        let policy = Phase {
+            mode: Mode::Probe,
+            toward: Some([("distill/aug".to_owned(), 1.0)].into()),
+            update: UpdateSpec::Unroll(Unroll::default()).as_ref().start(&scene.params)?,
+            lr: LrSchedule { base: 0.05, ..LrSchedule::default() },
+            ..Phase::new("policy", adam.build(scene.params.group("policy"))?)
+        };
+        let student = Phase {
             clip: Some(5.0),
             lr: LrSchedule { base: 0.01, ..LrSchedule::default() },
             ..Phase::new("student", optim.build(vars)?)
-        }];
+        };
+        let mut phases = [policy, student];
         let (diary, mut tally) = (Diary::default(), Tally::default());
         let mut watch: Vec<Box<dyn Observer>> = vec![Box::new(diary.clone())];
         let mut steps = Steps::new(scene.params.clone());
@@ -297,8 +326,9 @@ fn a_students_steps_go_on_at_one_word_with_another_draw_in_each() -> Result<()> 
     };
     with_backend(Backend::Mirror, || {
         let ((one, sums, told), (other, others, said)) = (learn(true)?, learn(false)?);
-        assert!(told.is_empty() && said == ["captured"], "{told:?}, {said:?}");
+        assert!(told.is_empty() && said == ["captured"; 2], "{told:?}, {said:?}");
         assert_eq!(sums, others);
+        assert!(sums["policy"].contains_key("distill/level/rotate"), "{sums:?}");
         let executed = sums["student"].iter().filter(|(name, _)| name.starts_with("distill/drawn/"));
         assert!(executed.filter(|(_, (_, sum))| *sum > 0.0).count() > 2, "{sums:?}");
         for ((name, one), (_, other)) in one.iter().zip(&other) {

@@ -13,8 +13,8 @@ use sokd_nn::{LrSchedule, OptimSpec, Params, schedule};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Said, first, pair};
 use sokd_train::{
-    Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Stop, Tally, TermOf, Training,
-    fit, step,
+    Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Steps, Stop, Tally, TermOf,
+    Training, fit,
 };
 use sokd_world::ALONE;
 use std::collections::BTreeMap;
@@ -293,7 +293,8 @@ fn a_search_moves_twenty_five_numbers() -> Result<()> {
         let hand = Hand::alone(Shown::new(batch));
         let moment = sokd_nn::Moment { epoch: 0, step: 0, steps: 1, epochs: 1 };
         let at = Step { index, ..Step::first(Key::new(9)) };
-        step(&distiller, &mut [phase], &hand, (at, moment), &mut tally, &mut [])?;
+        let mut steps = Steps::new(policy.clone());
+        steps.take(&distiller, &mut [phase], &hand, (at, moment), &mut tally, &mut [])?;
         Ok(tally)
     };
     let before = state()?;

@@ -45,6 +45,11 @@ impl Key {
         Self([a, b])
     }
 
+    /// The key in two words, for who draws by [`Stream::bits`]' numbers elsewhere.
+    pub fn words(self) -> [u32; 2] {
+        self.0
+    }
+
     /// The draws of this key, from the first.
     pub fn stream(self) -> Stream {
         self.stream_at(0, 0, 0)
@@ -89,6 +94,41 @@ impl Stream {
         self.block[3 - self.left]
     }
 
+    /// The same draws without the next `words` of 32 bits, which others may draw meanwhile.
+    #[must_use]
+    pub fn past(&self, words: usize) -> Self {
+        let [first, rest @ ..] = self.counter;
+        let at = 4 * first as usize - self.left + words;
+        let mut past =
+            Self { counter: [(at / 4) as u32, rest[0], rest[1], rest[2]], left: 0, ..self.clone() };
+        for _ in 0..at % 4 {
+            past.bits();
+        }
+        past
+    }
+
+    /// As many words of 32 bits as there is room for, those that [`Stream::bits`] would give one after the other: drawn side by
+    /// side, which the compiler makes vectors of.
+    #[inline]
+    pub fn fill(&mut self, words: &mut [u32]) {
+        let begun = self.left.min(words.len());
+        let (first, rest) = words.split_at_mut(begun);
+        for word in first {
+            *word = self.bits();
+        }
+        let (chunks, rest) = rest.as_chunks_mut::<{ 4 * BLOCKS }>();
+        for chunk in chunks {
+            let blocks = philox_blocks(self.key, self.counter);
+            for (block, words) in chunk.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                *words = blocks.map(|of| of[block]);
+            }
+            self.counter[0] = self.counter[0].wrapping_add(BLOCKS as u32);
+        }
+        for word in rest {
+            *word = self.bits();
+        }
+    }
+
     /// Uniform in [0, 1), with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         let high = u64::from(self.bits() >> 5);
@@ -131,6 +171,7 @@ impl Stream {
     }
 }
 
+#[inline]
 fn halves(word: u64) -> [u32; 2] {
     [word as u32, (word >> 32) as u32]
 }
@@ -141,13 +182,42 @@ fn fnv1a(text: &str) -> u64 {
     })
 }
 
+/// Blocks that are drawn side by side.
+const BLOCKS: usize = 16;
+
+/// The next blocks, word by word.
+#[inline]
+fn philox_blocks(key: [u32; 2], counter: [u32; 4]) -> [[u32; BLOCKS]; 4] {
+    let (mut key, mut all) = (key, counter.map(|word| [word; BLOCKS]));
+    all[0] = std::array::from_fn(|block| counter[0].wrapping_add(block as u32));
+    for _ in 0..10 {
+        let [a, b, c, d] = &mut all;
+        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+            [*a, *b, *c, *d] = round(key, [*a, *b, *c, *d]);
+        }
+        key = next(key);
+    }
+    all
+}
+
+#[inline]
+fn round(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
+    let [low0, high0] = halves(u64::from(counter[0]) * 0xd251_1f53);
+    let [low1, high1] = halves(u64::from(counter[2]) * 0xcd9e_8d57);
+    [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0]
+}
+
+/// The key of the next round.
+#[inline]
+fn next(key: [u32; 2]) -> [u32; 2] {
+    [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)]
+}
+
 /// One block of Philox4x32-10.
 fn philox(mut key: [u32; 2], mut counter: [u32; 4]) -> [u32; 4] {
     for _ in 0..10 {
-        let [low0, high0] = halves(u64::from(counter[0]) * 0xd251_1f53);
-        let [low1, high1] = halves(u64::from(counter[2]) * 0xcd9e_8d57);
-        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
-        key = [key[0].wrapping_add(0x9e37_79b9), key[1].wrapping_add(0xbb67_ae85)];
+        counter = round(key, counter);
+        key = next(key);
     }
     counter
 }
@@ -202,6 +272,34 @@ mod tests {
         assert_ne!(items, (0..100).collect::<Vec<_>>());
         items.sort_unstable();
         assert_eq!(items, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn draws_go_on_past_others() {
+        for begun in 0..6 {
+            let mut stream = Key::new(2).stream_at(1, 2, 3);
+            for _ in 0..begun {
+                stream.bits();
+            }
+            let mut past: Vec<Stream> = (0..10).map(|words| stream.past(words)).collect();
+            for past in &mut past {
+                assert_eq!(past.bits(), stream.bits());
+            }
+        }
+    }
+
+    #[test]
+    fn words_side_by_side_are_those_of_a_row() {
+        for (begun, count) in [(0, 3), (1, 2), (2, 64), (3, 200), (0, 0), (5, 130)] {
+            let mut stream = Key::new(4).stream();
+            for _ in 0..begun {
+                stream.bits();
+            }
+            let (mut many, mut one) = (vec![0; count], stream.clone());
+            stream.fill(&mut many);
+            assert!(many.into_iter().all(|word| word == one.bits()), "{begun}, {count}");
+            assert_eq!(stream.bits(), one.bits());
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use candle::{Device, Tensor};
 use sokd_core::{Key, Result};
-use sokd_dafa::{Chosen, Policy, Space, ops::OperationSpec};
+use sokd_dafa::{Chosen, Drawn, Lots, Policy, Space, ops::OperationSpec};
 use sokd_nn::Params;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,7 +49,8 @@ fn main() -> Result<()> {
         println!("  {:16} {:6.2} ms", "an ordinary draw", milliseconds(60, ordinary)?);
         let steered = |seed| {
             let draw = Arc::new(policy.draw(Key::new(seed))?);
-            let chosen = Chosen::of(&map, &space, &draw, &policy.relaxed(&draw)?)?;
+            let relaxed = policy.relaxed(&Lots::new(&space, &draw, &Device::Cpu)?)?;
+            let chosen = Chosen::of(&map, &Drawn::Told(Arc::clone(&space), draw), &relaxed)?;
             (chosen * &map)?.sum_all()?.backward()?;
             Ok(())
         };

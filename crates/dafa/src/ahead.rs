@@ -1,54 +1,61 @@
 //! What DAFA draws ahead of a step.
 
+use crate::policy::Lots;
 use crate::{Draw, Space};
 use candle::{Device, Tensor};
 use sokd_core::Result;
-use sokd_ops::{Laid, put_};
+use sokd_ops::Laid;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A draw where a GPU reads it, which so can be told a step again with another.
 #[derive(Default)]
 pub(crate) struct Ahead {
     draw: Option<Draw>,
+    /// Whether a gradient will be asked about it.
+    asked: bool,
+    lots: Option<Lots>,
     /// A place for maps of each shape that was met.
-    places: BTreeMap<[usize; 4], Laid>,
-    /// Which operations are executed: 1 or 0, `(operations,)`.
-    executed: Option<Tensor>,
+    places: BTreeMap<[usize; 4], Arc<Laid>>,
 }
 
 impl Ahead {
-    /// Lays a draw down, for maps of all shapes that were met.
-    pub(crate) fn lay(&mut self, space: &Space, draw: Draw, device: &Device) -> Result<()> {
-        let executed = Tensor::new(space.executed(&draw), device)?;
-        match &self.executed {
-            Some(place) => put_(place, &executed)?,
-            None => self.executed = Some(executed),
+    /// Lays a draw down, for maps of all shapes that were met; and where a gradient will be `asked` about it, what answers.
+    pub(crate) fn lay(&mut self, space: &Space, draw: Draw, asked: bool, device: &Device) -> Result<()> {
+        match &self.lots {
+            Some(lots) => lots.put(space, &draw)?,
+            None => self.lots = Some(Lots::new(space, &draw, device)?),
         }
-        self.places.iter().try_for_each(|(shape, place)| lay(space, &draw, *shape, place))?;
-        self.draw = Some(draw);
+        self.places.iter().try_for_each(|(shape, place)| lay(space, &draw, asked, *shape, place))?;
+        (self.draw, self.asked) = (Some(draw), asked);
         Ok(())
     }
 
-    /// A map as the draw leaves it; `None` before there is any.
-    pub(crate) fn change(&mut self, space: &Space, map: &Tensor) -> Result<Option<Tensor>> {
+    /// The draw in numbers; `None` before there is any.
+    pub(crate) fn lots(&self) -> Option<Lots> {
+        self.lots.clone()
+    }
+
+    /// Where a GPU reads what becomes of maps like this one; `None` before anything is drawn, and where no GPU does.
+    pub(crate) fn place(&mut self, space: &Space, map: &Tensor) -> Result<Option<Arc<Laid>>> {
         let Some(draw) = &self.draw else { return Ok(None) };
         let shape = map.dims4()?.into();
         if let Some(place) = self.places.get(&shape) {
-            return place.change(map).map(Some);
+            return Ok(Some(Arc::clone(place)));
         }
-        let Some(place) = Laid::place(map, space.adds())? else { return Ok(None) };
-        lay(space, draw, shape, &place)?;
-        self.places.entry(shape).or_insert(place).change(map).map(Some)
-    }
-
-    /// For each operation whether the draw executes it, `()`.
-    pub(crate) fn executed(&self) -> Result<Vec<Tensor>> {
-        let Some(executed) = &self.executed else { return Ok(Vec::new()) };
-        (0..executed.dim(0)?).map(|at| Ok(executed.narrow(0, at, 1)?.squeeze(0)?)).collect()
+        let Some(place) = Laid::place(map, 1 + space.questions(shape, draw).len())?.map(Arc::new) else {
+            return Ok(None);
+        };
+        lay(space, draw, self.asked, shape, &place)?;
+        self.places.insert(shape, Arc::clone(&place));
+        Ok(Some(place))
     }
 }
 
-fn lay(space: &Space, draw: &Draw, shape: [usize; 4], place: &Laid) -> Result<()> {
-    let [first, second] = space.changes(shape, draw);
-    place.lay([&first, &second])
+fn lay(space: &Space, draw: &Draw, asked: bool, shape: [usize; 4], place: &Laid) -> Result<()> {
+    let mut pairs = vec![space.changes(shape, draw)];
+    if asked {
+        pairs.extend(space.questions(shape, draw));
+    }
+    place.lay(&pairs)
 }

@@ -5,14 +5,24 @@ use candle::{
 };
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use sokd_core::Result;
+use sokd_ops::Laid;
 use std::sync::Arc;
+
+/// A draw, as it changes maps.
+#[derive(Clone)]
+pub enum Drawn {
+    /// Operation by operation, differentiable in the map.
+    Told(Arc<Space>, Arc<Draw>),
+    /// By a GPU that reads it, on no graph; and the bits of the sub-policy drawn, `(2,)`.
+    Laid(Arc<Laid>, Tensor),
+}
 
 /// A refined map that the policy answers for: its values are those of the sub-policy drawn, to the bit, and its gradient
 /// G goes to the policy, by a linear map that asks every sub-policy what it would have made of the teacher's map.
 ///
 /// With ⟨·, ·⟩ the sum over all numbers of the batch, k the sub-policy drawn and ō the operation executed as its bit says:
 ///
-/// - the choice: ⟨G, s(F)⟩ for every sub-policy s, each evaluated by itself and forgotten, on all threads;
+/// - the choice: ⟨G, s(F)⟩ for every sub-policy s, each evaluated by itself and forgotten: on all threads, or by one kernel of a GPU;
 /// - the bits of k: ⟨G, what the pair gives with the bit set less what it gives without⟩;
 /// - the levels of k: the sum over G where the bit is set, else 0.
 ///
@@ -22,8 +32,7 @@ use std::sync::Arc;
 /// Equations (E1) to (E4) of the book's page on DAFA: straight-through values, Gumbel-Softmax gradients for choice and
 /// bits, and SoKD's and DADA's gradient of 1 for levels.
 pub struct Chosen {
-    space: Arc<Space>,
-    draw: Arc<Draw>,
+    drawn: Drawn,
     map: Tensor,
     value: Tensor,
 }
@@ -33,13 +42,9 @@ impl Chosen {
     ///
     /// # Shapes
     /// `map`: `(batch, height, width, channels)`, and the same again.
-    pub fn of(map: &Tensor, space: &Arc<Space>, draw: &Arc<Draw>, relaxed: &Relaxed) -> Result<Tensor> {
-        let chosen = Self {
-            value: drawn(space, draw, &map.detach())?.force_contiguous()?,
-            map: map.detach(),
-            space: Arc::clone(space),
-            draw: Arc::clone(draw),
-        };
+    pub fn of(map: &Tensor, drawn: &Drawn, relaxed: &Relaxed) -> Result<Tensor> {
+        let map = map.detach();
+        let chosen = Self { value: drawn.change(&map)?.force_contiguous()?, map, drawn: drawn.clone() };
         Ok(relaxed.choice.apply_op3(&relaxed.bits, &relaxed.levels, chosen)?)
     }
 
@@ -52,50 +57,98 @@ impl Chosen {
         }
     }
 
+    /// Of the choice, of the bits and of the levels, those that are wanted.
+    fn gradients(&self, gradient: &Tensor, wanted: [bool; 3]) -> Result<[Option<Tensor>; 3]> {
+        match &self.drawn {
+            Drawn::Told(space, draw) => {
+                let asked = Asked { space, draw, map: &self.map, value: &self.value, gradient };
+                let told =
+                    |numbers: Result<Vec<f64>>| -> Result<_> { Ok(Tensor::new(numbers?, &Device::Cpu)?) };
+                let [choice, bits, levels] = wanted;
+                Ok([
+                    choice.then(|| told(asked.of_choice())).transpose()?,
+                    bits.then(|| told(asked.of_bits())).transpose()?,
+                    levels.then(|| told(asked.of_levels())).transpose()?,
+                ])
+            }
+            Drawn::Laid(laid, bits) => {
+                let [mut choice, mut of_bits] = [None, None];
+                if wanted[0] || wanted[1] {
+                    // As `Space::questions` has them, behind what was drawn.
+                    let sums = laid.inner(&self.map, gradient)?;
+                    let pairs = sums.dim(0)? - 5;
+                    choice = Some(sums.narrow(0, 1, pairs)?);
+                    let beside = sums.narrow(0, 1 + pairs, 4)?.reshape((2, 2))?;
+                    of_bits = Some((beside.narrow(1, 0, 1)? - beside.narrow(1, 1, 1)?)?.squeeze(1)?);
+                }
+                let levels = || -> Result<Tensor> {
+                    let sum = rows(gradient)?.to_dtype(DType::F64)?.sum_all()?;
+                    Ok(bits.to_dtype(DType::F64)?.broadcast_mul(&sum)?)
+                };
+                Ok([choice, of_bits, wanted[2].then(levels).transpose()?])
+            }
+        }
+    }
+}
+
+impl Drawn {
+    /// What the sub-policy drawn makes of a map.
+    pub(crate) fn change(&self, map: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Told(space, draw) => {
+                space.apply(map, draw.pair, draw.bits[draw.pair], draw.levels[draw.pair], draw.key)
+            }
+            Self::Laid(laid, _) => laid.change(map),
+        }
+    }
+}
+
+/// A gradient of what a draw has made of a map, and who is asked what it means, operation by operation.
+struct Asked<'a> {
+    space: &'a Space,
+    draw: &'a Draw,
+    map: &'a Tensor,
+    value: &'a Tensor,
+    gradient: &'a Tensor,
+}
+
+impl Asked<'_> {
     /// ⟨G, s(F)⟩ for every sub-policy s.
-    fn of_choice(&self, gradient: &Tensor) -> Result<Vec<f64>> {
-        let Draw { bits, levels, key, .. } = &*self.draw;
-        let untouched = inner(gradient, &self.map)?;
+    fn of_choice(&self) -> Result<Vec<f64>> {
+        let Draw { bits, levels, key, .. } = self.draw;
+        let untouched = inner(self.gradient, self.map)?;
         let of_pair = |pair: usize| match bits[pair] {
             [false, false] => Ok(untouched),
-            bits => inner(gradient, &self.space.apply(&self.map, pair, bits, levels[pair], *key)?),
+            bits => inner(self.gradient, &self.space.apply(self.map, pair, bits, levels[pair], *key)?),
         };
         // Each is the work of one thread, so that sums keep their order.
         (0..bits.len()).into_par_iter().map(of_pair).collect()
     }
 
     /// ⟨G, the pair with a bit set − the pair with it unset⟩, the other bit as drawn.
-    fn of_bits(&self, gradient: &Tensor) -> Result<Vec<f64>> {
-        let Draw { pair, bits, levels, key, .. } = &*self.draw;
+    fn of_bits(&self) -> Result<Vec<f64>> {
+        let Draw { pair, bits, levels, key, .. } = self.draw;
         let with = |place: usize, bit: bool| -> Result<f64> {
             let mut bits = bits[*pair];
-            let drawn = bits[place] == bit;
-            bits[place] = bit;
             // One of the two stands here already.
-            let map = if drawn {
-                self.value.clone()
-            } else {
-                self.space.apply(&self.map, *pair, bits, levels[*pair], *key)?
-            };
-            inner(gradient, &map)
+            if bits[place] == bit {
+                return inner(self.gradient, self.value);
+            }
+            bits[place] = bit;
+            inner(self.gradient, &self.space.apply(self.map, *pair, bits, levels[*pair], *key)?)
         };
         (0..2).map(|place| Ok(with(place, true)? - with(place, false)?)).collect()
     }
 
     /// The sum over G where the bit is set.
-    fn of_levels(&self, gradient: &Tensor) -> Result<Vec<f64>> {
+    fn of_levels(&self) -> Result<Vec<f64>> {
         let bits = self.draw.bits[self.draw.pair];
         if bits == [false, false] {
             return Ok(vec![0.0; 2]);
         }
-        let sum = sum(gradient)?;
+        let sum = sum(self.gradient)?;
         Ok(bits.iter().map(|&bit| if bit { sum } else { 0.0 }).collect())
     }
-}
-
-/// What the sub-policy drawn makes of a map, differentiable in the map.
-pub(crate) fn drawn(space: &Space, draw: &Draw, map: &Tensor) -> Result<Tensor> {
-    space.apply(map, draw.pair, draw.bits[draw.pair], draw.levels[draw.pair], draw.key)
 }
 
 /// ⟨a, b⟩ over all numbers of two maps.
@@ -103,11 +156,15 @@ fn inner(a: &Tensor, b: &Tensor) -> Result<f64> {
     sum(&(a * b)?)
 }
 
-/// Row by row and then in double precision: these sums over a million numbers are later subtracted from each other.
 fn sum(map: &Tensor) -> Result<f64> {
+    let rows = rows(map)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+    Ok(rows.to_vec1::<f64>()?.into_iter().sum())
+}
+
+/// Sums of rows, to be added up in double precision: those over a million numbers are later subtracted from each other.
+fn rows(map: &Tensor) -> candle::Result<Tensor> {
     let (batch, height, ..) = map.dims4()?;
-    let rows = map.reshape((batch * height, ()))?.sum(1)?.to_device(&Device::Cpu)?;
-    Ok(rows.to_dtype(DType::F64)?.to_vec1::<f64>()?.into_iter().sum())
+    map.reshape((batch * height, ()))?.sum(1)
 }
 
 impl CustomOp3 for Chosen {
@@ -168,18 +225,12 @@ impl CustomOp3 for Chosen {
         _: &Tensor,
         gradient: &Tensor,
     ) -> candle::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let of = |argument: &Tensor, values: &dyn Fn(&Tensor) -> Result<Vec<f64>>| {
-            if !argument.track_op() {
-                return Ok(None);
-            }
-            let values = values(gradient).map_err(candle::Error::wrap)?;
-            let values = Tensor::new(values, &Device::Cpu)?.to_dtype(argument.dtype())?;
-            values.to_device(argument.device()).map(Some)
+        let arguments = [choice, bits, levels];
+        let found = self.gradients(gradient, arguments.map(Tensor::track_op)).map_err(candle::Error::wrap)?;
+        let like = |(found, argument): (Option<Tensor>, &Tensor)| {
+            found.map(|found| found.to_dtype(argument.dtype())?.to_device(argument.device())).transpose()
         };
-        Ok((
-            of(choice, &|gradient| self.of_choice(gradient))?,
-            of(bits, &|gradient| self.of_bits(gradient))?,
-            of(levels, &|gradient| self.of_levels(gradient))?,
-        ))
+        let [of_choice, of_bits, of_levels] = found;
+        Ok((like((of_choice, choice))?, like((of_bits, bits))?, like((of_levels, levels))?))
     }
 }

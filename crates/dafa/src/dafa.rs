@@ -1,8 +1,8 @@
 use crate::ahead::Ahead;
-use crate::chosen::{Chosen, drawn};
 use crate::ops::OperationSpec;
-use crate::{Draw, Policy, Relaxed, Space};
-use candle::{D, Device, Tensor};
+use crate::policy::Habits;
+use crate::{Chosen, Draw, Drawn, Lots, Policy, Relaxed, Space};
+use candle::{D, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{
@@ -147,6 +147,7 @@ impl Build<dyn Refiner> for Dafa {
                 Estimator::Gumbel | Estimator::Score => Policy::new(&cx.vars, &space, self.temperature)?,
             },
             adapter: self.hint.build(cx, "dafa")?,
+            places: space.places(cx.vars.device())?,
             can_be_laid: space.can_be_laid(),
             ahead: Mutex::default(),
             names: space.names(),
@@ -164,22 +165,12 @@ struct Augmenting {
     space: Arc<Space>,
     names: Vec<String>,
     policy: Policy,
+    /// Where operations stand in the space's pairs.
+    places: Tensor,
     adapter: Adapter,
     /// Whether a GPU has kernels for all operations.
     can_be_laid: bool,
     ahead: Mutex<Ahead>,
-}
-
-/// The teacher as a loss will see it, and how it came to that.
-struct Rewritten<'a> {
-    teacher: Side<'a>,
-    /// Where its graph is cut: the way from a map back to the policy asks all sub-policies, so an update goes it once, with the
-    /// gradients of all its passes.
-    cuts: Vec<Cut>,
-    /// For each operation whether it was executed, `()`.
-    executed: Vec<Tensor>,
-    /// The draw, where this side knows it.
-    draw: Option<Arc<Draw>>,
 }
 
 impl Refiner for Augmenting {
@@ -192,8 +183,25 @@ impl Refiner for Augmenting {
         let first = plain.out.stage(self.stages[0])?.map.clone();
         // Where images are learned, a gradient passes through the map.
         let laid = self.lays(at) && !first.track_op();
-        let rewritten = if laid { self.by_what_lies_there(plain, at)? } else { self.by_a_draw(plain, at)? };
-        let Rewritten { teacher, cuts, executed, draw } = rewritten;
+        let (draw, lots) = if laid { (None, self.laid(at)?) } else { self.told(at)? };
+        let relaxed = steered.then(|| self.relaxed(&lots)).transpose()?;
+        // Here the graph is cut: the way from a map back to the policy asks all sub-policies, so an update goes it once, with the
+        // gradients of all its passes.
+        let mut cuts = Vec::new();
+        let nothing = |draw: &Arc<Draw>| draw.bits[draw.pair] == [false; 2];
+        let idle = relaxed.is_none() && draw.as_ref().is_some_and(nothing);
+        let rewritten = |map: &Tensor| {
+            let drawn = match &draw {
+                Some(draw) => Drawn::Told(Arc::clone(&self.space), Arc::clone(draw)),
+                None => self.there(map, &lots)?,
+            };
+            let Some(relaxed) = &relaxed else { return drawn.change(map) };
+            let cut = Cut::behind(Chosen::of(map, &drawn, relaxed)?)?;
+            let map = cut.leaf.as_tensor().clone();
+            cuts.push(cut);
+            Ok(map)
+        };
+        let teacher = if idle { plain } else { self.rewrite(plain, rewritten)? };
         let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
 
         let (student, pair) = self.adapter.share(Pair { teacher: Some(teacher), ..pair }, at)?;
@@ -209,11 +217,11 @@ impl Refiner for Augmenting {
                 let own = log_softmax(&logits)?.gather(&labels, 1)?.squeeze(1)?;
                 terms = terms.with("teacher-task", 0.0, own.neg()?);
             }
-            if let (Estimator::Score, Some(draw)) = (self.dafa.estimator, &draw) {
-                terms = terms.score(self.policy.log_probability(draw)?);
+            if self.dafa.estimator == Estimator::Score {
+                terms = terms.score(self.policy.log_probability(&lots)?);
             }
         }
-        terms = self.told(terms.reading("norm-ratio", &ratio), &executed, pair.student.mode)?;
+        terms = self.readings(terms.reading("norm-ratio", &ratio), &lots, pair.student.mode)?;
         Ok((pair, terms))
     }
 
@@ -222,7 +230,7 @@ impl Refiner for Augmenting {
             return Ok(());
         }
         let draw = self.policy.draw(at.key.fold("dafa"))?;
-        self.ahead().lay(&self.space, draw, self.policy.alpha().device())
+        self.ahead().lay(&self.space, draw, self.steered(at), self.policy.alpha().device())
     }
 }
 
@@ -232,47 +240,39 @@ impl Augmenting {
         at.steers && self.dafa.estimator != Estimator::None
     }
 
-    /// Whether what is drawn for a step lies where a GPU reads it. No gradient passes there.
+    /// Whether what is drawn for a step lies where a GPU reads it. No gradient passes to the map there.
     fn lays(&self, at: &Step) -> bool {
-        self.can_be_laid && Laid::reaches(self.policy.alpha()) && !self.steered(at) && !at.focuses
+        self.can_be_laid && Laid::reaches(self.policy.alpha()) && !at.focuses
     }
 
     fn ahead(&self) -> MutexGuard<'_, Ahead> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn by_what_lies_there<'a>(&self, plain: Side<'a>, at: &Step) -> Result<Rewritten<'a>> {
+    /// A draw that lies there.
+    fn laid(&self, at: &Step) -> Result<Lots> {
         if !at.drawn {
             self.draw(at)?;
         }
-        let mut ahead = self.ahead();
-        let absent = || Error::setting("dafa", "nothing was drawn for this step");
-        let teacher = self.rewrite(plain, |map| ahead.change(&self.space, map)?.ok_or_else(absent))?;
-        Ok(Rewritten { teacher, cuts: Vec::new(), executed: ahead.executed()?, draw: None })
+        self.ahead().lots().ok_or_else(undrawn)
     }
 
-    fn by_a_draw<'a>(&self, plain: Side<'a>, at: &Step) -> Result<Rewritten<'a>> {
+    /// And who changes a map by it.
+    fn there(&self, map: &Tensor, lots: &Lots) -> Result<Drawn> {
+        let place = self.ahead().place(&self.space, map)?.ok_or_else(undrawn)?;
+        Ok(Drawn::Laid(place, lots.bits()?))
+    }
+
+    /// A draw of this side.
+    fn told(&self, at: &Step) -> Result<(Option<Arc<Draw>>, Lots)> {
         let draw = Arc::new(self.policy.draw(at.key.fold("dafa"))?);
-        let relaxed = self.steered(at).then(|| self.relaxed(&draw)).transpose()?;
-        let mut cuts = Vec::new();
-        let teacher = match &relaxed {
-            Some(relaxed) => self.rewrite(plain, |map| {
-                let cut = Cut::behind(Chosen::of(map, &self.space, &draw, relaxed)?)?;
-                let map = cut.leaf.as_tensor().clone();
-                cuts.push(cut);
-                Ok(map)
-            })?,
-            None if draw.bits[draw.pair] == [false, false] => plain,
-            None => self.rewrite(plain, |map| drawn(&self.space, &draw, map))?,
-        };
-        let executed = self.space.executed(&draw).into_iter();
-        let executed = executed.map(|one| Ok(Tensor::new(one, &Device::Cpu)?)).collect::<Result<_>>()?;
-        Ok(Rewritten { teacher, cuts, executed, draw: Some(draw) })
+        let lots = Lots::new(&self.space, &draw, self.policy.alpha().device())?;
+        Ok((Some(draw), lots))
     }
 
     /// What the policy's gradient passes through.
-    fn relaxed(&self, draw: &Draw) -> Result<Relaxed> {
-        let relaxed = self.policy.relaxed(draw)?;
+    fn relaxed(&self, lots: &Lots) -> Result<Relaxed> {
+        let relaxed = self.policy.relaxed(lots)?;
         Ok(match self.dafa.estimator {
             Estimator::Score => {
                 Relaxed { choice: relaxed.choice.detach(), bits: relaxed.bits.detach(), ..relaxed }
@@ -313,22 +313,25 @@ impl Augmenting {
     }
 
     /// What was executed, and in a phase of a policy what the policy does on average.
-    fn told(&self, mut terms: Terms, executed: &[Tensor], mode: Mode) -> Result<Terms> {
-        for (executed, name) in executed.iter().zip(&self.names) {
+    fn readings(&self, mut terms: Terms, lots: &Lots, mode: Mode) -> Result<Terms> {
+        for (executed, name) in lots.executed()?.iter().zip(&self.names) {
             terms = terms.reading(&format!("drawn/{name}"), executed);
         }
         if mode != Mode::Probe {
             return Ok(terms);
         }
-        for (habit, name) in self.policy.habits(&self.space)?.iter().zip(&self.names) {
-            let said =
-                [("probability", habit.probability), ("execution", habit.execution), ("level", habit.level)];
-            for (what, value) in said {
-                terms = terms.reading(&format!("{what}/{name}"), &Tensor::new(value as f32, &Device::Cpu)?);
+        let Habits { probability, execution, level } = self.policy.habits(&self.places)?;
+        for (at, name) in self.names.iter().enumerate() {
+            for (what, of) in [("probability", &probability), ("execution", &execution), ("level", &level)] {
+                terms = terms.reading(&format!("{what}/{name}"), &of.narrow(0, at, 1)?.squeeze(0)?);
             }
         }
         Ok(terms)
     }
+}
+
+fn undrawn() -> Error {
+    Error::setting("dafa", "nothing was drawn for this step")
 }
 
 /// The mean over everything but the batch, axis by axis: one sum over a map would lose digits in `f32`.

@@ -7,7 +7,7 @@ pub mod ops;
 mod policy;
 mod space;
 
-pub use chosen::Chosen;
+pub use chosen::{Chosen, Drawn};
 pub use dafa::{Dafa, Estimator, Stages, Through};
-pub use policy::{Draw, Policy, Relaxed};
+pub use policy::{Draw, Lots, Policy, Relaxed};
 pub use space::Space;

@@ -2,7 +2,7 @@ use crate::Space;
 use candle::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder, ops::sigmoid};
 use sokd_core::{Key, Result};
-use sokd_ops::{Moved, axpby_, log_softmax, softmax};
+use sokd_ops::{Moved, axpby_, log_softmax, put_, softmax};
 
 /// Where α begins: nothing is preferred.
 const ALPHA: f64 = 1e-3;
@@ -41,6 +41,66 @@ pub struct Draw {
     logistic: [f32; 2],
 }
 
+/// A draw in numbers, where its policy is: whatever was drawn, its tensors come of them in the same way.
+#[derive(Clone, Debug)]
+pub struct Lots {
+    /// Gumbel's noise and which sub-policy it is, for each of them; the logistic noise and the bits of that one; which operations are
+    /// executed.
+    all: Tensor,
+    pairs: usize,
+}
+
+impl Lots {
+    /// Those of a draw.
+    pub fn new(space: &Space, draw: &Draw, device: &Device) -> Result<Self> {
+        Ok(Self { all: Tensor::new(Self::numbers(space, draw), device)?, pairs: draw.gumbel.len() })
+    }
+
+    /// Puts those of another draw in their place.
+    pub(crate) fn put(&self, space: &Space, draw: &Draw) -> Result<()> {
+        put_(&self.all, &Tensor::new(Self::numbers(space, draw), self.all.device())?)
+    }
+
+    fn numbers(space: &Space, draw: &Draw) -> Vec<f32> {
+        let set = |set: bool| f32::from(u8::from(set));
+        let mut all = draw.gumbel.clone();
+        all.extend((0..all.len()).map(|pair| set(pair == draw.pair)));
+        all.extend(draw.logistic);
+        all.extend(draw.bits[draw.pair].map(set));
+        all.extend(space.executed(draw).map(set));
+        all
+    }
+
+    fn gumbel(&self) -> Result<Tensor> {
+        Ok(self.all.narrow(0, 0, self.pairs)?)
+    }
+
+    /// 1 for the sub-policy drawn, else 0: `(pairs,)`.
+    fn which(&self) -> Result<Tensor> {
+        Ok(self.all.narrow(0, self.pairs, self.pairs)?)
+    }
+
+    /// The row of the sub-policy drawn, `(2,)`, of `(pairs, 2)`.
+    fn row(&self, weights: &Tensor) -> Result<Tensor> {
+        Ok(weights.broadcast_mul(&self.which()?.unsqueeze(1)?)?.sum(0)?)
+    }
+
+    fn logistic(&self) -> Result<Tensor> {
+        Ok(self.all.narrow(0, 2 * self.pairs, 2)?)
+    }
+
+    /// 1 for each of the two operations that is executed, else 0: `(2,)`.
+    pub(crate) fn bits(&self) -> Result<Tensor> {
+        Ok(self.all.narrow(0, 2 * self.pairs + 2, 2)?)
+    }
+
+    /// For each operation of the space whether it is executed, `()`.
+    pub(crate) fn executed(&self) -> Result<Vec<Tensor>> {
+        let of = 2 * self.pairs + 4..self.all.dim(0)?;
+        of.map(|at| Ok(self.all.narrow(0, at, 1)?.squeeze(0)?)).collect()
+    }
+}
+
 /// The same draw, softened: what gradients pass through.
 ///
 /// # Shapes
@@ -54,14 +114,14 @@ pub struct Relaxed {
     pub levels: Tensor,
 }
 
-/// What a policy does on average, by operation.
-pub(crate) struct Habit {
+/// What a policy does on average, by operation: `(operations,)`.
+pub(crate) struct Habits {
     /// With which probability it is in the sub-policy drawn.
-    pub probability: f64,
+    pub probability: Tensor,
     /// With which probability it is then executed.
-    pub execution: f64,
+    pub execution: Tensor,
     /// And at which level.
-    pub level: f64,
+    pub level: Tensor,
 }
 
 impl Policy {
@@ -122,31 +182,24 @@ impl Policy {
     ///
     /// # Source
     /// Equations (E3a), (E3b) and (E4).
-    pub fn relaxed(&self, draw: &Draw) -> Result<Relaxed> {
-        let noise = |noise: &[f32]| Tensor::new(noise, self.alpha.device());
-        let scores = ((log_softmax(&self.alpha)? + noise(&draw.gumbel)?)? / self.temperature)?;
-        let beta = within(&row(&self.beta, draw.pair)?, OPEN)?;
+    pub fn relaxed(&self, lots: &Lots) -> Result<Relaxed> {
+        let scores = ((log_softmax(&self.alpha)? + lots.gumbel()?)? / self.temperature)?;
+        let beta = within(&lots.row(&self.beta)?, OPEN)?;
         let logit = (beta.log()? - beta.affine(-1.0, 1.0)?.log()?)?;
-        let bits = sigmoid(&((logit + noise(&draw.logistic)?)? / self.temperature)?)?;
-        Ok(Relaxed { choice: softmax(&scores)?, bits, levels: self.levels(draw)? })
-    }
-
-    /// m of the sub-policy drawn, in [0, 1].
-    pub(crate) fn levels(&self, draw: &Draw) -> Result<Tensor> {
-        within(&row(&self.magnitude, draw.pair)?, [0.0, 1.0])
+        let bits = sigmoid(&((logit + lots.logistic()?)? / self.temperature)?)?;
+        let levels = within(&lots.row(&self.magnitude)?, [0.0, 1.0])?;
+        Ok(Relaxed { choice: softmax(&scores)?, bits, levels })
     }
 
     /// The logarithm of the draw's probability, `()`.
     ///
     /// # Source
     /// Equation (E9) of the book's page on DAFA.
-    pub fn log_probability(&self, draw: &Draw) -> Result<Tensor> {
-        let choice = log_softmax(&self.alpha)?.narrow(0, draw.pair, 1)?.sum_all()?;
-        let beta = within(&row(&self.beta, draw.pair)?, OPEN)?;
-        let executed = draw.bits[draw.pair].map(|bit| f32::from(u8::from(bit)));
-        let executed = Tensor::new(&executed, beta.device())?;
+    pub fn log_probability(&self, lots: &Lots) -> Result<Tensor> {
+        let choice = (log_softmax(&self.alpha)? * lots.which()?)?.sum_all()?;
+        let (beta, bits) = (within(&lots.row(&self.beta)?, OPEN)?, lots.bits()?);
         // β where the bit is set, 1 − β where it is not.
-        let likely = ((executed.affine(2.0, -1.0)? * &beta)? + executed.affine(-1.0, 1.0)?)?;
+        let likely = ((bits.affine(2.0, -1.0)? * &beta)? + bits.affine(-1.0, 1.0)?)?;
         Ok((choice + likely.log()?.sum_all()?)?)
     }
 
@@ -164,24 +217,19 @@ impl Policy {
         Ok(())
     }
 
-    /// Of every operation of the space.
-    pub(crate) fn habits(&self, space: &Space) -> Result<Vec<Habit>> {
-        let [alpha, beta, levels] = self.read()?;
-        let chances = softmax(&self.alpha.detach())?.to_vec1::<f32>()?;
-        debug_assert_eq!(alpha.len(), chances.len());
-        let habit = |operation: usize| {
-            let mut sums = [0.0; 3];
-            for (at, pair) in space.pairs().iter().enumerate() {
-                for place in (0..2).filter(|&place| pair[place] == operation) {
-                    let (chance, at) = (f64::from(chances[at]), 2 * at + place);
-                    let one = [chance, chance * beta[at], chance * levels[at]];
-                    sums.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
-                }
-            }
-            let [probability, execution, level] = sums;
-            Habit { probability, execution: execution / probability, level: level / probability }
+    /// Of every operation; `places`: as [`Space::places`] says where it stands.
+    pub(crate) fn habits(&self, places: &Tensor) -> Result<Habits> {
+        let chances = softmax(&self.alpha.detach())?.unsqueeze(1)?.broadcast_as(self.beta.shape())?;
+        let mean = |of: &Tensor| -> Result<Tensor> {
+            Ok(places.broadcast_mul(&(&chances * of)?.flatten_all()?)?.sum(1)?)
         };
-        Ok((0..space.names().len()).map(habit).collect())
+        let probability = mean(&chances.ones_like()?)?;
+        let within = |weights: &Tensor| weights.detach().clamp(0.0, 1.0);
+        Ok(Habits {
+            execution: (mean(&within(&self.beta)?)? / &probability)?,
+            level: (mean(&within(&self.magnitude)?)? / &probability)?,
+            probability,
+        })
     }
 
     /// α, and β and m in [0, 1].
@@ -195,11 +243,6 @@ impl Policy {
         let clamped = |of: Vec<f32>| of.into_iter().map(|one| f64::from(one).clamp(0.0, 1.0)).collect();
         Ok([alpha.into_iter().map(f64::from).collect(), clamped(levels), clamped(magnitude)])
     }
-}
-
-/// The sub-policy's row of `(pairs, 2)`.
-fn row(weights: &Tensor, pair: usize) -> Result<Tensor> {
-    Ok(weights.narrow(0, pair, 1)?.squeeze(0)?)
 }
 
 /// The values inside an interval; gradients as if they had been there, or what once was driven to its end would stay.

@@ -1,6 +1,6 @@
 use crate::Draw;
 use crate::ops::OperationSpec;
-use candle::Tensor;
+use candle::{Device, Tensor};
 use sokd_core::{Error, Key, Result};
 use sokd_ops::Change;
 
@@ -49,38 +49,50 @@ impl Space {
         self.operations.iter().enumerate().map(name).collect()
     }
 
-    /// What each of a draw's two operations does to maps of a shape: nothing, where its bit is not set.
+    /// What each operation of a draw's sub-policy does to maps of a shape: nothing, where its bit is not set.
     pub(crate) fn changes(&self, shape: [usize; 4], draw: &Draw) -> [Change; 2] {
-        let (pair, bits, levels) = (self.pairs[draw.pair], draw.bits[draw.pair], draw.levels[draw.pair]);
+        self.changes_of(shape, draw, draw.pair, draw.bits[draw.pair])
+    }
+
+    /// What each operation of a sub-policy would do by a draw, with other bits.
+    fn changes_of(&self, shape: [usize; 4], draw: &Draw, pair: usize, bits: [bool; 2]) -> [Change; 2] {
         [0, 1].map(|place| {
             if !bits[place] {
                 return Change::Nothing;
             }
-            let key = draw.key.fold_in(pair[place] as u64);
-            self.operations[pair[place]].as_ref().change(shape, levels[place], key)
+            let (operation, level) = (self.pairs[pair][place], draw.levels[pair][place]);
+            self.operations[operation].as_ref().change(shape, level, draw.key.fold_in(operation as u64))
         })
     }
 
-    /// For each operation 1 where a draw executes it, else 0.
-    pub(crate) fn executed(&self, draw: &Draw) -> Vec<f32> {
-        let (pair, bits) = (self.pairs[draw.pair], draw.bits[draw.pair]);
-        let executed = |operation| (0..2).any(|place| bits[place] && pair[place] == operation);
-        (0..self.operations.len()).map(|operation| f32::from(u8::from(executed(operation)))).collect()
+    /// Whatever a gradient is asked about by a draw: what every sub-policy would do; then the drawn one with each of its bits set
+    /// and unset, the other as drawn.
+    pub(crate) fn questions(&self, shape: [usize; 4], draw: &Draw) -> Vec<[Change; 2]> {
+        let all = (0..self.pairs.len()).map(|pair| (pair, draw.bits[pair]));
+        let [first, second] = draw.bits[draw.pair];
+        let beside = [[true, second], [false, second], [first, true], [first, false]];
+        let asked = all.chain(beside.map(|bits| (draw.pair, bits)));
+        asked.map(|(pair, bits)| self.changes_of(shape, draw, pair, bits)).collect()
     }
 
-    /// Whether an operation adds numbers of its own for every number of a map.
-    pub(crate) fn adds(&self) -> bool {
-        self.samples().any(|change| matches!(change, Change::Add(_)))
+    /// For each operation whether a draw executes it.
+    pub(crate) fn executed(&self, draw: &Draw) -> impl Iterator<Item = bool> {
+        let (pair, bits) = (self.pairs[draw.pair], draw.bits[draw.pair]);
+        (0..self.operations.len()).map(move |operation| (0..2).any(|at| bits[at] && pair[at] == operation))
+    }
+
+    /// Where operations stand in pairs: `(operations, 2 · pairs)`, 1 or 0.
+    pub(crate) fn places(&self, device: &Device) -> Result<Tensor> {
+        let (operations, places) = (self.operations.len(), self.pairs.as_flattened());
+        let stands = |operation| places.iter().map(move |&place| f32::from(u8::from(place == operation)));
+        let all: Vec<f32> = (0..operations).flat_map(stands).collect();
+        Ok(Tensor::from_vec(all, (operations, places.len()), device)?)
     }
 
     /// Whether a GPU has kernels for all of them.
     pub(crate) fn can_be_laid(&self) -> bool {
-        !self.samples().any(|change| matches!(change, Change::Other(_)))
-    }
-
-    /// What each operation does at its strongest, to the smallest map.
-    fn samples(&self) -> impl Iterator<Item = Change> {
-        self.operations.iter().map(|operation| operation.as_ref().change([1; 4], 1.0, Key::new(0)))
+        let mut samples = self.operations.iter().map(|one| one.as_ref().change([1; 4], 1.0, Key::new(0)));
+        !samples.any(|change| matches!(change, Change::Other(_)))
     }
 
     /// s(F): those of a pair's operations whose bit is set, one after the other.

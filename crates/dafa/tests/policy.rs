@@ -2,7 +2,7 @@
 
 use candle::{DType, Device, Tensor, Var};
 use sokd_core::{Key, Result};
-use sokd_dafa::{Chosen, Draw, Policy, Relaxed, Space, ops::OperationSpec};
+use sokd_dafa::{Chosen, Draw, Drawn, Lots, Policy, Relaxed, Space, ops::OperationSpec};
 use sokd_nn::Params;
 use sokd_tests::{gap, near, same, wave};
 use std::sync::Arc;
@@ -27,6 +27,10 @@ fn learned(space: &Space) -> Result<(Policy, Params)> {
         var.set(&if name.ends_with("alpha") { drawn } else { (drawn + 0.5)? })?;
     }
     Ok((policy, params))
+}
+
+fn lots(space: &Space, draw: &Draw) -> Result<Lots> {
+    Lots::new(space, draw, &Device::Cpu)
 }
 
 fn set(params: &Params, name: &str, values: &[f32]) -> Result<()> {
@@ -122,7 +126,7 @@ fn a_policy_driven_out_of_its_bounds_comes_back() -> Result<()> {
     // At an end the gradient passes all the same, or it would stay there for ever.
     for key in 0..20 {
         let draw = policy.draw(Key::new(key))?;
-        let Relaxed { bits, levels, .. } = policy.relaxed(&draw)?;
+        let Relaxed { bits, levels, .. } = policy.relaxed(&lots(&space, &draw)?)?;
         let grads = (bits.sum_all()? + levels.sum_all()?)?.backward()?;
         let group = params.group("policy");
         let levels = grads.get(&group[2].1).expect("levels").to_vec2::<f32>()?;
@@ -181,12 +185,13 @@ fn the_gradient_is_that_of_a_graph_of_all_sub_policies() -> Result<()> {
     for seed in 0..12 {
         let draw = Arc::new(policy.draw(Key::new(seed))?);
         bits.push(draw.bits[draw.pair]);
-        let relaxed = policy.relaxed(&draw)?;
-        let chosen = Chosen::of(&map, &space, &draw, &relaxed)?;
+        let relaxed = policy.relaxed(&lots(&space, &draw)?)?;
+        let chosen = Chosen::of(&map, &Drawn::Told(Arc::clone(&space), Arc::clone(&draw)), &relaxed)?;
         let value = space.apply(&map, draw.pair, draw.bits[draw.pair], draw.levels[draw.pair], draw.key)?;
         assert!(same(&chosen, &value)?, "the value is the drawn sub-policy's");
         let found = loss(&chosen)?.backward()?;
-        let dense = loss(&dense(&map, &space, &draw, &policy.relaxed(&draw)?)?)?.backward()?;
+        let relaxed = policy.relaxed(&lots(&space, &draw)?)?;
+        let dense = loss(&dense(&map, &space, &draw, &relaxed)?)?.backward()?;
         for (name, var) in params.group("policy") {
             // candle leaves out what is multiplied by 0.
             let expected = dense.get(&var).map_or_else(|| var.zeros_like(), |grad| Ok(grad.clone()))?;
@@ -209,7 +214,7 @@ fn the_soft_draw_agrees_with_the_hard_one() -> Result<()> {
     let (policy, _) = learned(&space)?;
     for seed in 0..50 {
         let draw = policy.draw(Key::new(seed))?;
-        let Relaxed { choice, bits, levels } = policy.relaxed(&draw)?;
+        let Relaxed { choice, bits, levels } = policy.relaxed(&lots(&space, &draw)?)?;
         let choice = choice.to_vec1::<f32>()?;
         let best = (0..choice.len()).max_by(|&a, &b| choice[a].total_cmp(&choice[b]));
         assert_eq!(best, Some(draw.pair));
@@ -245,7 +250,7 @@ fn the_score_function_is_unbiased() -> Result<()> {
         group.iter().take(2).map(|(_, var)| var.zeros_like()).collect::<Result<_, _>>()?;
     let mut whole = 0.0;
     for (pair, bits) in every.clone() {
-        let log = policy.log_probability(&drawn(pair, bits))?;
+        let log = policy.log_probability(&lots(&space, &drawn(pair, bits))?)?;
         let probability = f64::from(log.to_scalar::<f32>()?).exp();
         whole += probability;
         let grads = log.backward()?;
@@ -299,10 +304,11 @@ fn a_map_on_no_policy_is_on_no_graph() -> Result<()> {
     let space = three();
     let (policy, _) = learned(&space)?;
     let draw = Arc::new(policy.draw(Key::new(2))?);
-    let Relaxed { choice, bits, levels } = policy.relaxed(&draw)?;
+    let Relaxed { choice, bits, levels } = policy.relaxed(&lots(&space, &draw)?)?;
     let still = Relaxed { choice: choice.detach(), bits: bits.detach(), levels: levels.detach() };
     let map = Var::from_tensor(&wave("map", &[1, 4, 4, 4], 1.0)?)?;
-    assert!(!Chosen::of(&map, &space, &draw, &still)?.track_op());
-    assert!(Chosen::of(&map, &space, &draw, &Relaxed { levels, ..still })?.track_op());
+    let drawn = Drawn::Told(space, draw);
+    assert!(!Chosen::of(&map, &drawn, &still)?.track_op());
+    assert!(Chosen::of(&map, &drawn, &Relaxed { levels, ..still })?.track_op());
     Ok(())
 }

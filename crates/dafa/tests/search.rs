@@ -5,13 +5,13 @@ use sokd_core::{
     Backbone, BackboneInfo, Batch, Build, BuildCx, Head, Key, Mode, PixelNorm, Refined, Result, Stage,
     StageInfo, Step,
 };
-use sokd_dafa::{Dafa, Draw, Policy, Relaxed, Space};
+use sokd_dafa::{Dafa, Draw, Lots, Policy, Relaxed, Space};
 use sokd_losses::{LossSpec, fitnet::Fitnet};
 use sokd_nn::{Conv2d, Hint, LrSchedule, Moment, OptimSpec, Params, init};
 use sokd_ops::Conv;
 use sokd_tests::{Said, data, wave};
 use sokd_train::{
-    Descend, Distiller, Hand, Phase, Schedule, Shown, Tally, TermOf, Through, Unroll, UpdateSpec, step,
+    Descend, Distiller, Hand, Phase, Schedule, Shown, Steps, Tally, TermOf, Through, Unroll, UpdateSpec,
 };
 use std::collections::BTreeMap;
 
@@ -150,8 +150,8 @@ struct Around {
     soft: [Vec<f32>; 3],
 }
 
-fn soft(policy: &Policy, draw: &Draw) -> Result<[Vec<f32>; 3]> {
-    let Relaxed { choice, bits, levels } = policy.relaxed(draw)?;
+fn soft(policy: &Policy, space: &Space, draw: &Draw) -> Result<[Vec<f32>; 3]> {
+    let Relaxed { choice, bits, levels } = policy.relaxed(&Lots::new(space, draw, &Device::Cpu)?)?;
     Ok([choice.to_vec1()?, bits.to_vec1()?, levels.to_vec1()?])
 }
 
@@ -160,7 +160,7 @@ impl Around {
     fn map(&self) -> Result<Tensor> {
         let Draw { pair, bits, levels, key, .. } = &self.draw;
         let of = |pair: usize, bits| self.space.apply(&self.map, pair, bits, levels[pair], *key);
-        let [choice, soft_bits, soft_levels] = soft(&self.policy, &self.draw)?;
+        let [choice, soft_bits, soft_levels] = soft(&self.policy, &self.space, &self.draw)?;
         let mut sum = of(*pair, bits[*pair])?;
         for (at, choice) in choice.into_iter().enumerate() {
             sum = (sum + (of(at, bits[at])? * f64::from(choice - self.soft[0][at]))?)?;
@@ -198,7 +198,7 @@ fn the_gradient_after_an_imagined_step_is_the_numerical_one() -> Result<()> {
         let at = Step::first(Key::new(seed));
         let draw = policy.draw(at.key.fold("distill").fold("dafa"))?;
         both += usize::from(draw.bits[draw.pair] == [true; 2]);
-        let soft = soft(&policy, &draw)?;
+        let soft = soft(&policy, &space, &draw)?;
         let around = Around { space: space.clone(), draw, policy, map: map.clone(), soft };
         let here = around.map()?;
         for through in [Through::Direct, Through::Implicit, Through::Both] {
@@ -269,11 +269,11 @@ fn a_search_finds_the_operation_that_helps() -> Result<()> {
         let right = adapted.narrow(2, 0, SIDE[1] - 1)?.pad_with_zeros(2, 1, 0)?;
         let distiller = distiller(&params, &right, Some(&dafa))?;
         let mut phases = [searching(&params, &update, 0.02)?];
-        let (hand, mut tally) = (hand()?, Tally::default());
+        let (hand, mut tally, mut steps) = (hand()?, Tally::default(), Steps::new(params.clone()));
         for index in 0..300 {
             let at = Step { index, ..Step::first(Key::new(5)) };
             let now = Moment { epoch: 0, step: 0, steps: 300, epochs: 1 };
-            step(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut [])?;
+            steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut [])?;
         }
         let group = params.group("policy");
         let alpha = group[0].1.to_vec1::<f32>()?;

@@ -16,7 +16,7 @@ pub fn clip_grad_norm(vars: &[(String, Var)], grads: &mut GradStore, max: f64) -
     Ok(norm)
 }
 
-/// The norm of all gradients together that some weights have.
-pub fn grad_norm<'a>(vars: impl IntoIterator<Item = &'a Var>, grads: &GradStore) -> Result<f64> {
+/// The norm of all gradients together that some weights have, `()`.
+pub fn grad_norm<'a>(vars: impl IntoIterator<Item = &'a Var>, grads: &GradStore) -> Result<Tensor> {
     norm(&vars.into_iter().filter_map(|var| grads.get(var)).collect::<Vec<_>>())
 }

@@ -63,7 +63,7 @@ pub(crate) fn has_kernels_for(maps: &[&Tensor], weights: &[&Tensor]) -> bool {
 
 /// The GPU whose kernels take these tensors, if one has them.
 pub(crate) fn gpu_for(tensors: &[&Tensor]) -> Option<Gpu> {
-    Gpu::of(tensors).filter(|_| has_kernels(tensors))
+    Gpu::of(tensors).filter(|_| !tensors.is_empty() && has_kernels(tensors))
 }
 
 /// Whether they are this machine's own.

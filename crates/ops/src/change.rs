@@ -1,8 +1,9 @@
 use crate::backend::gpu_for;
-use crate::gpu::Arg;
-use crate::{GridPadding, GridSample, affine_grid, grid_sample, permute_channels, put_, record};
+use crate::fast::normals;
+use crate::gpu::{Arg, Gpu};
+use crate::{GridPadding, GridSample, affine_grid, grid_sample, permute_channels, record};
 use candle::{DType, Tensor};
-use sokd_core::{Error, Result};
+use sokd_core::{Error, Key, Result};
 use std::ops::Range;
 
 /// What becomes of a map, differentiable in it.
@@ -20,8 +21,8 @@ pub enum Change {
     Scale(Vec<f32>),
     /// In place of each channel the one that stands here: `(channels,)`.
     Order(Vec<u32>),
-    /// To each number of the batch one of its own: `(batch, height, width, channels)` in a row.
-    Add(Vec<f32>),
+    /// To each number of the batch a normal one of its own, of this deviation: drawn by its place in the key's stream.
+    Noise(f32, Key),
     /// Anything else, differentiable in the map. Nobody can [lay it down](Laid) for a GPU.
     Other(Own),
 }
@@ -53,37 +54,36 @@ impl Change {
             }
             Self::Scale(scales) => Ok(map.broadcast_mul(&like_map(scales.clone(), [1, 1, 1, channels])?)?),
             Self::Order(order) => permute_channels(map, order),
-            Self::Add(numbers) => Ok((map + like_map(numbers.clone(), [batch, height, width, channels])?)?),
+            Self::Noise(deviation, key) => {
+                let noise = normals(*key, *deviation, map.elem_count());
+                Ok((map + like_map(noise, [batch, height, width, channels])?)?)
+            }
             Self::Other(change) => change(map),
         }
     }
 
-    /// As a kernel reads it (`kernels/change.cu`): its kind, where it looks, what it cuts, and a number for each channel.
+    /// As a kernel reads it (`kernels/change.cu`): its kind, six numbers of where it looks or five of its noise, what it cuts, and a
+    /// number for each channel.
     fn words(&self, channels: usize) -> Result<Vec<f32>> {
         let mut words = vec![0.0; HEAD + channels];
-        words[0] = match self {
-            Self::Nothing => 0.0,
-            Self::Look(theta) => {
-                let theta = theta.as_flattened().iter().map(|&number| number as f32);
-                words[1..].iter_mut().zip(theta).for_each(|(word, number)| *word = number);
-                1.0
-            }
+        let (kind, from, numbers): (f32, usize, Vec<f32>) = match self {
+            Self::Nothing => (0.0, 1, Vec::new()),
+            Self::Look(theta) => (1.0, 1, theta.as_flattened().iter().map(|&number| number as f32).collect()),
             Self::Cut([rows, columns]) => {
-                let bounds = [rows.start, rows.end, columns.start, columns.end].map(|bound| bound as f32);
-                words[7..HEAD].copy_from_slice(&bounds);
-                2.0
+                let bounds = [rows.start, rows.end, columns.start, columns.end];
+                (2.0, 7, bounds.map(|bound| bound as f32).into())
             }
-            Self::Scale(scales) => {
-                words[HEAD..].iter_mut().zip(scales).for_each(|(word, scale)| *word = *scale);
-                3.0
+            Self::Scale(scales) => (3.0, HEAD, scales.clone()),
+            Self::Order(order) => (4.0, HEAD, order.iter().map(|&channel| channel as f32).collect()),
+            Self::Noise(deviation, key) => {
+                // By halves, which single precision holds.
+                let halves = key.words().map(|word| [(word >> 16) as f32, (word & 0xffff) as f32]);
+                (5.0, 1, [&[*deviation], halves.as_flattened()].concat())
             }
-            Self::Order(order) => {
-                words[HEAD..].iter_mut().zip(order).for_each(|(word, &channel)| *word = channel as f32);
-                4.0
-            }
-            Self::Add(_) => 5.0,
             Self::Other(_) => return Err(Error::setting("change", "a GPU has no kernel for one of its own")),
         };
+        words[0] = kind;
+        words[from..from + numbers.len()].copy_from_slice(&numbers);
         Ok(words)
     }
 }
@@ -91,14 +91,15 @@ impl Change {
 /// Words in front of those of the channels.
 const HEAD: usize = 11;
 
-/// Two changes, one after the other, where a GPU reads them: told to change a map [again](crate::Replay), it does to it what was laid
-/// down since. No gradient passes.
+/// Blocks that share a pair's sum.
+const APART: usize = 32;
+
+/// Pairs of changes, the second after the first, where a GPU reads them: told to change a map [again](crate::Replay), it does to it
+/// what was laid down since. No gradient passes.
 pub struct Laid {
     shape: [usize; 4],
-    /// `(2, words)`.
+    /// `(pairs, 2, words)`.
     table: Tensor,
-    /// What is added, like the map.
-    numbers: Option<Tensor>,
 }
 
 impl Laid {
@@ -107,59 +108,66 @@ impl Laid {
         gpu_for(&[map]).is_some()
     }
 
-    /// A place for changes of maps like this one, which may `add` numbers; `None` where no GPU's kernels run.
+    /// A place for so many pairs of changes of maps like this one; `None` where no GPU's kernels run.
     ///
     /// # Shapes
     /// `map`: `(batch, height, width, channels)`.
-    pub fn place(map: &Tensor, adds: bool) -> Result<Option<Self>> {
+    pub fn place(map: &Tensor, pairs: usize) -> Result<Option<Self>> {
         let (batch, height, width, channels) = map.dims4()?;
         if !Self::reaches(map) {
             return Ok(None);
         }
-        let table = Tensor::zeros((2, HEAD + channels), DType::F32, map.device())?;
-        let numbers = adds.then(|| map.zeros_like()).transpose()?;
-        Ok(Some(Self { shape: [batch, height, width, channels], table, numbers }))
+        let table = Tensor::zeros((pairs, 2, HEAD + channels), DType::F32, map.device())?;
+        Ok(Some(Self { shape: [batch, height, width, channels], table }))
     }
 
-    /// Lays two changes down.
+    /// Lays pairs down, as many as there are places for or the first few.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a change of its own kind, and for numbers to add where there is no place for them.
-    pub fn lay(&self, [first, second]: [&Change; 2]) -> Result<()> {
+    /// [`Error::Setting`] for a change of its own kind; where there are more pairs than places.
+    pub fn lay(&self, pairs: &[[Change; 2]]) -> Result<()> {
         let [.., channels] = self.shape;
-        let (mut words, mut second_words) = (first.words(channels)?, second.words(channels)?);
-        let added = match (first, second) {
-            // Side by side, they are one.
-            (Change::Add(first), Change::Add(second)) => {
-                second_words[0] = 0.0;
-                Some(first.iter().zip(second).map(|(first, second)| first + second).collect())
-            }
-            (Change::Add(numbers), _) | (_, Change::Add(numbers)) => Some(numbers.clone()),
-            _ => None,
-        };
-        words.append(&mut second_words);
-        put_(&self.table, &Tensor::new(words, self.table.device())?)?;
-        let Some(added) = added else { return Ok(()) };
-        let Some(place) = &self.numbers else {
-            return Err(Error::setting("change", "numbers are added where there is no place for them"));
-        };
-        put_(place, &Tensor::from_vec(added, &self.shape, place.device())?)
+        let words = pairs.as_flattened().iter().map(|change| change.words(channels));
+        let words = words.collect::<Result<Vec<_>>>()?.concat();
+        let words = Tensor::from_vec(words, (pairs.len(), 2, HEAD + channels), self.table.device())?;
+        Ok(self.table.slice_set(&words, 0, 0)?)
     }
 
-    /// A map as the changes leave it, on no graph.
+    /// A map as the first pair leaves it, on no graph.
     ///
     /// # Errors
     /// [`Error::Shape`] for one of another shape than the place's.
     pub fn change(&self, map: &Tensor) -> Result<Tensor> {
-        if map.dims() != self.shape {
+        let gpu = self.gpu([map])?;
+        let [_, height, width, channels] = self.shape;
+        let sizes = [height, width, channels].map(Arg::Int);
+        let changed = gpu.each("change_twice", [&map.contiguous()?, &self.table], map.elem_count(), sizes)?;
+        Ok(record::tensor(changed, map.shape()))
+    }
+
+    /// For each pair the sum of all numbers that it makes of a map, times those of another: `(pairs,)`, in double precision, on no
+    /// graph.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for maps of another shape than the place's.
+    pub fn inner(&self, map: &Tensor, other: &Tensor) -> Result<Tensor> {
+        let (gpu, pairs) = (self.gpu([map, other])?, self.table.dim(0)?);
+        let [_, height, width, channels] = self.shape;
+        let sums = Tensor::zeros((pairs, APART), DType::F64, map.device())?;
+        let (map, other) = (map.contiguous()?, other.contiguous()?);
+        let mut args: Vec<_> = [&map, &self.table, &other].map(Arg::from).into();
+        args.push(Arg::Change(Some(&sums)));
+        args.extend([map.elem_count(), APART, height, width, channels].map(Arg::Int));
+        gpu.launch("inner_of_changes", pairs * APART, args)?;
+        Ok(sums.sum(1)?)
+    }
+
+    fn gpu<const N: usize>(&self, maps: [&Tensor; N]) -> Result<Gpu> {
+        if let Some(map) = maps.into_iter().find(|map| map.dims() != self.shape) {
             let expected = format!("{:?}", self.shape);
             return Err(Error::Shape { what: "a map", expected, got: map.dims().to_vec() });
         }
-        let gpu = gpu_for(&[map]).ok_or_else(|| Error::setting("change", "the map is on no GPU"))?;
-        let reads = [Some(&map.contiguous()?), Some(&self.table), self.numbers.as_ref()];
-        let [_, height, width, channels] = self.shape;
-        let sizes = [height, width, channels].map(Arg::Int);
-        Ok(record::tensor(gpu.each_of("change_twice", reads, map.elem_count(), sizes)?, map.shape()))
+        gpu_for(&maps).ok_or_else(|| Error::setting("change", "the map is on no GPU"))
     }
 }
 
@@ -171,36 +179,36 @@ mod tests {
 
     const SHAPE: [usize; 4] = [2, 5, 6, 3];
 
-    fn changes() -> Vec<Change> {
-        let numbers =
-            |count: usize| (0..count).map(|at| (at * 37 % 19) as f32 * 0.1 - 0.9).collect::<Vec<_>>();
-        vec![
+    fn changes() -> [Change; 7] {
+        [
             Change::Nothing,
             Change::Look([[1.0, 0.3, 0.0], [0.0, 1.0, 0.0]]),
             Change::Look([[0.8, -0.6, 0.2], [0.6, 0.8, -0.1]]),
             Change::Cut([1..4, 2..6]),
             Change::Scale(vec![0.0, 1.5, 1.0]),
             Change::Order(vec![2, 0, 1]),
-            Change::Add(numbers(SHAPE.iter().product())),
+            Change::Noise(0.7, Key::new(8)),
         ]
     }
 
-    fn map() -> Result<Tensor> {
-        let numbers = (0..SHAPE.iter().product()).map(|at: usize| (at * 89 % 251) as f32 / 125.0 - 1.0);
+    fn map(factor: usize) -> Result<Tensor> {
+        let numbers = (0..SHAPE.iter().product()).map(|at: usize| (at * factor % 251) as f32 / 125.0 - 1.0);
         Ok(Tensor::from_iter(numbers, &Device::Cpu)?.reshape(&SHAPE)?)
     }
 
     #[test]
     fn a_kernel_makes_one_change_after_the_other() -> Result<()> {
-        let map = map()?;
-        assert!(Laid::place(&map, true)?.is_none(), "on a CPU nobody reads it");
+        let map = map(89)?;
+        assert!(Laid::place(&map, 1)?.is_none(), "on a CPU nobody reads it");
         with_backend(Backend::Mirror, || {
-            let place = Laid::place(&map, true)?.expect("the mirror is a GPU");
-            for (at, first) in changes().iter().enumerate() {
-                for (then, second) in changes().iter().enumerate() {
-                    place.lay([first, second])?;
-                    let (found, due) = (place.change(&map)?, second.apply(&first.apply(&map)?)?);
-                    let apart = (found - due)?.sqr()?.max_all()?.to_scalar::<f32>()?.sqrt();
+            let place = Laid::place(&map, 1)?.expect("the mirror is a GPU");
+            for at in 0..changes().len() {
+                for then in 0..changes().len() {
+                    let pair = [changes().into_iter().nth(at), changes().into_iter().nth(then)];
+                    let pair = pair.map(|change| change.expect("one of them"));
+                    let due = pair[1].apply(&pair[0].apply(&map)?)?;
+                    place.lay(&[pair])?;
+                    let apart = (place.change(&map)? - due)?.sqr()?.max_all()?.to_scalar::<f32>()?.sqrt();
                     assert!(
                         apart < if at + then == 0 { f32::MIN_POSITIVE } else { 2e-6 },
                         "{at}, {then}: {apart}"
@@ -212,15 +220,39 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_adds_up_what_all_pairs_make() -> Result<()> {
+        let (map, other) = (map(89)?, map(41)?);
+        with_backend(Backend::Mirror, || {
+            let pairs: Vec<_> = changes().into_iter().zip(changes().into_iter().rev()).collect();
+            let due = |(first, second): &(Change, Change)| -> Result<f64> {
+                let made = second.apply(&first.apply(&map)?)?;
+                Ok((made * &other)?.to_dtype(DType::F64)?.sum_all()?.to_scalar()?)
+            };
+            let due = pairs.iter().map(due).collect::<Result<Vec<_>>>()?;
+            let place = Laid::place(&map, pairs.len())?.expect("the mirror is a GPU");
+            let pairs: Vec<_> = pairs.into_iter().map(|(first, second)| [first, second]).collect();
+            place.lay(&pairs)?;
+            for (found, due) in place.inner(&map, &other)?.to_vec1::<f64>()?.into_iter().zip(due) {
+                assert!((found - due).abs() < 2e-5, "{found} for {due}");
+            }
+            // Those behind the first few stay.
+            place.lay(&pairs[3..4])?;
+            let all = place.inner(&map, &other)?.to_vec1::<f64>()?;
+            assert_eq!(all[0].to_bits(), all[3].to_bits());
+            Ok(())
+        })
+    }
+
+    #[test]
     fn what_has_no_place_is_refused() -> Result<()> {
         with_backend(Backend::Mirror, || {
-            let place = Laid::place(&map()?, false)?.expect("the mirror is a GPU");
+            let place = Laid::place(&map(89)?, 1)?.expect("the mirror is a GPU");
             let own = Change::Other(Box::new(|map| Ok((map * 2.0)?)));
-            let added = &changes()[6];
-            for change in [&own, added] {
-                assert!(place.lay([change, &Change::Nothing]).is_err());
-            }
-            assert!(place.change(&map()?.narrow(0, 0, 1)?).is_err(), "another shape");
+            assert!(place.lay(&[[own, Change::Nothing]]).is_err());
+            let nothing = || [Change::Nothing, Change::Nothing];
+            assert!(place.lay(&[nothing(), nothing()]).is_err(), "one pair too many");
+            let part = map(89)?.narrow(0, 0, 1)?;
+            assert!(place.change(&part).is_err() && place.inner(&map(89)?, &part).is_err(), "another shape");
             Ok(())
         })
     }

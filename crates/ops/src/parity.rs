@@ -69,7 +69,8 @@ fn areas(device: &Device) -> Result<Option<Parity>> {
     Ok(Some(Parity { operation: "areas around peaks", mixed: false, result, gradients: 0.0 }))
 }
 
-/// Of maps that are turned and have their channels in another order, where a GPU does so, against one after the other.
+/// Of maps that are turned and have their channels in another order, and of what they come to beside others, where a GPU does so,
+/// against one after the other.
 fn changes(device: &Device) -> Result<Option<Parity>> {
     let shape = [2, 5, 6, 3];
     let numbers = (0..shape.iter().product()).map(|at: usize| (at * 89 % 251) as f32 / 125.0 - 1.0);
@@ -77,11 +78,13 @@ fn changes(device: &Device) -> Result<Option<Parity>> {
     let turn = Change::Look([[0.8, -0.6, 0.2], [0.6, 0.8, -0.1]]);
     let order = Change::Order(vec![2, 0, 1]);
     let there = map.to_device(device)?;
-    let Some(place) = Laid::place(&there, false)? else { return Ok(None) };
-    place.lay([&turn, &order])?;
+    let Some(place) = Laid::place(&there, 1)? else { return Ok(None) };
     let exact = map.to_dtype(DType::F64)?;
     let exact = with_backend(Backend::Composed, || order.apply(&turn.apply(&exact)?))?;
-    let result = error(&place.change(&there)?, &exact)?;
+    place.lay(&[[turn, order]])?;
+    let sum = place.inner(&there, &there)?;
+    let due = (&exact * map.to_dtype(DType::F64)?)?.sum_all()?.reshape(1)?;
+    let result = error(&place.change(&there)?, &exact)?.max(error(&sum, &due)?);
     Ok(Some(Parity { operation: "two changes", mixed: false, result, gradients: 0.0 }))
 }
 

@@ -1,8 +1,8 @@
-use crate::backend::has_kernels;
+use crate::backend::{gpu_for, has_kernels};
 use crate::fast;
 use crate::gpu::Gpu;
 use crate::spent::named;
-use candle::Tensor;
+use candle::{DType, Tensor};
 use sokd_core::Result;
 
 /// A weight that moves in its storage, which it shares with whoever else holds it. All its tensors have one shape.
@@ -30,18 +30,33 @@ fn by_kernels<const N: usize>(moved: &[Moved<'_, N>]) -> bool {
     all.is_empty() || has_kernels(&all)
 }
 
-/// `y ← a · x + b · y` for each `y` that moves by its `x`.
+/// `y ← a · x + b · y` for each `y` that moves by its `x`. Where `b` is 0, what `y` was is nothing to it, not even a NaN.
 ///
 /// # Errors
 /// When the shapes differ, or a `y` is not contiguous.
 pub fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
     if by_kernels(moved) {
-        return Ok(named("axpby", || fast::axpby_(moved, a, b))?);
+        return Ok(named("axpby", || fast::axpby_(moved, None, a, b))?);
     }
     moved.iter().try_for_each(|&Moved { weight: y, by: x, .. }| {
-        let sum = ((x.detach() * a)? + (y.detach() * b)?)?;
-        put_(y, &sum)
+        let way = (x.detach() * a)?;
+        put_(y, &if b == 0.0 { way } else { (way + (y.detach() * b)?)? })
     })
+}
+
+/// `y ← a · x + y` for each `y` that moves by its `x`, with an `a` that is found on the way: a GPU that has found it is not waited
+/// for.
+///
+/// # Shapes
+/// `a`: `()`.
+///
+/// # Errors
+/// As those of [`axpby_`].
+pub fn lean_(moved: &[Moved<'_, 0>], a: &Tensor) -> Result<()> {
+    if by_kernels(moved) && gpu_for(&[a]).is_some() {
+        return Ok(named("axpby", || fast::axpby_(moved, Some(a), 1.0, 1.0))?);
+    }
+    axpby_(moved, a.to_dtype(DType::F64)?.to_scalar()?, 1.0)
 }
 
 /// The numbers that a step of an optimiser goes by, where a GPU reads them: told to do the step [again](crate::Replay), it goes

@@ -1,7 +1,6 @@
 use crate::Schedule;
 use sokd_core::{
     Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step, Terms,
-    streams_begun,
 };
 use sokd_ops::put_;
 use sokd_world::{ALONE, World};
@@ -35,38 +34,33 @@ pub struct Distiller {
 pub type Toward = Option<BTreeMap<String, f64>>;
 
 impl Distiller {
-    /// Draws for a step ahead of it: what both networks will see of a batch, and whatever the parts of the objective
-    /// [lay down](DistillLoss::draw) for themselves.
-    pub fn draw(&self, batch: &Batch, toward: &Toward, at: &Step) -> Result<Shown> {
-        self.lay(toward, at)?;
+    /// What both networks will see of a batch.
+    pub(crate) fn look(&self, batch: &Batch, at: &Step) -> Result<Shown> {
         let Some(lens) = &self.lens else { return Ok(Shown::new(batch.clone())) };
         let (batch, said) = lens.look(batch, &Step { key: at.key.fold("lens"), ..*at })?;
         Ok(Shown { said: said.under("lens", 1.0), ..Shown::new(batch) })
     }
 
-    /// Has the parts of the objective draw for a step; whether any did.
-    pub(crate) fn lay(&self, toward: &Toward, at: &Step) -> Result<bool> {
-        let begun = streams_begun();
-        self.counting(toward, at).try_for_each(|(TermOf { loss, .. }, _, at)| loss.draw(&at))?;
-        Ok(streams_begun() != begun)
+    /// Has the parts of the objective draw for a step ahead of it, and [lay down](DistillLoss::draw) what comes of it: those that
+    /// count in it, or would without `toward`, since an update may ask for both.
+    pub(crate) fn lay(&self, toward: &Toward, at: &Step) -> Result<()> {
+        let counts =
+            |term: &&TermOf| [&None, toward].iter().any(|toward| counts_for(term, toward, at) != 0.0);
+        self.terms.iter().filter(counts).try_for_each(|term| term.loss.draw(&inside(term, at)))
     }
 
     /// The terms that count in a step, what for, and the step as it looks to them.
     fn counting(&self, toward: &Toward, at: &Step) -> impl Iterator<Item = (&TermOf, f64, Step)> {
-        let weighed = self.terms.iter().map(move |term| {
-            let weight = match toward {
-                None => term.weight.at(at),
-                Some(toward) => f64::from(u8::from(toward.keys().any(|key| speaks(&term.name, key)))),
-            };
-            (term, weight, Step { key: at.key.fold(&term.name), ..*at })
-        });
+        let weighed =
+            self.terms.iter().map(move |term| (term, counts_for(term, toward, at), inside(term, at)));
         weighed.filter(|(_, weight, _)| *weight != 0.0)
     }
 
     /// Shows a batch to both networks and asks every term that counts.
     pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
         if !at.drawn {
-            let seen = self.draw(&shown.batch, toward, at)?;
+            self.lay(toward, at)?;
+            let seen = self.look(&shown.batch, at)?;
             // Of images that are new in every pass, nothing said before holds.
             let shown = if self.lens.is_some() { &seen } else { shown };
             return self.terms(shown, mode, toward, &Step { drawn: true, ..*at });
@@ -91,6 +85,19 @@ impl Distiller {
             Some(toward) => all.toward(toward),
         })
     }
+}
+
+/// What a term counts for in a step.
+fn counts_for(term: &TermOf, toward: &Toward, at: &Step) -> f64 {
+    match toward {
+        None => term.weight.at(at),
+        Some(toward) => f64::from(u8::from(toward.keys().any(|key| speaks(&term.name, key)))),
+    }
+}
+
+/// A step as it looks to a term.
+fn inside(term: &TermOf, at: &Step) -> Step {
+    Step { key: at.key.fold(&term.name), ..*at }
 }
 
 /// The parts of a term that count; `None` where all of it does.
@@ -173,11 +180,6 @@ pub struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    /// Whole batches of training images, of a process that is alone.
-    pub fn alone(train: Shown) -> Self {
-        Self { train, search: None, world: &ALONE }
-    }
-
     /// The batch of a split.
     ///
     /// # Errors
@@ -187,6 +189,28 @@ impl Hand<'_> {
             LearnSplit::Train => Ok(&self.train),
             LearnSplit::Search => self.search.as_ref().ok_or_else(no_search),
         }
+    }
+
+    /// Whole batches of training images, of a process that is alone.
+    pub fn alone(train: Shown) -> Self {
+        Self { train, search: None, world: &ALONE }
+    }
+
+    /// The same in memory of its own, in the hand of a process that is alone.
+    pub(crate) fn copy(&self) -> Result<Hand<'static>> {
+        let search = self.search.as_ref().map(Shown::copy).transpose()?;
+        Ok(Hand { search, ..Hand::alone(self.train.copy()?) })
+    }
+
+    /// Puts another's numbers in the place of its own.
+    pub(crate) fn put(&self, other: &Self) -> Result<()> {
+        self.train.put(&other.train)?;
+        self.search.iter().zip(&other.search).try_for_each(|(own, other)| own.put(other))
+    }
+
+    /// The same, and nobody was asked yet.
+    pub(crate) fn anew(&self) -> Self {
+        Self { train: self.train.anew(), search: self.search.as_ref().map(Shown::anew), world: self.world }
     }
 
     /// Images in the hand, of which a lens shows students so many for one.

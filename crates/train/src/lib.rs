@@ -30,7 +30,7 @@ pub use fit::{Outcome, fit};
 pub use interlude::{Aside, Interlude};
 pub use metrics::JsonLines;
 pub use observe::{EpochReport, Observer, PassReport, PhaseReport, StepReport};
-pub use phase::{Phase, step};
+pub use phase::Phase;
 pub use progress::Progress;
 pub use schedule::{Ramp, Schedule, Weighted};
 pub use steps::Steps;

@@ -82,9 +82,9 @@ pub trait Observer: Send {
         Ok(())
     }
 
-    /// Steps of these phases go on as a CUDA graph in this epoch; or operation by operation from here on, and why.
-    fn captured(&mut self, phases: &[&str], outcome: std::result::Result<(), &Error>) -> Result<()> {
-        let _ = (phases, outcome);
+    /// Steps of a phase go on as a CUDA graph in this epoch; or operation by operation from here on, and why.
+    fn captured(&mut self, phase: &str, outcome: std::result::Result<(), &Error>) -> Result<()> {
+        let _ = (phase, outcome);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 use crate::together::mean;
 use crate::{Descend, Distiller, Hand, Interlude, Observer, Shown, StepReport, Tally, Toward, Update};
 use candle::backprop::GradStore;
-use sokd_core::{Batch, LENS, LearnSplit, Mode, Result, Step, Terms};
+use sokd_core::{LENS, LearnSplit, Mode, Result, Step, Terms};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
 use sokd_world::{ALONE, World};
 use std::ops::Range;
@@ -109,24 +109,20 @@ impl Phase {
         self.optimizer.groups().into_iter().try_for_each(|group| clip_grad_norm(group, grads, max).map(drop))
     }
 
-    /// Whether a device could do again what it does in a step of this phase: nothing waits for a number of it, and no other
-    /// process has a part in it.
-    pub(crate) fn repeats(&self) -> bool {
-        self.update.repeats() && self.split == LearnSplit::Train
+    /// What it sees in a step, once everyone has drawn for it.
+    pub(crate) fn draw(&self, distiller: &Distiller, hand: &Hand<'_>, at: &Step) -> Result<Hand<'static>> {
+        let inside = self.inside(&ALONE, at);
+        distiller.lay(&self.toward, &inside)?;
+        let look = |shown: &Shown| distiller.look(&shown.batch, &inside);
+        let search = match self.split {
+            LearnSplit::Train => None,
+            LearnSplit::Search => Some(look(hand.of(self.split)?)?),
+        };
+        Ok(Hand { search, ..Hand::alone(look(&hand.train)?) })
     }
 
-    /// Whether parts of its objective draw ahead of a step.
-    pub(crate) fn lays(&self, distiller: &Distiller, at: &Step) -> Result<bool> {
-        distiller.lay(&self.toward, &self.inside(&ALONE, at))
-    }
-
-    /// What it sees of a batch in a step, once everyone has drawn for it.
-    pub(crate) fn draw(&self, distiller: &Distiller, batch: &Batch, at: &Step) -> Result<Shown> {
-        distiller.draw(batch, &self.toward, &self.inside(&ALONE, at))
-    }
-
-    /// What the device does in a step of a phase that [repeats](Self::repeats), with what was [drawn](Self::draw) of so many images: the
-    /// weights go as far as they were aimed.
+    /// What the device does in a step, with what was [drawn](Self::draw) of so many images: the weights go as far as they were
+    /// aimed.
     pub(crate) fn advance(
         &mut self,
         distiller: &Distiller,
@@ -161,23 +157,4 @@ impl Phase {
 fn tell(report: &StepReport<'_>, tally: &mut Tally, watch: &mut [Box<dyn Observer>]) -> Result<()> {
     tally.count(report.phase, report.images, report.terms);
     watch.iter_mut().try_for_each(|observer| observer.step(report))
-}
-
-/// Runs every phase that is due.
-///
-/// # Errors
-/// [`sokd_core::Error::Diverged`] when a term is not finite any more: the weights are then as they were before.
-pub fn step(
-    distiller: &Distiller,
-    phases: &mut [Phase],
-    hand: &Hand<'_>,
-    (at, now): (Step, Moment),
-    tally: &mut Tally,
-    watch: &mut [Box<dyn Observer>],
-) -> Result<()> {
-    for phase in phases.iter_mut().filter(|phase| phase.due(&at)) {
-        let lr = phase.lr.at(&now);
-        phase.act(distiller, hand, (at, None, lr), tally, watch)?;
-    }
-    Ok(())
 }

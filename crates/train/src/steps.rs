@@ -1,30 +1,30 @@
 //! Steps that a GPU is told at one word.
 
 use crate::checkpoint::Tensors;
-use crate::{Distiller, Hand, Observer, Phase, Shown, Tally, step};
+use crate::{Distiller, Hand, Observer, Phase, Tally};
 use candle::{DType, Tensor, TensorId};
-use sokd_core::{Batch, Error, Result, Step, Terms, streams_begun};
+use sokd_core::{Error, Result, Step, Terms, streams_begun};
 use sokd_nn::{Moment, Params};
 use sokd_ops::{Replay, capture, rehearse, replays};
 use std::collections::BTreeMap;
 
 /// Takes the steps of a run, one after another.
 ///
-/// A small network keeps a GPU waiting for whoever tells it operation by operation. So where a step would tell it the same as the
-/// last, it is written down (a CUDA graph), and from then on told at one word: in the same memory, to other images, at the
-/// learning rate of the moment. That holds for an epoch, through which whatever is scheduled stands still.
+/// A small network keeps a GPU waiting for whoever tells it operation by operation. So where a phase would tell it the same in a
+/// step as in its last, that is written down (a CUDA graph), and from then on told at one word: in the same memory, to other
+/// images, at the learning rate of the moment. That holds for an epoch, through which whatever is scheduled stands still.
 ///
-/// Once in each epoch a step is taken both ways from the same place: operation by operation, and as it was written down
+/// Once in each epoch a phase takes a step both ways from the same place: operation by operation, and as it was written down
 /// elsewhere in the run and with another key. Only if both come to the same bits does it go on at one word; what depends on where
 /// the run stands or on a number on this side is found out so, and told operation by operation as ever. What is drawn ahead, and
-/// what a lens shows, is drawn and shown in every step anew.
+/// what a lens shows, is drawn and shown in every step anew, by each phase when the one before it has moved its weights.
 pub struct Steps {
     params: Params,
-    /// What is known of steps, by the phases that are due in them.
-    known: BTreeMap<Vec<usize>, Known>,
+    /// What is known of the steps of phases, by their place.
+    known: BTreeMap<usize, Known>,
 }
 
-/// What is known of steps in which the same phases are due.
+/// What is known of the steps of a phase.
 enum Known {
     /// They are not the same every time.
     Change,
@@ -47,15 +47,16 @@ impl Known {
 #[derive(Clone, Debug, PartialEq)]
 struct Kind {
     epoch: usize,
-    images: Vec<usize>,
-    /// Where it is summed what their phases come to.
+    /// Of the batch to learn from, and of its own.
+    images: [Vec<usize>; 2],
+    /// Where it is summed what they come to.
     sums: Vec<TensorId>,
 }
 
 impl Kind {
-    fn of(phases: &[Phase], due: &[usize], images: &Tensor, at: &Step, tally: &Tally) -> Self {
-        let sums = due.iter().flat_map(|&index| tally.places(&phases[index].name)).collect();
-        Self { epoch: at.epoch, images: images.dims().to_vec(), sums }
+    fn of(phase: &Phase, hand: &Hand<'_>, at: &Step, tally: &Tally) -> Result<Self> {
+        let images = [&hand.train, hand.of(phase.split)?].map(|shown| shown.batch.images.dims().to_vec());
+        Ok(Self { epoch: at.epoch, images, sums: tally.places(&phase.name) })
     }
 }
 
@@ -65,15 +66,14 @@ struct Held {
     replay: Replay,
 }
 
-/// A step in memory of its own.
+/// A step of a phase in memory of its own.
 struct Fixed {
-    due: Vec<usize>,
-    /// How many images a batch has.
+    /// How many images it counts for.
     images: usize,
-    /// Where it looks for what its phases see: each for itself where a lens stands before them, else all for the same.
-    seen: Vec<Shown>,
-    /// Where each phase leaves what it says.
-    said: Vec<Terms>,
+    /// Where it looks for what it sees.
+    seen: Hand<'static>,
+    /// Where it leaves what it says.
+    said: Terms,
     /// Which step it takes itself for.
     at: Step,
 }
@@ -100,81 +100,89 @@ impl Steps {
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
-        let due: Vec<usize> = (0..phases.len()).filter(|&index| phases[index].due(&at)).collect();
-        let batch = &hand.train.batch;
-        let kind = Kind::of(phases, &due, &batch.images, &at, tally);
         self.known.retain(|_, known| known.holds_in(at.epoch));
-        let (said, known) = match self.known.remove(&due) {
-            Some(Known::Held(known, mut held)) if known == kind => {
-                let Held { fixed, replay } = &mut *held;
-                fixed.look(draw(&due, distiller, phases, batch, &at)?)?;
-                aim(phases, &due, &now)?;
-                replay.run(|| fixed.work(distiller, phases, tally))?;
-                (fixed.said.clone(), Known::Held(kind, held))
-            }
-            Some(Known::Steady(last)) if last == kind => {
-                aim(phases, &due, &now)?;
-                let (said, held) = self.write_down(&due, distiller, phases, (batch, &at), tally)?;
-                tell(phases, &due, held.as_ref().map(drop), watch)?;
-                (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
-            }
-            known => {
-                step(distiller, phases, hand, (at, now), tally, watch)?;
-                let could = replays(batch.images.device()) && hand.world.is_alone() && !due.is_empty();
-                let known = match known {
-                    _ if !could => return Ok(()),
-                    Some(Known::Change) => Known::Change,
-                    _ => match changes(distiller, phases, &due, &at)? {
-                        Some(why) => {
-                            tell(phases, &due, Err(&why), watch)?;
-                            Known::Change
-                        }
-                        None => Known::Steady(Kind::of(phases, &due, &batch.images, &at, tally)),
-                    },
-                };
-                self.known.insert(due, known);
-                return Ok(());
-            }
-        };
-        for (&index, said) in due.iter().zip(&said) {
-            let lr = phases[index].lr.at(&now);
-            phases[index].finish((&at, lr), (hand.train.images()?, said), tally, watch)?;
+        for (index, phase) in phases.iter_mut().enumerate().filter(|(_, phase)| phase.due(&at)) {
+            let (lr, known) = (phase.lr.at(&now), self.known.remove(&index));
+            let known = self.act(distiller, phase, hand, (at, lr), known, tally, watch)?;
+            self.known.extend(known.map(|known| (index, known)));
         }
-        self.known.insert(due, known);
         Ok(())
     }
 
-    /// Takes a step operation by operation; then once more from the same place, as it is written down. What the phases say, and
+    /// Moves the weights of a phase once, of whose steps so much is `known`; what is known then.
+    #[expect(clippy::too_many_arguments, reason = "a step has as many parts")]
+    fn act(
+        &self,
+        distiller: &Distiller,
+        phase: &mut Phase,
+        hand: &Hand<'_>,
+        (at, lr): (Step, f64),
+        known: Option<Known>,
+        tally: &mut Tally,
+        watch: &mut [Box<dyn Observer>],
+    ) -> Result<Option<Known>> {
+        let kind = Kind::of(phase, hand, &at, tally)?;
+        let (said, known) = match known {
+            Some(Known::Held(known, mut held)) if known == kind => {
+                let Held { fixed, replay } = &mut *held;
+                fixed.seen.put(&phase.draw(distiller, hand, &at)?)?;
+                phase.optimizer.aim(lr)?;
+                replay.run(|| fixed.work(distiller, phase, tally))?;
+                (fixed.said.clone(), Known::Held(kind, held))
+            }
+            Some(Known::Steady(last)) if last == kind => {
+                phase.optimizer.aim(lr)?;
+                let (said, held) = self.write_down(distiller, phase, (hand, &at), tally)?;
+                tell(phase, held.as_ref().map(drop), watch)?;
+                (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
+            }
+            known => {
+                phase.act(distiller, hand, (at, None, lr), tally, watch)?;
+                if !replays(hand.train.batch.images.device()) || !hand.world.is_alone() {
+                    return Ok(None);
+                }
+                return Ok(Some(match (known, changes(phase)) {
+                    (Some(Known::Change), _) => Known::Change,
+                    (_, None) => Known::Steady(Kind::of(phase, hand, &at, tally)?),
+                    (_, Some(why)) => {
+                        tell(phase, Err(&why), watch)?;
+                        Known::Change
+                    }
+                }));
+            }
+        };
+        phase.finish((&at, lr), (hand.of(phase.split)?.images()?, &said), tally, watch)?;
+        Ok(Some(known))
+    }
+
+    /// Takes a step operation by operation; then once more from the same place, as it is written down. What the phase says, and
     /// what was written down, or why nothing was: the step is taken either way.
     fn write_down(
         &self,
-        due: &[usize],
         distiller: &Distiller,
-        phases: &mut [Phase],
-        (batch, at): (&Batch, &Step),
+        phase: &mut Phase,
+        (hand, at): (&Hand<'_>, &Step),
         tally: &mut Tally,
-    ) -> Result<(Vec<Terms>, Result<Box<Held>>)> {
-        let (device, images) = (batch.images.device(), batch.labels.dim(0)?);
-        let seen = draw(due, distiller, phases, batch, at)?;
-        let seen = seen.iter().map(Shown::copy).collect::<Result<Vec<_>>>()?;
-        let mut fixed = Fixed { due: due.to_vec(), images, seen, said: Vec::new(), at: *at };
+    ) -> Result<(Terms, Result<Box<Held>>)> {
+        let (device, images) = (hand.train.batch.images.device(), hand.of(phase.split)?.images()?);
+        let seen = phase.draw(distiller, hand, at)?.copy()?;
+        let mut fixed = Fixed { images, seen, said: Terms::default(), at: *at };
         let mut beside = tally.copy()?;
-        let before = Moved::of(&self.params, phases)?;
+        let before = Moved::of(&self.params, phase)?;
         let begun = streams_begun();
-        rehearse(device, || fixed.work(distiller, phases, &mut beside))?;
+        rehearse(device, || fixed.work(distiller, phase, &mut beside))?;
         let said = fixed.said.clone();
-        let elsewhere = !due.iter().all(|&index| beside.is_on(device, &phases[index].name));
         let replay = if streams_begun() != begun {
             Err(Error::setting("capture", "every step draws on its way"))
-        } else if elsewhere {
+        } else if !beside.is_on(device, &phase.name) {
             Err(Error::setting("capture", "a term is told on this side"))
         } else {
-            let after = Moved::of(&self.params, phases)?;
-            before.restore(&self.params, phases)?;
+            let after = Moved::of(&self.params, phase)?;
+            before.restore(&self.params, phase)?;
             fixed.at = Step { index: at.index + ELSEWHERE, key: at.key.fold("elsewhere"), ..*at };
-            let replay = self.as_written(&mut fixed, distiller, phases, tally, (&after, &beside));
+            let replay = self.as_written(&mut fixed, distiller, phase, tally, (&after, &beside));
             if replay.is_err() {
-                after.restore(&self.params, phases)?;
+                after.restore(&self.params, phase)?;
             }
             replay
         };
@@ -189,105 +197,63 @@ impl Steps {
         &self,
         fixed: &mut Fixed,
         distiller: &Distiller,
-        phases: &mut [Phase],
+        phase: &mut Phase,
         tally: &mut Tally,
         (after, beside): (&Moved, &Tally),
     ) -> Result<Replay> {
-        let device = fixed.seen[0].batch.images.device().clone();
-        let replay = capture(&device, || fixed.work(distiller, phases, tally))?;
-        replay.run(|| fixed.work(distiller, phases, tally))?;
-        if Moved::of(&self.params, phases)?.is(after)? && tally.sums()? == beside.sums()? {
+        let device = fixed.seen.train.batch.images.device().clone();
+        let replay = capture(&device, || fixed.work(distiller, phase, tally))?;
+        replay.run(|| fixed.work(distiller, phase, tally))?;
+        if Moved::of(&self.params, phase)?.is(after)? && tally.sums()? == beside.sums()? {
             return Ok(replay);
         }
         Err(Error::setting("capture", "elsewhere in the run, a step comes to other numbers"))
     }
 }
 
-/// Lets all know how steps of these phases go on from here.
+/// Lets all know how steps of a phase go on from here.
 fn tell(
-    phases: &[Phase],
-    due: &[usize],
+    phase: &Phase,
     outcome: std::result::Result<(), &Error>,
     watch: &mut [Box<dyn Observer>],
 ) -> Result<()> {
-    let names: Vec<&str> = due.iter().map(|&index| phases[index].name.as_str()).collect();
-    watch.iter_mut().try_for_each(|observer| observer.captured(&names, outcome))
+    watch.iter_mut().try_for_each(|observer| observer.captured(&phase.name, outcome))
 }
 
 impl Fixed {
-    /// What a device does in a step of phases that were aimed.
-    fn work(&mut self, distiller: &Distiller, phases: &mut [Phase], tally: &mut Tally) -> Result<()> {
-        let hands: Vec<Hand<'_>> = self.seen.iter().map(|seen| Hand::alone(seen.anew())).collect();
-        let seen = hands.iter().chain(std::iter::repeat(&hands[0]));
-        let advance = |(&index, seen): (&usize, &Hand<'_>)| {
-            phases[index].advance(distiller, (self.images, seen), &self.at, tally)
-        };
-        self.said = self.due.iter().zip(seen).map(advance).collect::<Result<_>>()?;
+    /// What a device does in a step of a phase that was aimed.
+    fn work(&mut self, distiller: &Distiller, phase: &mut Phase, tally: &mut Tally) -> Result<()> {
+        self.said = phase.advance(distiller, (self.images, &self.seen.anew()), &self.at, tally)?;
         Ok(())
     }
-
-    /// Puts what the next step sees where it looks.
-    fn look(&self, seen: Vec<Shown>) -> Result<()> {
-        self.seen.iter().zip(seen).try_for_each(|(place, seen)| place.put(&seen))
-    }
 }
 
-/// What phases see of a batch once everyone has drawn for a step: each its own where a lens shows it, else all the same.
-fn draw(
-    due: &[usize],
-    distiller: &Distiller,
-    phases: &[Phase],
-    batch: &Batch,
-    at: &Step,
-) -> Result<Vec<Shown>> {
-    let seen = due.iter().map(|&index| phases[index].draw(distiller, batch, at));
-    let mut seen = seen.collect::<Result<Vec<_>>>()?;
-    if distiller.lens.is_none() {
-        seen.truncate(1);
-    }
-    Ok(seen)
-}
-
-/// Why the next step of these phases tells a device something else than the last, if that is plain.
-fn changes(distiller: &Distiller, phases: &[Phase], due: &[usize], at: &Step) -> Result<Option<Error>> {
-    let due = || due.iter().map(|&index| &phases[index]);
-    let lay = due().map(|phase| phase.lays(distiller, at)).collect::<Result<Vec<_>>>()?;
-    let problem = if due().any(Phase::focuses) {
+/// Why the next step of a phase tells a device something else than its last, if that is plain.
+fn changes(phase: &Phase) -> Option<Error> {
+    let problem = if phase.focuses() {
         "a lens learns"
-    } else if !due().all(|phase| phase.repeats() && phase.optimizer.repeats()) {
+    } else if !phase.update.repeats() || !phase.optimizer.repeats() {
         "a step waits for a number"
-    } else if lay.into_iter().filter(|&lays| lays).count() > 1 {
-        // What one of them laid down would be read by all.
-        "its phases draw one after another"
     } else {
-        return Ok(None);
+        return None;
     };
-    Ok(Some(Error::setting("capture", problem)))
-}
-
-fn aim(phases: &mut [Phase], due: &[usize], now: &Moment) -> Result<()> {
-    due.iter().try_for_each(|&index| {
-        let lr = phases[index].lr.at(now);
-        phases[index].optimizer.aim(lr)
-    })
+    Some(Error::setting("capture", problem))
 }
 
 /// All that a step moves, copied.
 struct Moved {
     weights: Tensors,
-    optimizers: Vec<Tensors>,
+    optimizer: Tensors,
 }
 
 impl Moved {
-    fn of(params: &Params, phases: &[Phase]) -> Result<Self> {
-        let optimizers = phases.iter().map(|phase| phase.optimizer.state()).collect::<Result<_>>()?;
-        Ok(Self { weights: params.tensors("")?, optimizers })
+    fn of(params: &Params, phase: &Phase) -> Result<Self> {
+        Ok(Self { weights: params.tensors("")?, optimizer: phase.optimizer.state()? })
     }
 
-    fn restore(&self, params: &Params, phases: &mut [Phase]) -> Result<()> {
+    fn restore(&self, params: &Params, phase: &mut Phase) -> Result<()> {
         params.load("", &self.weights)?;
-        let phases = phases.iter_mut().zip(&self.optimizers);
-        phases.into_iter().try_for_each(|(phase, state)| phase.optimizer.load_state(state))
+        phase.optimizer.load_state(&self.optimizer)
     }
 
     /// Whether the other is the same to the bit.
@@ -305,6 +271,6 @@ impl Moved {
     }
 
     fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        self.weights.values().chain(self.optimizers.iter().flat_map(Tensors::values))
+        self.weights.values().chain(self.optimizer.values())
     }
 }

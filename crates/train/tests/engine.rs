@@ -7,8 +7,8 @@ use small::{Broken, Images, Small, phase, term};
 use sokd_core::{Batches, Error, Key, Mode, Result, Step};
 use sokd_nn::{Moment, Params};
 use sokd_train::{
-    Distiller, Hand, Observer, Outcome, Progress, Schedule, Shown, StepReport, Stop, Tally, evaluate, fit,
-    metrics, predictions, step,
+    Distiller, Hand, Observer, Outcome, Progress, Schedule, Shown, StepReport, Steps, Stop, Tally, evaluate,
+    fit, metrics, predictions,
 };
 use std::sync::{Arc, Mutex};
 
@@ -94,12 +94,12 @@ fn a_phase_moves_its_own_weights_and_a_look_teaches_no_statistics() -> Result<()
     let before = numbers(&params, "")?;
     let at = Step::first(Key::new(0));
     let now = Moment { epoch: 0, step: 0, steps: 4, epochs: 1 };
-    let hand = Hand::alone(Shown::new(batch));
-    step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
+    let (hand, mut steps) = (Hand::alone(Shown::new(batch)), Steps::new(params.clone()));
+    steps.take(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
     assert_eq!(numbers(&params, "")?, before);
 
     phases[0] = phase("student", &params, "student", PLAIN)?;
-    step(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
+    steps.take(&distiller, &mut phases, &hand, (at, now), &mut Tally::default(), &mut [])?;
     let after = numbers(&params, "")?;
     let still: Vec<_> =
         params.names().into_iter().zip(before.iter().zip(&after)).filter(|(_, (a, b))| a == b).collect();

@@ -1,7 +1,6 @@
 //! What may happen to a feature map, one operation a file.
 
 mod affine;
-mod normal;
 
 use candle::Tensor;
 use sokd_core::{Key, Result};

@@ -1,6 +1,5 @@
 //! Normal noise.
 
-use super::normal::fill;
 use super::{FeatureOp, value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,10 +29,8 @@ impl FeatureOp for Noise {
         if value == 0.0 {
             return Change::Nothing;
         }
-        let count = shape.iter().product();
-        let mut noise = vec![0.0; count];
         // Maps of another size see other noise.
-        fill(&mut noise, value as f32, &mut key.fold_in(count as u64).stream());
-        Change::Add(noise)
+        let count = shape.iter().product::<usize>();
+        Change::Noise(value as f32, key.fold_in(count as u64))
     }
 }

@@ -138,6 +138,34 @@ pub(super) fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * scale
 }
 
+/// ln x of a number above 0 that has all its digits, to the last digit or two, in operations that the compiler makes vectors of.
+///
+/// # Source
+/// Cephes' `logf`: x = 2ⁿ (1 + r), a polynomial in r.
+#[inline(always)]
+pub(super) fn ln(x: f32) -> f32 {
+    /// √½: below it, r would be far from 0.
+    const LEAST: u32 = 0x3f35_04f3;
+    let bits = x.to_bits().wrapping_sub(LEAST);
+    let n = (bits.cast_signed() >> 23) as f32;
+    let r = f32::from_bits((bits & 0x007f_ffff) + LEAST) - 1.0;
+    let mut p = 7.037_683_6e-2;
+    for coefficient in [
+        -0.115_146_1,
+        0.116_769_99,
+        -0.124_201_41,
+        0.142_493_23,
+        -0.166_680_58,
+        0.200_007_15,
+        -0.249_999_94,
+        0.333_333_3,
+    ] {
+        p = p * r + coefficient;
+    }
+    let square = r * r;
+    r + (p * r * square - n * 2.121_944_4e-4 - 0.5 * square) + n * 0.693_359_4
+}
+
 /// `N` numbers in a row.
 #[inline(always)]
 pub(super) fn row<const N: usize>(numbers: &[f32], start: usize) -> &[f32; N] {
@@ -176,7 +204,7 @@ pub(super) fn visit_channels(channels: usize, work: &mut impl Channels) {
 
 #[cfg(test)]
 mod tests {
-    use super::{exp, largest, sum};
+    use super::{exp, largest, ln, sum};
 
     #[test]
     fn the_exponential_is_right_to_a_digit_or_two_of_the_last_place() {
@@ -187,6 +215,19 @@ mod tests {
         }
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(-1e9) > 0.0 && exp(1e9).is_finite());
+    }
+
+    #[test]
+    fn the_logarithm_is_right_to_a_digit_or_two_of_the_last_place() {
+        for step in 1..200_000 {
+            for x in [step as f32 / 100_000.0, 1.0 / (step as f32 * 1e4), step as f32 * 1e3] {
+                let (ours, right) = (f64::from(ln(x)), f64::from(x).ln());
+                assert!(
+                    (ours - right).abs() <= 2e-7 * right.abs().max(1e-3),
+                    "{x}: {ours} instead of {right}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -5,16 +5,17 @@ use crate::{AdamStep, Moved, Rates, SgdStep};
 use candle::{CpuStorage, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use std::cell::RefCell;
 
-pub(crate) fn axpby_(moved: &[Moved<'_, 0>], a: f64, b: f64) -> Result<()> {
-    let (a, b) = (a as f32, b as f32);
+/// With what stands at `by` for `a`, where a GPU knows it.
+pub(crate) fn axpby_(moved: &[Moved<'_, 0>], by: Option<&Tensor>, a: f64, b: f64) -> Result<()> {
     let by_gpu = |gpu: &Gpu, moved: &[Moved<'_, 0>]| {
-        gpu.change("axpby", moved, || [a, b].map(|number| Arg::Float(number.into())).into())
+        gpu.change("axpby", moved, || vec![Arg::Read(by), Arg::Float(a), Arg::Float(b)])
     };
+    let (a, b) = (a as f32, b as f32);
     write(moved, by_gpu, |y, [], x| {
         let pieces = y.chunks_mut(PAGES).zip(x.chunks(PAGES));
         share_pieces(pieces, x.len() >= WORTH_SHARING, |(y, x)| {
             for (y, x) in y.iter_mut().zip(x) {
-                *y = a * x + b * *y;
+                *y = if b == 0.0 { a * x } else { a * x + b * *y };
             }
         });
     })

@@ -6,8 +6,8 @@ use candle::{Result, Tensor};
 /// Blocks that add up squares, each a part of them: as many on every GPU, so that the sum is the same.
 const PARTS: usize = 64;
 
-/// Gradients scaled down until the norm of all is at most `max`, and the norm that they had, `()`.
-pub(crate) fn clip(gpu: &Gpu, grads: &[&Tensor], max: f64) -> Result<(Vec<Tensor>, Tensor)> {
+/// The norm of all gradients, and by what it becomes at most `max`: `(2,)`.
+pub(crate) fn norm(gpu: &Gpu, grads: &[&Tensor], max: f64) -> Result<Tensor> {
     let grads = grads.iter().map(|grad| grad.contiguous()).collect::<Result<Vec<_>>>()?;
     let parts = grads.len().div_ceil(MANY) * PARTS;
     let mut squares = gpu.room(parts)?;
@@ -26,7 +26,13 @@ pub(crate) fn clip(gpu: &Gpu, grads: &[&Tensor], max: f64) -> Result<(Vec<Tensor
     let mut scale = gpu.room(2)?;
     let args = vec![Arg::from(&squares), Arg::Write(&mut scale), Arg::Int(parts), Arg::Float(max)];
     gpu.launch("norm_and_scale", 1, args)?;
-    let scale = record::tensor(scale, 2);
+    Ok(record::tensor(scale, 2))
+}
+
+/// Gradients scaled down until the norm of all is at most `max`, and the norm that they had, `()`.
+pub(crate) fn clip(gpu: &Gpu, grads: &[&Tensor], max: f64) -> Result<(Vec<Tensor>, Tensor)> {
+    let scale = norm(gpu, grads, max)?;
+    let grads = grads.iter().map(|grad| grad.contiguous()).collect::<Result<Vec<_>>>()?;
     let room = |grad: &Tensor| Ok(record::tensor(gpu.room(grad.elem_count())?, grad.shape()));
     let scaled = grads.iter().map(room).collect::<Result<Vec<_>>>()?;
     let moved: Vec<_> = scaled.iter().zip(&grads).map(|(scaled, grad)| Moved::new(scaled, grad)).collect();

@@ -183,6 +183,7 @@ fn lend(arg: &Arg<'_>) -> Result<(&'static [&'static str], Vec<Lent>)> {
         Arg::Read(Some(tensor)) if tensor.dtype() == DType::BF16 => (&["const bf16 *"], vec![of(tensor)?]),
         Arg::Read(Some(tensor)) => (&["const float *"], vec![of(tensor)?]),
         Arg::Change(Some(tensor)) if tensor.dtype() == DType::U32 => (&["unsigned *"], vec![of(tensor)?]),
+        Arg::Change(Some(tensor)) if tensor.dtype() == DType::F64 => (&["double *"], vec![of(tensor)?]),
         Arg::Change(Some(tensor)) => (&["float *"], vec![of(tensor)?]),
         Arg::ChangeAll(tensors) => {
             (&["Tensors"], tensors.iter().map(|tensor| of(tensor)).collect::<Result<_>>()?)

@@ -32,14 +32,14 @@ mod text;
 pub(crate) mod turn;
 mod work;
 
-pub(crate) use clip::clip;
+pub(crate) use self::norm::{batch_norm, column_sums, scale_shift};
+pub(crate) use clip::{clip, norm};
 pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
 pub(crate) use launch::{Arg, Gpu, over};
 #[cfg(feature = "cuda")]
 pub use nccl::Nccl;
-pub(crate) use norm::{batch_norm, column_sums, scale_shift};
 #[cfg(feature = "cuda")]
 pub(crate) use nvidia::aside;
 #[cfg(any(feature = "cuda", feature = "mirror"))]

@@ -33,10 +33,10 @@ impl Slopes {
         })
     }
 
-    /// `scale` times what these are above the other's.
-    pub(super) fn above(self, other: &Self, scale: f64) -> Result<Self> {
+    /// `scale`, `()`, times what these are above the other's.
+    pub(super) fn above(self, other: &Self, scale: &Tensor) -> Result<Self> {
         self.with(other, |own, other| {
-            own.zip(other).map(|(own, other)| Ok(((own - other)? * scale)?)).transpose()
+            own.zip(other).map(|(own, other)| Ok((own - other)?.broadcast_mul(scale)?)).transpose()
         })
     }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, LearnSplit, Result, Step, Terms};
 use sokd_nn::{Params, grad_norm};
-use sokd_ops::{backward, with_leaves_apart};
+use sokd_ops::{Moved, axpby_, backward, lean_, with_leaves_apart};
 
 /// Down the gradient of what the phase wants *after* the step that the student would take next.
 ///
@@ -52,6 +52,9 @@ pub enum Through {
     Both,
 }
 
+/// No gradient is this small and still one.
+const TINY: f64 = 1e-12;
+
 impl Default for Unroll {
     fn default() -> Self {
         Self {
@@ -78,7 +81,8 @@ impl Course for Unroll {
         if self.lookahead.is_nan() || self.lookahead < 0.0 {
             return fault("lookahead", "a learning rate is at least 0");
         }
-        Ok(Box::new(Unrolled { spec: self.clone(), inner }))
+        let here = inner.iter().map(|var| var.as_detached_tensor().copy()).collect::<candle::Result<_>>()?;
+        Ok(Box::new(Unrolled { spec: self.clone(), inner, here }))
     }
 }
 
@@ -86,22 +90,25 @@ impl Course for Unroll {
 struct Unrolled {
     spec: Unroll,
     inner: Vec<Var>,
+    /// Where those stand while one imagines that they stood elsewhere.
+    here: Vec<Tensor>,
 }
 
 /// What one pass says, a little off the student's weights.
 struct Beside {
     terms: Terms,
-    loss: f64,
+    loss: Option<Tensor>,
     grads: GradStore,
 }
 
 impl Beside {
     fn of(terms: Terms) -> Result<Self> {
-        let (loss, grads) = match terms.total()? {
-            Some(total) => (f64::from(total.to_scalar::<f32>()?), backward(|| Ok(total.backward()?))?),
-            None => (0.0, GradStore::default()),
+        let loss = terms.total()?;
+        let grads = match &loss {
+            Some(loss) => backward(|| Ok(loss.backward()?))?,
+            None => GradStore::default(),
         };
-        Ok(Self { terms, loss, grads })
+        Ok(Self { terms, loss: loss.map(|loss| loss.detach()), grads })
     }
 
     fn slopes(&self, vars: &[(String, Var)]) -> Slopes {
@@ -117,12 +124,16 @@ impl Update for Unrolled {
         hand: &Hand<'_>,
         at: &Step,
     ) -> Result<(Terms, GradStore)> {
-        let here: Vec<Tensor> =
-            self.inner.iter().map(|var| Ok(var.as_detached_tensor().copy()?)).collect::<Result<_>>()?;
-        let found = self.search(distiller, phase, hand, at, &here);
+        let note = self.here.iter().zip(&self.inner).map(|(here, var)| Moved::new(here, var));
+        axpby_(&note.collect::<Vec<_>>(), 1.0, 0.0)?;
+        let found = self.search(distiller, phase, hand, at);
         // Also after an error: the student goes on from where it was, to the bit.
-        self.stand(&here)?;
+        self.stand()?;
         found
+    }
+
+    fn repeats(&self) -> bool {
+        true
     }
 }
 
@@ -133,9 +144,8 @@ impl Unrolled {
         phase: &Phase,
         hand: &Hand<'_>,
         at: &Step,
-        here: &[Tensor],
     ) -> Result<(Terms, GradStore)> {
-        let Unroll { lookahead, weight_decay, through, .. } = self.spec;
+        let Unroll { lookahead, weight_decay, through, radius, .. } = self.spec;
         let inner = |of: &Step| -> Result<Beside> {
             Beside::of(with_leaves_apart(|| distiller.terms(&hand.train, phase.mode, &None, of))?)
         };
@@ -145,11 +155,7 @@ impl Unrolled {
             mean(hand.world, of.images()?, (Terms::default(), grads), self.inner.iter()).map(drop)
         };
         share(&hand.train, &mut step)?;
-        for (var, weights) in self.inner.iter().zip(here) {
-            if let Some(grad) = step.get(var) {
-                var.set(&(weights - ((grad + (weights * weight_decay)?)? * lookahead)?)?)?;
-            }
-        }
+        axpby_(&self.moved(&step), -lookahead, 1.0 - lookahead * weight_decay)?;
         let direct = through != Through::Implicit;
         let ahead = Step { steers: direct, ..*at };
         let judge = hand.of(phase.split)?;
@@ -157,21 +163,20 @@ impl Unrolled {
         let mut outer = Beside::of(outer)?;
         share(judge, &mut outer.grads)?;
 
-        let mut reward = if direct { outer.loss } else { 0.0 };
+        let way = self.moved(&outer.grads);
         let mut sides = None;
-        if through != Through::Direct && lookahead > 0.0 {
+        if through != Through::Direct && lookahead > 0.0 && !way.is_empty() {
             let norm = grad_norm(&self.inner, &outer.grads)?;
-            if norm > 0.0 {
-                let radius = self.spec.radius / norm;
-                let still = Step { steers: true, learns: false, ..*at };
-                self.lean(here, &outer.grads, radius)?;
-                let up = inner(&still)?;
-                self.lean(here, &outer.grads, -radius)?;
-                let down = inner(&still)?;
-                let scale = -lookahead / (2.0 * radius);
-                reward += scale * (up.loss - down.loss);
-                sides = Some((up, down, scale));
-            }
+            // Down a slope of 0 it goes nowhere, and both sides are the same.
+            let radius = (norm.clamp(TINY, f64::from(f32::MAX))?.recip()? * radius)?;
+            let still = Step { steers: true, learns: false, ..*at };
+            let beside = |radius: &Tensor| {
+                self.stand()?;
+                lean_(&way, radius)?;
+                inner(&still)
+            };
+            let (up, down) = (beside(&radius)?, beside(&radius.neg()?)?);
+            sides = Some((up, down, (radius.recip()? * (-0.5 * lookahead))?));
         }
 
         let vars = phase.optimizer.vars();
@@ -180,7 +185,7 @@ impl Unrolled {
             ways.push(outer.slopes(vars));
         }
         if let Some((up, down, scale)) = &sides {
-            let implicit = up.slopes(vars).above(&down.slopes(vars), *scale)?;
+            let implicit = up.slopes(vars).above(&down.slopes(vars), scale)?;
             match ways.pop() {
                 Some(direct) if phase.split == LearnSplit::Train => ways.push(direct.plus(&implicit)?),
                 direct => ways.extend(direct.into_iter().chain([implicit])),
@@ -188,24 +193,35 @@ impl Unrolled {
         }
         let mut grads = GradStore::default();
         ways.into_iter().try_for_each(|way| way.add_to(&mut grads, vars))?;
-        for score in sides.as_ref().map_or(&outer, |(up, ..)| up).terms.scores() {
-            add_all(&mut grads, &backward(|| Ok((score * reward)?.backward()?))?, vars)?;
+        let scores = sides.as_ref().map_or(&outer, |(up, ..)| up).terms.scores();
+        if let Some(reward) = reward(direct.then_some(&outer), sides.as_ref())? {
+            for score in scores {
+                add_all(&mut grads, &backward(|| Ok((score * &reward)?.backward()?))?, vars)?;
+            }
         }
         Ok((outer.terms, grads))
     }
 
-    /// Moves the student `distance` along a gradient, from where it was.
-    fn lean(&self, here: &[Tensor], grads: &GradStore, distance: f64) -> Result<()> {
-        for (var, weights) in self.inner.iter().zip(here) {
-            match grads.get(var) {
-                Some(grad) => var.set(&(weights + (grad * distance)?)?)?,
-                None => var.set(weights)?,
-            }
-        }
-        Ok(())
+    /// The student's weights that have a gradient, and how it goes.
+    fn moved<'a>(&'a self, grads: &'a GradStore) -> Vec<Moved<'a, 0>> {
+        self.inner.iter().filter_map(|var| Some(Moved::new(var, grads.get(var)?))).collect()
     }
 
-    fn stand(&self, here: &[Tensor]) -> Result<()> {
-        self.inner.iter().zip(here).try_for_each(|(var, weights)| Ok(var.set(weights)?))
+    /// Has the student stand where it stood.
+    fn stand(&self) -> Result<()> {
+        let back = self.inner.iter().zip(&self.here).map(|(var, here)| Moved::new(var, here));
+        axpby_(&back.collect::<Vec<_>>(), 1.0, 0.0)
     }
+}
+
+/// What a draw has brought, `()`: at the imagined weights, and through the step to them.
+fn reward(outer: Option<&Beside>, sides: Option<&(Beside, Beside, Tensor)>) -> Result<Option<Tensor>> {
+    let direct = outer.and_then(|outer| outer.loss.clone());
+    let Some((up, down, scale)) = sides else { return Ok(direct) };
+    let Some((up, down)) = up.loss.as_ref().zip(down.loss.as_ref()) else { return Ok(direct) };
+    let through = ((up - down)? * scale)?;
+    Ok(Some(match direct {
+        Some(direct) => (direct + through)?,
+        None => through,
+    }))
 }

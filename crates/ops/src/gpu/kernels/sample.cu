@@ -76,6 +76,20 @@ device_function int pixel_at(float row, float column, int height, int width)
     return inside ? (int)row * width + (int)column : -1;
 }
 
+// One of the four pixels around a place.
+device_function Corner corner_of(Place x, Place y, int corner, int height, int width)
+{
+    float left = floorf(x.at), top = floorf(y.at);
+    int far_right = corner % 2, far_down = corner / 2;
+    float wide = far_right ? x.at - left : left + 1.0f - x.at, high = far_down ? y.at - top : top + 1.0f - y.at;
+    Corner seen;
+    seen.pixel = pixel_at(top + (float)far_down, left + (float)far_right, height, width);
+    seen.weight = wide * high;
+    seen.by_x = (far_right ? high : -high) * x.slope;
+    seen.by_y = (far_down ? wide : -wide) * y.slope;
+    return seen;
+}
+
 // The pixels that a sample at (x, y) reads; how many.
 device_function int corners_of(const float *at, Corner corners[4], int height, int width, int nearest, int padding,
                                int align_corners)
@@ -87,15 +101,7 @@ device_function int corners_of(const float *at, Corner corners[4], int height, i
         corners[0].by_x = corners[0].by_y = 0.0f;
         return 1;
     }
-    float left = floorf(x.at), top = floorf(y.at);
-    for (int corner = 0; corner < 4; corner++) {
-        int far_right = corner % 2, far_down = corner / 2;
-        float wide = far_right ? x.at - left : left + 1.0f - x.at, high = far_down ? y.at - top : top + 1.0f - y.at;
-        corners[corner].pixel = pixel_at(top + (float)far_down, left + (float)far_right, height, width);
-        corners[corner].weight = wide * high;
-        corners[corner].by_x = (far_right ? high : -high) * x.slope;
-        corners[corner].by_y = (far_down ? wide : -wide) * y.slope;
-    }
+    for (int corner = 0; corner < 4; corner++) corners[corner] = corner_of(x, y, corner, height, width);
     return 4;
 }
 

@@ -8,12 +8,14 @@
         if ((first).of[one + half] <= (number)) one += half; \
     int at = (number) - (first).of[one]
 
-kernel axpby(Tensors y, Tensors x, Firsts first, int count, float a, float b)
+// With what stands at `by` for `a`, where that is somewhere; what was there is not read where `b` is 0.
+kernel axpby(Tensors y, Tensors x, Firsts first, int count, const float *by, float a, float b)
 {
     each(number, count)
     {
         find(number, first);
-        y.of[one][at] = a * x.of[one][at] + b * y.of[one][at];
+        float way = (by ? *by : a) * x.of[one][at];
+        y.of[one][at] = b == 0.0f ? way : way + b * y.of[one][at];
     }
 }
 
