@@ -63,6 +63,7 @@ pub fn pair<'a>(
         student: Side::new(student, Mode::Train, &images)?,
         teacher: Some(Side::new(teacher, Mode::Eval, &images)?),
         images,
+        showings: 1,
         adapted: BTreeMap::new(),
     })
 }

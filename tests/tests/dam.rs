@@ -440,6 +440,7 @@ fn train(
             images,
             labels,
             rows,
+            showings: 1,
             adapted: BTreeMap::new(),
         };
         let terms = loss.terms(&pair, &Step { index, ..first() })?;

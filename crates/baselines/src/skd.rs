@@ -204,7 +204,7 @@ impl Refiner for Friendly {
         let Simple { logits, attention } = if at.epoch < self.skd.warmup_epochs {
             self.simplifier.nothing(&plain)?
         } else {
-            let showings = if self.skd.showings_apart { showings(&pair.rows)? } else { 1 };
+            let showings = if self.skd.showings_apart { pair.showings } else { 1 };
             self.simplifier.forward(&plain, showings)?
         };
         let mut terms = self.told(&plain, &logits, &pair.labels)?;
@@ -233,16 +233,6 @@ impl Friendly {
             .reading("accuracy", &right(labels)?)
             .reading("entropy", &value(entropy(&simplified)?)?))
     }
-}
-
-/// How often a batch is shown, one showing behind the other: 1 where its rows do not come again.
-fn showings(rows: &Tensor) -> Result<usize> {
-    let rows: Vec<u32> = rows.to_vec1()?;
-    let again = rows.iter().skip(1).position(|row| Some(row) == rows.first());
-    let once = again.map_or(rows.len(), |at| at + 1);
-    let (whole, rest) = rows.as_slice().split_at(once);
-    let shown = rest.chunks(once).all(|showing| showing == whole);
-    Ok(if shown { rows.len() / once.max(1) } else { 1 })
 }
 
 /// What each pays to itself, a mean over heads and tokens: `(sets, heads, tokens, tokens)` → `()`.

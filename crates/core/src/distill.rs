@@ -93,6 +93,8 @@ pub struct Pair<'a> {
     pub labels: Tensor,
     /// Which examples of the split these are, for losses that remember examples.
     pub rows: Tensor,
+    /// How often a [lens](crate::Lens) shows the examples, one showing behind the other.
+    pub showings: usize,
     /// Who learns.
     pub student: Side<'a>,
     /// Who is learned from.

@@ -38,7 +38,7 @@ impl Distiller {
     pub(crate) fn look(&self, batch: &Batch, at: &Step) -> Result<Shown> {
         let Some(lens) = &self.lens else { return Ok(Shown::new(batch.clone())) };
         let (batch, said) = lens.look(batch, &Step { key: at.key.fold("lens"), ..*at })?;
-        Ok(Shown { said: said.under("lens", 1.0), ..Shown::new(batch) })
+        Ok(Shown { said: said.under("lens", 1.0), showings: lens.shows(at), ..Shown::new(batch) })
     }
 
     /// Has the parts of the objective draw for a step ahead of it, and [lay down](DistillLoss::draw) what comes of it: those that
@@ -72,7 +72,8 @@ impl Distiller {
             student.out = student.out.detach()?;
         }
         let teacher = self.teacher.as_deref().map(|net| shown.teacher(net)).transpose()?;
-        let pair = Pair { images, labels, rows, student, teacher, adapted: BTreeMap::new() };
+        let showings = shown.showings;
+        let pair = Pair { images, labels, rows, showings, student, teacher, adapted: BTreeMap::new() };
         for (TermOf { name, loss, .. }, weight, at) in self.counting(toward, at) {
             let terms = match toward.as_ref().and_then(|toward| parts(name, toward)) {
                 Some(parts) => loss.named(&pair, &at, &parts)?,
@@ -118,13 +119,15 @@ pub struct Shown {
     pub batch: Batch,
     /// What the lens says of them, that showed them so.
     pub(crate) said: Terms,
+    /// How often it shows them.
+    showings: usize,
     teacher: OnceCell<Forward>,
 }
 
 impl Shown {
     /// Nobody was asked yet.
     pub fn new(batch: Batch) -> Self {
-        Self { batch, said: Terms::default(), teacher: OnceCell::new() }
+        Self { batch, said: Terms::default(), showings: 1, teacher: OnceCell::new() }
     }
 
     /// The same in memory of its own.
@@ -135,7 +138,7 @@ impl Shown {
             let value = term.value.to_device(images.device())?.force_contiguous()?;
             Ok::<_, Error>(said.with(&term.name, term.weight, value))
         })?;
-        Ok(Self { said, ..Self::new(batch) })
+        Ok(Self { said, showings: self.showings, ..Self::new(batch) })
     }
 
     /// Puts another's numbers in the place of its own.
@@ -150,7 +153,7 @@ impl Shown {
 
     /// The same, and nobody was asked yet.
     pub(crate) fn anew(&self) -> Self {
-        Self { said: self.said.clone(), ..Self::new(self.batch.clone()) }
+        Self { said: self.said.clone(), showings: self.showings, ..Self::new(self.batch.clone()) }
     }
 
     /// How many images there are.

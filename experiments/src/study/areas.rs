@@ -81,6 +81,7 @@ impl Areas {
                 images: batch.images,
                 labels: batch.labels,
                 rows: batch.rows,
+                showings: 1,
                 adapted: BTreeMap::new(),
             };
             let look = detector.look(&pair, &Step::first(Key::new(0)))?;
