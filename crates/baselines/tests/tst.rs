@@ -12,6 +12,7 @@ use sokd_baselines::tst::{LEVELS, Module, Operation, exact};
 use sokd_baselines::{Tst, tst};
 use sokd_core::{Batch, BuildCx, Key, Lens, Result, Step};
 use sokd_nn::Params;
+use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Wave, data, gap, golden, near, same, wave, weighed};
 use std::collections::BTreeMap;
 
@@ -43,6 +44,29 @@ fn recorded() -> Recorded {
 }
 
 const CPU: Device = Device::Cpu;
+
+/// By a GPU's kernels, too.
+#[test]
+fn operations_that_a_gpu_does_on_bytes_are_pillows() -> Result<()> {
+    let Recorded { side, exact: cases, .. } = recorded();
+    let mut tried = 0;
+    for Exact { operation, strength, from, to } in cases {
+        if matches!(operation, Operation::Equalize | Operation::Invert) {
+            let image = |bytes: Vec<u8>| -> Result<Tensor> {
+                let numbers = bytes.into_iter().map(|byte| f32::from(byte) / 255.0);
+                Ok(Tensor::from_iter(numbers, &CPU)?.reshape((1, side, side, 3))?)
+            };
+            let (from, to) = (image(from)?, image(to)?);
+            for backend in [Backend::Fast, Backend::Mirror] {
+                let got = with_backend(backend, || exact::apply_all(operation, strength, &from))?;
+                assert!(same(&got, &to)?, "{operation:?}, {backend:?}");
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 1);
+    Ok(())
+}
 
 /// Pillow's results, byte for byte, where torchvision does the same.
 #[test]

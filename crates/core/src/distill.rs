@@ -22,6 +22,9 @@ pub struct Step {
     pub learns: bool,
     /// Whether a gradient for what the [lens](crate::Lens) learns is wanted.
     pub focuses: bool,
+    /// Whether no phase moves a policy in this epoch: what was read of one in the step before holds, and a device need not be
+    /// asked again.
+    pub settled: bool,
     /// Whether everyone who [draws](DistillLoss::draw) ahead has done so: what came of it lies where a device reads it.
     pub drawn: bool,
 }
@@ -29,7 +32,16 @@ pub struct Step {
 impl Step {
     /// The first step of a run.
     pub fn first(key: Key) -> Self {
-        Self { epoch: 0, index: 0, key, steers: false, learns: true, focuses: false, drawn: false }
+        Self {
+            epoch: 0,
+            index: 0,
+            key,
+            steers: false,
+            learns: true,
+            focuses: false,
+            settled: false,
+            drawn: false,
+        }
     }
 }
 
@@ -143,6 +155,9 @@ pub trait DistillLoss: Send + Sync {
         Ok(())
     }
 }
+
+/// The group of weights by which plug-ins draw, where a phase learns them.
+pub const POLICY: &str = "policy";
 
 /// A plug-in: rewrites what a loss is about to compare, and may ask a price of its own.
 pub trait Refiner: Send + Sync {

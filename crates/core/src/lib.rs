@@ -19,7 +19,7 @@ pub use backbone::{Backbone, BackboneInfo, Forward, Head, Mode, PixelNorm, Stage
 pub use catalog::{Build, BuildCx, misfit};
 pub use contain::{contained, is_contained};
 pub use data::{Area, Batch, Batches, Bytes, Dataset, DatasetInfo, LearnSplit, Split};
-pub use distill::{DistillLoss, Feature, Pair, Refined, Refiner, Side, Step};
+pub use distill::{DistillLoss, Feature, POLICY, Pair, Refined, Refiner, Side, Step};
 pub use error::{Error, Result};
 pub use graft::{Graft, Grafts, Place, Scion};
 pub use key::{Key, Stream, streams_begun};

@@ -1,9 +1,9 @@
 //! What DAFA draws ahead of a step.
 
-use crate::policy::Lots;
+use crate::policy::{Lots, Standing};
 use crate::{Draw, Space};
 use candle::{Device, Tensor};
-use sokd_core::Result;
+use sokd_core::{Result, Step};
 use sokd_ops::Laid;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct Ahead {
     draw: Option<Draw>,
+    /// The policy, as it stood in a step.
+    stood: Option<(Standing, Step)>,
     /// Whether a gradient will be asked about it.
     asked: bool,
     lots: Option<Lots>,
@@ -20,6 +22,20 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
+    /// How the policy stands in a step, which is read where it may have moved since the last.
+    pub(crate) fn standing(
+        &mut self,
+        at: &Step,
+        read: impl FnOnce() -> Result<Standing>,
+    ) -> Result<&Standing> {
+        let last = |(_, last): &(_, Step)| (last.epoch, last.index + 1) == (at.epoch, at.index);
+        let standing = match self.stood.take().filter(|stood| at.settled && last(stood)) {
+            Some((standing, _)) => standing,
+            None => read()?,
+        };
+        Ok(&self.stood.insert((standing, *at)).0)
+    }
+
     /// Lays a draw down, for maps of all shapes that were met; and where a gradient will be `asked` about it, what answers.
     pub(crate) fn lay(&mut self, space: &Space, draw: Draw, asked: bool, device: &Device) -> Result<()> {
         match &self.lots {

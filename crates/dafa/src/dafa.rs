@@ -229,8 +229,9 @@ impl Refiner for Augmenting {
         if !self.lays(at) {
             return Ok(());
         }
-        let draw = self.policy.draw(at.key.fold("dafa"))?;
-        self.ahead().lay(&self.space, draw, self.steered(at), self.policy.alpha().device())
+        let mut ahead = self.ahead();
+        let draw = ahead.standing(at, || self.policy.standing())?.draw(at.key.fold("dafa"));
+        ahead.lay(&self.space, draw, self.steered(at), self.policy.alpha().device())
     }
 }
 

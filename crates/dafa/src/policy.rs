@@ -26,6 +26,15 @@ pub struct Policy {
     temperature: f64,
 }
 
+/// A policy in numbers.
+pub(crate) struct Standing {
+    alpha: Vec<f64>,
+    /// In [0, 1].
+    beta: Vec<f64>,
+    /// In [0, 1].
+    levels: Vec<f64>,
+}
+
 /// One draw of a policy, and the noise that decided it.
 #[derive(Clone, Debug)]
 pub struct Draw {
@@ -155,27 +164,21 @@ impl Policy {
     /// # Source
     /// Equations (E3a) and (E3b) of the book's page on DAFA, their hard values.
     pub fn draw(&self, key: Key) -> Result<Draw> {
-        let [alpha, beta, levels] = self.read()?;
-        let (mut choice, mut executed) = (key.fold("pair").stream(), key.fold("bits").stream());
-        let gumbel: Vec<f64> = alpha.iter().map(|_| -(-open(choice.uniform()).ln()).ln()).collect();
-        let best = |best: usize, at: usize| {
-            if alpha[at] + gumbel[at] > alpha[best] + gumbel[best] { at } else { best }
-        };
-        let pair = (0..alpha.len()).fold(0, best);
-        let logistic: Vec<f64> = beta.iter().map(|_| logit(open(executed.uniform()))).collect();
-        let bits: Vec<bool> = beta
-            .iter()
-            .zip(&logistic)
-            .map(|(&beta, logistic)| logit(beta.clamp(OPEN[0], OPEN[1])) + logistic > 0.0)
-            .collect();
-        Ok(Draw {
-            pair,
-            bits: bits.as_chunks().0.to_vec(),
-            levels: levels.as_chunks().0.to_vec(),
-            key: key.fold("operations"),
-            gumbel: gumbel.into_iter().map(|one| one as f32).collect(),
-            logistic: [logistic[2 * pair] as f32, logistic[2 * pair + 1] as f32],
-        })
+        Ok(self.standing()?.draw(key))
+    }
+
+    /// How it stands now. Who asks a GPU waits for it.
+    pub(crate) fn standing(&self) -> Result<Standing> {
+        let flat = |weights: &Tensor| weights.detach().flatten_all();
+        // In one journey.
+        let all = Tensor::cat(&[flat(&self.alpha)?, flat(&self.beta)?, flat(&self.magnitude)?], 0)?;
+        let all = all.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let mut alpha: Vec<f64> = all.into_iter().map(f64::from).collect();
+        let mut beta = alpha.split_off(self.alpha.elem_count());
+        let mut levels = beta.split_off(self.beta.elem_count());
+        let clamp = |number: &mut f64| *number = number.clamp(0.0, 1.0);
+        beta.iter_mut().chain(&mut levels).for_each(clamp);
+        Ok(Standing { alpha, beta, levels })
     }
 
     /// The draw with gradients for α, β and m.
@@ -231,17 +234,32 @@ impl Policy {
             probability,
         })
     }
+}
 
-    /// α, and β and m in [0, 1].
-    fn read(&self) -> Result<[Vec<f64>; 3]> {
-        let flat = |weights: &Tensor| weights.detach().flatten_all();
-        // In one journey: whoever asks a GPU for numbers waits until it has come so far.
-        let all = Tensor::cat(&[flat(&self.alpha)?, flat(&self.beta)?, flat(&self.magnitude)?], 0)?;
-        let mut alpha = all.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        let mut levels = alpha.split_off(self.alpha.elem_count());
-        let magnitude = levels.split_off(self.beta.elem_count());
-        let clamped = |of: Vec<f32>| of.into_iter().map(|one| f64::from(one).clamp(0.0, 1.0)).collect();
-        Ok([alpha.into_iter().map(f64::from).collect(), clamped(levels), clamped(magnitude)])
+impl Standing {
+    /// As [`Policy::draw`].
+    pub(crate) fn draw(&self, key: Key) -> Draw {
+        let Self { alpha, beta, levels } = self;
+        let (mut choice, mut executed) = (key.fold("pair").stream(), key.fold("bits").stream());
+        let gumbel: Vec<f64> = alpha.iter().map(|_| -(-open(choice.uniform()).ln()).ln()).collect();
+        let best = |best: usize, at: usize| {
+            if alpha[at] + gumbel[at] > alpha[best] + gumbel[best] { at } else { best }
+        };
+        let pair = (0..alpha.len()).fold(0, best);
+        let logistic: Vec<f64> = beta.iter().map(|_| logit(open(executed.uniform()))).collect();
+        let bits: Vec<bool> = beta
+            .iter()
+            .zip(&logistic)
+            .map(|(&beta, logistic)| logit(beta.clamp(OPEN[0], OPEN[1])) + logistic > 0.0)
+            .collect();
+        Draw {
+            pair,
+            bits: bits.as_chunks().0.to_vec(),
+            levels: levels.as_chunks().0.to_vec(),
+            key: key.fold("operations"),
+            gumbel: gumbel.into_iter().map(|one| one as f32).collect(),
+            logistic: [logistic[2 * pair] as f32, logistic[2 * pair + 1] as f32],
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod add;
 mod areas;
 mod backend;
+mod bytes;
 mod cases;
 mod change;
 mod channels;
@@ -44,6 +45,7 @@ mod update;
 pub use add::add;
 pub use areas::{Areas, PeakAreas, peak_areas};
 pub use backend::{Backend, backend, tf32, with_backend};
+pub use bytes::{equalized, inverted};
 pub use cases::{Case, cases, cases_in_mixed_precision, cases_of_candle};
 pub use change::{Change, Laid};
 pub use channels::{channel_concat, channel_interleave, channel_pad, channel_range};

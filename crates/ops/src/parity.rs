@@ -1,6 +1,6 @@
 use crate::{
     Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision,
-    cases_of_candle, peak_areas, with_backend,
+    cases_of_candle, equalized, inverted, peak_areas, with_backend,
 };
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
@@ -31,7 +31,8 @@ pub struct Parity {
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
     let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
-    let of_gpus = [areas, changes].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
+    let of_gpus =
+        [areas, bytes, changes].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
     cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device))).chain(of_gpus)
 }
 
@@ -67,6 +68,22 @@ fn areas(device: &Device) -> Result<Option<Parity>> {
     let told = [0.142_643_7, 1.0, 1.0 / 3.0, 0.5, 0.5];
     let result = error(&weights, &exact)?.max(error(&readings, &Tensor::new(&told, &Device::Cpu)?)?);
     Ok(Some(Parity { operation: "areas around peaks", mixed: false, result, gradients: 0.0 }))
+}
+
+/// Of images that are changed as bytes, where a GPU does so: a channel of many greys, one of two, one all alike.
+fn bytes(device: &Device) -> Result<Option<Parity>> {
+    let image = |pixel: fn(usize) -> [usize; 3], device: &Device| -> Result<Tensor> {
+        let numbers = (0..1024).flat_map(|at| pixel(at / 8).map(|byte| byte as f32 / 255.0));
+        Ok(Tensor::from_iter(numbers, device)?.reshape((1, 32, 32, 3))?)
+    };
+    let images = image(|grey| [grey, if grey < 64 { 10 } else { 240 }, 77], device)?;
+    let (Some(equal), Some(inverse)) = (equalized(&images)?, inverted(&images)?) else { return Ok(None) };
+    let due = |pixel| image(pixel, &Device::Cpu);
+    // Of greys, eight pixels each are worth three bytes; where all are alike, none is worth any.
+    let of_equal = due(|grey| [((1 + 8 * grey) / 3).min(255), if grey < 64 { 0 } else { 255 }, 77])?;
+    let of_inverse = due(|grey| [255 - grey, if grey < 64 { 245 } else { 15 }, 178])?;
+    let result = error(&equal, &of_equal)?.max(error(&inverse, &of_inverse)?);
+    Ok(Some(Parity { operation: "images as bytes", mixed: false, result, gradients: 0.0 }))
 }
 
 /// Of maps that are turned and have their channels in another order, and of what they come to beside others, where a GPU does so,
@@ -118,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_only_gpus_do_is_right_in_the_mirror() -> Result<()> {
-        for of_gpus in [areas, changes] {
+        for of_gpus in [areas, bytes, changes] {
             let tried = with_backend(Backend::Mirror, || of_gpus(&Device::Cpu))?.expect("the mirror does it");
             assert!(tried.result < 1e-6, "{tried:?}");
             assert!(of_gpus(&Device::Cpu)?.is_none());

@@ -54,7 +54,7 @@ fn train(
     watch.iter_mut().try_for_each(|observer| observer.begin(&at))?;
 
     while at.epoch < run.last_epoch() {
-        if interlude(run, &mut at, desk, watch)? {
+        if interlude(run, &mut at, desk, &mut steps, watch)? {
             return Ok(Outcome::Stopped(at));
         }
         let mut tally = Tally::new(&at.sums)?;

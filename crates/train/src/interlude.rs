@@ -1,6 +1,6 @@
 use crate::fit::Desk;
 use crate::tally::LOSS;
-use crate::{Hand, Observer, PassReport, PhaseReport, Progress, Shown, Sums, Tally, Training};
+use crate::{Hand, Observer, PassReport, PhaseReport, Progress, Shown, Steps, Sums, Tally, Training};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{LearnSplit, Result, Step};
@@ -61,6 +61,7 @@ pub(crate) fn interlude(
     run: &mut Training<'_>,
     at: &mut Progress,
     desk: &Desk<'_>,
+    steps: &mut Steps,
     watch: &mut [Box<dyn Observer>],
 ) -> Result<bool> {
     let comes = |interlude: &Interlude| interlude.before.contains(&at.epoch);
@@ -74,7 +75,7 @@ pub(crate) fn interlude(
     let due: Vec<(usize, usize)> = due.collect();
     while let Some(&(phase, passes)) = due.get(at.aside.phases) {
         while at.aside.losses.len() < passes {
-            if pass(run, phase, at, desk, watch)? {
+            if pass(run, phase, at, desk, steps, watch)? {
                 return Ok(true);
             }
         }
@@ -89,6 +90,7 @@ fn pass(
     phase: usize,
     at: &mut Progress,
     desk: &Desk<'_>,
+    steps: &mut Steps,
     watch: &mut [Box<dyn Observer>],
 ) -> Result<bool> {
     let split = run.phases[phase].split;
@@ -116,9 +118,9 @@ fn pass(
             index: at.steps,
             ..Step::first(key.fold("step").fold_in(at.aside.step as u64))
         };
-        let (phase, here) = (&mut run.phases[phase], moment(at));
-        let lr = left * phase.lr.at(&here);
-        phase.act(&run.distiller, &hand, (now, Some(here), lr), &mut tally, watch)?;
+        let (acts, here) = (&mut run.phases[phase], moment(at));
+        let lr = left * acts.lr.at(&here);
+        steps.act(&run.distiller, (phase, acts), &hand, (now, Some(here), lr), &mut tally, watch)?;
         let shown = hand.train.images()?;
         run.share_statistics(shown)?;
         at.aside.step += 1;

@@ -1,7 +1,7 @@
 use crate::together::mean;
 use crate::{Descend, Distiller, Hand, Interlude, Observer, Shown, StepReport, Tally, Toward, Update};
 use candle::backprop::GradStore;
-use sokd_core::{LENS, LearnSplit, Mode, Result, Step, Terms};
+use sokd_core::{LENS, LearnSplit, Mode, POLICY, Result, Step, Terms};
 use sokd_nn::{LrSchedule, Moment, Optimizer, clip_grad_norm};
 use sokd_world::{ALONE, World};
 use std::ops::Range;
@@ -53,7 +53,7 @@ impl Phase {
 
     /// Whether it acts in a step.
     pub fn due(&self, at: &Step) -> bool {
-        self.interlude.is_none() && at.index.is_multiple_of(self.every) && self.epochs.contains(&at.epoch)
+        self.acts_in(at.epoch) && at.index.is_multiple_of(self.every)
     }
 
     /// A step as it looks to this phase.
@@ -68,9 +68,23 @@ impl Phase {
         }
     }
 
+    /// Whether it acts in some step of an epoch.
+    fn acts_in(&self, epoch: usize) -> bool {
+        self.interlude.is_none() && self.epochs.contains(&epoch)
+    }
+
+    /// Whether it moves a policy in steps of an epoch.
+    pub(crate) fn searches_in(&self, epoch: usize) -> bool {
+        self.acts_in(epoch) && self.moves(POLICY)
+    }
+
     /// Whether it moves what a lens learns.
     pub(crate) fn focuses(&self) -> bool {
-        self.optimizer.vars().iter().any(|(name, _)| name.split('.').next() == Some(LENS))
+        self.moves(LENS)
+    }
+
+    fn moves(&self, group: &str) -> bool {
+        self.optimizer.vars().iter().any(|(name, _)| name.split('.').next() == Some(group))
     }
 
     /// Moves its weights once; in an interlude, `here` says where that stands.
@@ -141,7 +155,7 @@ impl Phase {
     /// What is left of that step to do on this side.
     pub(crate) fn finish(
         &mut self,
-        (at, lr): (&Step, f64),
+        (at, here, lr): (&Step, Option<Moment>, f64),
         (images, terms): (usize, &Terms),
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
@@ -149,7 +163,7 @@ impl Phase {
         let inside = self.inside(&ALONE, at);
         tally.guard(&self.name, &inside)?;
         self.optimizer.count();
-        tell(&StepReport { phase: &self.name, at: &inside, interlude: None, terms, lr, images }, tally, watch)
+        tell(&StepReport { phase: &self.name, at: &inside, interlude: here, terms, lr, images }, tally, watch)
     }
 }
 

@@ -101,22 +101,38 @@ impl Steps {
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
         self.known.retain(|_, known| known.holds_in(at.epoch));
+        let at = Step { settled: !phases.iter().any(|phase| phase.searches_in(at.epoch)), ..at };
         for (index, phase) in phases.iter_mut().enumerate().filter(|(_, phase)| phase.due(&at)) {
-            let (lr, known) = (phase.lr.at(&now), self.known.remove(&index));
-            let known = self.act(distiller, phase, hand, (at, lr), known, tally, watch)?;
-            self.known.extend(known.map(|known| (index, known)));
+            let lr = phase.lr.at(&now);
+            self.act(distiller, (index, phase), hand, (at, None, lr), tally, watch)?;
         }
         Ok(())
     }
 
-    /// Moves the weights of a phase once, of whose steps so much is `known`; what is known then.
+    /// Moves the weights of a phase once; in an interlude, `here` says where that stands.
+    pub(crate) fn act(
+        &mut self,
+        distiller: &Distiller,
+        (index, phase): (usize, &mut Phase),
+        hand: &Hand<'_>,
+        (at, here, lr): (Step, Option<Moment>, f64),
+        tally: &mut Tally,
+        watch: &mut [Box<dyn Observer>],
+    ) -> Result<()> {
+        let known = self.known.remove(&index);
+        let known = self.go(distiller, phase, hand, (at, here, lr), known, tally, watch)?;
+        self.known.extend(known.map(|known| (index, known)));
+        Ok(())
+    }
+
+    /// The same, where so much is `known` of its steps; what is known then.
     #[expect(clippy::too_many_arguments, reason = "a step has as many parts")]
-    fn act(
+    fn go(
         &self,
         distiller: &Distiller,
         phase: &mut Phase,
         hand: &Hand<'_>,
-        (at, lr): (Step, f64),
+        (at, here, lr): (Step, Option<Moment>, f64),
         known: Option<Known>,
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
@@ -137,7 +153,7 @@ impl Steps {
                 (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
             }
             known => {
-                phase.act(distiller, hand, (at, None, lr), tally, watch)?;
+                phase.act(distiller, hand, (at, here, lr), tally, watch)?;
                 if !replays(hand.train.batch.images.device()) || !hand.world.is_alone() {
                     return Ok(None);
                 }
@@ -151,7 +167,7 @@ impl Steps {
                 }));
             }
         };
-        phase.finish((&at, lr), (hand.of(phase.split)?.images()?, &said), tally, watch)?;
+        phase.finish((&at, here, lr), (hand.of(phase.split)?.images()?, &said), tally, watch)?;
         Ok(Some(known))
     }
 

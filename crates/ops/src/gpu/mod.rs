@@ -87,4 +87,5 @@ const KERNELS_OF_MAPS: &str = concat!(
     include_str!("kernels/pictures.cu"),
     include_str!("kernels/ranks.cu"),
     include_str!("kernels/areas.cu"),
+    include_str!("kernels/bytes.cu"),
 );
