@@ -44,7 +44,7 @@ impl Chosen {
     /// `map`: `(batch, height, width, channels)`, and the same again.
     pub fn of(map: &Tensor, drawn: &Drawn, relaxed: &Relaxed) -> Result<Tensor> {
         let map = map.detach();
-        let chosen = Self { value: drawn.change(&map)?.force_contiguous()?, map, drawn: drawn.clone() };
+        let chosen = Self { value: drawn.change(&map)?.contiguous()?, map, drawn: drawn.clone() };
         Ok(relaxed.choice.apply_op3(&relaxed.bits, &relaxed.levels, chosen)?)
     }
 
