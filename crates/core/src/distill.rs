@@ -22,7 +22,7 @@ pub struct Step {
     pub learns: bool,
     /// Whether a gradient for what the [lens](crate::Lens) learns is wanted.
     pub focuses: bool,
-    /// Whether no phase moves a policy in this epoch: what was read of one in the step before holds, and a device need not be
+    /// Whether no phase moves a policy in this epoch: what was read of one in an earlier step of it holds, and a device need not be
     /// asked again.
     pub settled: bool,
     /// Whether everyone who [draws](DistillLoss::draw) ahead has done so: what came of it lies where a device reads it.

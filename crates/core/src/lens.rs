@@ -15,7 +15,8 @@ pub trait Lens: Send + Sync {
     /// plain numbers.
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)>;
 
-    /// Examples that it shows for each that it is given: what a step costs.
+    /// How often it shows each example that it is given, all of them once before any comes again: what a step costs, and by what a
+    /// method tells one showing from the next.
     fn shows(&self, at: &Step) -> usize {
         let _ = at;
         1

@@ -22,14 +22,16 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// How the policy stands in a step, which is read where it may have moved since the last.
+    /// How the policy stands in a step, which is read where it may have moved since it was read last.
     pub(crate) fn standing(
         &mut self,
         at: &Step,
         read: impl FnOnce() -> Result<Standing>,
     ) -> Result<&Standing> {
-        let last = |(_, last): &(_, Step)| (last.epoch, last.index + 1) == (at.epoch, at.index);
-        let standing = match self.stood.take().filter(|stood| at.settled && last(stood)) {
+        let holds = |(_, last): &(_, Step)| {
+            last.settled && at.settled && last.epoch == at.epoch && last.index <= at.index
+        };
+        let standing = match self.stood.take().filter(holds) {
             Some((standing, _)) => standing,
             None => read()?,
         };
@@ -45,6 +47,11 @@ impl Ahead {
         self.places.iter().try_for_each(|(shape, place)| lay(space, &draw, asked, *shape, place))?;
         (self.draw, self.asked) = (Some(draw), asked);
         Ok(())
+    }
+
+    /// Whether what lies there answers a gradient.
+    pub(crate) fn answers(&self) -> bool {
+        self.asked
     }
 
     /// The draw in numbers; `None` before there is any.

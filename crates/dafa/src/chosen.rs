@@ -44,7 +44,12 @@ impl Chosen {
     /// `map`: `(batch, height, width, channels)`, and the same again.
     pub fn of(map: &Tensor, drawn: &Drawn, relaxed: &Relaxed) -> Result<Tensor> {
         let map = map.detach();
-        let chosen = Self { value: drawn.change(&map)?.contiguous()?, map, drawn: drawn.clone() };
+        let value = match drawn {
+            // Nothing may have been done to it, and it may be a part of something larger.
+            Drawn::Told(..) => drawn.change(&map)?.force_contiguous()?,
+            Drawn::Laid(..) => drawn.change(&map)?,
+        };
+        let chosen = Self { value, map, drawn: drawn.clone() };
         Ok(relaxed.choice.apply_op3(&relaxed.bits, &relaxed.levels, chosen)?)
     }
 

@@ -252,7 +252,9 @@ impl Augmenting {
 
     /// A draw that lies there.
     fn laid(&self, at: &Step) -> Result<Lots> {
-        if !at.drawn {
+        // Who steers in a step that was not to be one draws once more: the same, and what it asks.
+        let answers = !self.steered(at) || self.ahead().answers();
+        if !at.drawn || !answers {
             self.draw(at)?;
         }
         self.ahead().lots().ok_or_else(undrawn)

@@ -8,8 +8,11 @@ pub fn norm(grads: &[&Tensor]) -> Result<Tensor> {
     if let Some(gpu) = gpu_for(grads) {
         return Ok(gpu::norm(&gpu, grads, 1.0)?.narrow(0, 0, 1)?.squeeze(0)?);
     }
-    let device = grads.first().map_or(&Device::Cpu, |grad| grad.device());
-    Ok(Tensor::new(told(grads)? as f32, device)?)
+    let norm = told(grads)? as f32;
+    Ok(match grads.first() {
+        Some(grad) => Tensor::new(norm, grad.device())?.to_dtype(grad.dtype())?,
+        None => Tensor::new(norm, &Device::Cpu)?,
+    })
 }
 
 /// Gradients scaled down until their norm, that of all of them together, is at most `max`; and the norm that they had, `()`.

@@ -2,7 +2,7 @@ use crate::backend::{gpu_for, has_kernels};
 use crate::fast;
 use crate::gpu::Gpu;
 use crate::spent::named;
-use candle::{DType, Tensor};
+use candle::{DType, Device, Tensor};
 use sokd_core::Result;
 
 /// A weight that moves in its storage, which it shares with whoever else holds it. All its tensors have one shape.
@@ -56,7 +56,8 @@ pub fn lean_(moved: &[Moved<'_, 0>], a: &Tensor) -> Result<()> {
     if by_kernels(moved) && gpu_for(&[a]).is_some() {
         return Ok(named("axpby", || fast::axpby_(moved, Some(a), 1.0, 1.0))?);
     }
-    axpby_(moved, a.to_dtype(DType::F64)?.to_scalar()?, 1.0)
+    // In double precision, which not every device knows.
+    axpby_(moved, a.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()?, 1.0)
 }
 
 /// The numbers that a step of an optimiser goes by, where a GPU reads them: told to do the step [again](crate::Replay), it goes

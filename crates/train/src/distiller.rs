@@ -37,15 +37,20 @@ impl Distiller {
     /// What both networks will see of a batch.
     pub(crate) fn look(&self, batch: &Batch, at: &Step) -> Result<Shown> {
         let Some(lens) = &self.lens else { return Ok(Shown::new(batch.clone())) };
-        let (batch, said) = lens.look(batch, &Step { key: at.key.fold("lens"), ..*at })?;
-        Ok(Shown { said: said.under("lens", 1.0), showings: lens.shows(at), ..Shown::new(batch) })
+        let (seen, said) = lens.look(batch, &Step { key: at.key.fold("lens"), ..*at })?;
+        let (before, after, showings) = (batch.labels.dim(0)?, seen.labels.dim(0)?, lens.shows(at));
+        if after != before * showings {
+            let problem =
+                format!("it says that it shows examples {showings} times, and of {before} it shows {after}");
+            return Err(Error::setting("lens", problem));
+        }
+        Ok(Shown { said: said.under("lens", 1.0), showings, ..Shown::new(seen) })
     }
 
     /// Has the parts of the objective draw for a step ahead of it, and [lay down](DistillLoss::draw) what comes of it: those that
-    /// count in it, or would without `toward`, since an update may ask for both.
-    pub(crate) fn lay(&self, toward: &Toward, at: &Step) -> Result<()> {
-        let counts =
-            |term: &&TermOf| [&None, toward].iter().any(|toward| counts_for(term, toward, at) != 0.0);
+    /// count toward one of these.
+    pub(crate) fn lay(&self, towards: &[&Toward], at: &Step) -> Result<()> {
+        let counts = |term: &&TermOf| towards.iter().any(|toward| counts_for(term, toward, at) != 0.0);
         self.terms.iter().filter(counts).try_for_each(|term| term.loss.draw(&inside(term, at)))
     }
 
@@ -59,7 +64,7 @@ impl Distiller {
     /// Shows a batch to both networks and asks every term that counts.
     pub fn terms(&self, shown: &Shown, mode: Mode, toward: &Toward, at: &Step) -> Result<Terms> {
         if !at.drawn {
-            self.lay(toward, at)?;
+            self.lay(&[toward], at)?;
             let seen = self.look(&shown.batch, at)?;
             // Of images that are new in every pass, nothing said before holds.
             let shown = if self.lens.is_some() { &seen } else { shown };

@@ -134,6 +134,8 @@ fn pass(
         }
     }
 
+    // The next pass is summed elsewhere.
+    steps.release(phase);
     let (name, end) = (run.phases[phase].name.clone(), moment(at));
     let sums = tally.sums()?.remove(&name).unwrap_or_default();
     let mean = |(name, &(images, sum)): (&String, &(u64, f64))| (name.clone(), sum / images as f64);

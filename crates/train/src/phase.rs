@@ -126,7 +126,8 @@ impl Phase {
     /// What it sees in a step, once everyone has drawn for it.
     pub(crate) fn draw(&self, distiller: &Distiller, hand: &Hand<'_>, at: &Step) -> Result<Hand<'static>> {
         let inside = self.inside(&ALONE, at);
-        distiller.lay(&self.toward, &inside)?;
+        let all = self.update.asks_all().then_some(&None);
+        distiller.lay(&all.into_iter().chain([&self.toward]).collect::<Vec<_>>(), &inside)?;
         let look = |shown: &Shown| distiller.look(&shown.batch, &inside);
         let search = match self.split {
             LearnSplit::Train => None,

@@ -6,7 +6,7 @@ use candle::{DType, Tensor, TensorId};
 use sokd_core::{Error, Result, Step, Terms, streams_begun};
 use sokd_nn::{Moment, Params};
 use sokd_ops::{Replay, capture, rehearse, replays};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Takes the steps of a run, one after another.
 ///
@@ -14,20 +14,23 @@ use std::collections::BTreeMap;
 /// step as in its last, that is written down (a CUDA graph), and from then on told at one word: in the same memory, to other
 /// images, at the learning rate of the moment. That holds for an epoch, through which whatever is scheduled stands still.
 ///
-/// Once in each epoch a phase takes a step both ways from the same place: operation by operation, and as it was written down
+/// Once in each epoch, or pass of an interlude, a phase takes a step both ways from the same place: operation by operation, and as it was written down
 /// elsewhere in the run and with another key. Only if both come to the same bits does it go on at one word; what depends on where
 /// the run stands or on a number on this side is found out so, and told operation by operation as ever. What is drawn ahead, and
 /// what a lens shows, is drawn and shown in every step anew, by each phase when the one before it has moved its weights.
 pub struct Steps {
     params: Params,
-    /// What is known of the steps of phases, by their place.
-    known: BTreeMap<usize, Known>,
+    /// Phases, by their place, whose steps are not the same every time.
+    change: BTreeSet<usize>,
+    /// What is known of the steps of others, by their place and the sizes of batches.
+    known: BTreeMap<(usize, Sizes), Known>,
 }
+
+/// Of the batch to learn from, and of a phase's own.
+type Sizes = [Vec<usize>; 2];
 
 /// What is known of the steps of a phase.
 enum Known {
-    /// They are not the same every time.
-    Change,
     /// The next of the last one's kind may tell the device the same.
     Steady(Kind),
     /// All of that kind do.
@@ -36,10 +39,8 @@ enum Known {
 
 impl Known {
     fn holds_in(&self, epoch: usize) -> bool {
-        match self {
-            Self::Change => true,
-            Self::Steady(kind) | Self::Held(kind, ..) => kind.epoch == epoch,
-        }
+        let (Self::Steady(kind) | Self::Held(kind, _)) = self;
+        kind.epoch == epoch
     }
 }
 
@@ -47,16 +48,13 @@ impl Known {
 #[derive(Clone, Debug, PartialEq)]
 struct Kind {
     epoch: usize,
-    /// Of the batch to learn from, and of its own.
-    images: [Vec<usize>; 2],
     /// Where it is summed what they come to.
     sums: Vec<TensorId>,
 }
 
 impl Kind {
-    fn of(phase: &Phase, hand: &Hand<'_>, at: &Step, tally: &Tally) -> Result<Self> {
-        let images = [&hand.train, hand.of(phase.split)?].map(|shown| shown.batch.images.dims().to_vec());
-        Ok(Self { epoch: at.epoch, images, sums: tally.places(&phase.name) })
+    fn of(phase: &Phase, at: &Step, tally: &Tally) -> Self {
+        Self { epoch: at.epoch, sums: tally.places(&phase.name) }
     }
 }
 
@@ -84,7 +82,7 @@ const ELSEWHERE: u64 = 1 << 40;
 impl Steps {
     /// Of phases that move these weights.
     pub fn new(params: Params) -> Self {
-        Self { params, known: BTreeMap::new() }
+        Self { params, change: BTreeSet::new(), known: BTreeMap::new() }
     }
 
     /// Runs every phase that is due.
@@ -119,56 +117,47 @@ impl Steps {
         tally: &mut Tally,
         watch: &mut [Box<dyn Observer>],
     ) -> Result<()> {
-        let known = self.known.remove(&index);
-        let known = self.go(distiller, phase, hand, (at, here, lr), known, tally, watch)?;
-        self.known.extend(known.map(|known| (index, known)));
-        Ok(())
-    }
-
-    /// The same, where so much is `known` of its steps; what is known then.
-    #[expect(clippy::too_many_arguments, reason = "a step has as many parts")]
-    fn go(
-        &self,
-        distiller: &Distiller,
-        phase: &mut Phase,
-        hand: &Hand<'_>,
-        (at, here, lr): (Step, Option<Moment>, f64),
-        known: Option<Known>,
-        tally: &mut Tally,
-        watch: &mut [Box<dyn Observer>],
-    ) -> Result<Option<Known>> {
-        let kind = Kind::of(phase, hand, &at, tally)?;
-        let (said, known) = match known {
+        let sizes = [&hand.train, hand.of(phase.split)?].map(|shown| shown.batch.images.dims().to_vec());
+        let kind = Kind::of(phase, &at, tally);
+        let (said, known) = match self.known.remove(&(index, sizes.clone())) {
             Some(Known::Held(known, mut held)) if known == kind => {
                 let Held { fixed, replay } = &mut *held;
                 fixed.seen.put(&phase.draw(distiller, hand, &at)?)?;
                 phase.optimizer.aim(lr)?;
                 replay.run(|| fixed.work(distiller, phase, tally))?;
-                (fixed.said.clone(), Known::Held(kind, held))
+                (fixed.said.clone(), Some(Known::Held(kind, held)))
             }
             Some(Known::Steady(last)) if last == kind => {
                 phase.optimizer.aim(lr)?;
                 let (said, held) = self.write_down(distiller, phase, (hand, &at), tally)?;
                 tell(phase, held.as_ref().map(drop), watch)?;
-                (said, held.map_or(Known::Change, |held| Known::Held(kind, held)))
+                (said, held.ok().map(|held| Known::Held(kind, held)))
             }
-            known => {
+            _ => {
                 phase.act(distiller, hand, (at, here, lr), tally, watch)?;
-                if !replays(hand.train.batch.images.device()) || !hand.world.is_alone() {
-                    return Ok(None);
+                let could = replays(hand.train.batch.images.device()) && hand.world.is_alone();
+                if !could || self.change.contains(&index) {
+                    return Ok(());
                 }
-                return Ok(Some(match (known, changes(phase)) {
-                    (Some(Known::Change), _) => Known::Change,
-                    (_, None) => Known::Steady(Kind::of(phase, hand, &at, tally)?),
-                    (_, Some(why)) => {
-                        tell(phase, Err(&why), watch)?;
-                        Known::Change
-                    }
-                }));
+                if let Some(why) = changes(phase) {
+                    self.change.insert(index);
+                    return tell(phase, Err(&why), watch);
+                }
+                self.known.insert((index, sizes), Known::Steady(Kind::of(phase, &at, tally)));
+                return Ok(());
             }
         };
         phase.finish((&at, here, lr), (hand.of(phase.split)?.images()?, &said), tally, watch)?;
-        Ok(Some(known))
+        match known {
+            Some(known) => drop(self.known.insert((index, sizes), known)),
+            None => drop(self.change.insert(index)),
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is held for a phase.
+    pub(crate) fn release(&mut self, index: usize) {
+        self.known.retain(|(phase, _), _| *phase != index);
     }
 
     /// Takes a step operation by operation; then once more from the same place, as it is written down. What the phase says, and

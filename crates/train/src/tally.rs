@@ -169,5 +169,5 @@ fn find(sums: &mut BTreeMap<String, Sum>, name: &str, device: &Device) -> Result
 }
 
 fn number(value: &Tensor) -> Result<f64> {
-    Ok(value.to_dtype(DType::F64)?.to_scalar()?)
+    Ok(value.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()?)
 }

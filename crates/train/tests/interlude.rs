@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 struct Tint(Tensor);
 
 impl Lens for Tint {
-    fn shows(&self, _: &Step) -> usize {
-        2
+    fn shows(&self, at: &Step) -> usize {
+        if at.focuses { 1 } else { 2 }
     }
 
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {

@@ -4,7 +4,7 @@ mod small;
 
 use candle::{DType, Device, Tensor, backprop::GradStore};
 use small::{Images, Near, Task, phase, term};
-use sokd_core::{Batch, DistillLoss, Error, Key, Lens, Mode, Pair, Result, Step, Terms};
+use sokd_core::{Batch, DistillLoss, Error, Key, LearnSplit, Lens, Mode, Pair, Result, Step, Terms};
 use sokd_ops::{Backend, put_, with_backend};
 use sokd_train::{
     Checkpoint, Descend, Distiller, Hand, Observer, Outcome, Phase, Progress, Schedule, StepReport, Stop,
@@ -283,5 +283,42 @@ fn steps_whose_draws_come_ahead_go_on_at_one_word() -> Result<()> {
         assert!(captured.map(|(_, times)| times).sum::<usize>() > 7, "{:?}", says.captures);
         assert_eq!(says.captures.len(), 3, "{:?}", says.captures);
     }
+    Ok(())
+}
+
+/// A phase on images of its own, of which every third batch is smaller: each size is written down by itself.
+#[test]
+fn a_phase_on_the_search_split_goes_on_at_one_word() -> Result<()> {
+    let images = images();
+    let make = || -> Result<Training<'_>> {
+        let mut run = run(&images, Box::new(Far))?;
+        (run.phases[1].split, run.phases[1].every) = (LearnSplit::Search, 1);
+        Ok(run)
+    };
+    let (one, said) = train(make()?, true, &[])?;
+    let (other, says) = train(make()?, false, &[])?;
+    assert!(bits(&one)? == bits(&other)?);
+    assert_eq!(one.progress.timeless(), other.progress.timeless());
+    assert_eq!(said.pages().steps, says.pages().steps);
+    assert_eq!(says.pages().captures.get("look: captured"), Some(&6), "{:?}", says.pages().captures);
+    Ok(())
+}
+
+/// Shows twice what it says it shows once.
+struct Liar;
+
+impl Lens for Liar {
+    fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
+        Dim.look(batch, at)
+    }
+}
+
+#[test]
+fn a_lens_that_shows_more_than_it_says_is_refused() -> Result<()> {
+    let images = images();
+    let mut run = run(&images, Box::new(Far))?;
+    run.distiller.lens = Some(Box::new(Liar));
+    let error = train(run, false, &[]).err().expect("it lies").to_string();
+    assert!(error.contains("lens") && error.contains("examples 1 times, and of 6 it shows 12"), "{error}");
     Ok(())
 }

@@ -26,6 +26,11 @@ pub trait Update: Send {
     fn repeats(&self) -> bool {
         false
     }
+
+    /// Whether it asks the whole objective beside what its phase goes toward.
+    fn asks_all(&self) -> bool {
+        false
+    }
 }
 
 /// An update before it knows the weights of the run.

@@ -127,12 +127,18 @@ impl Update for Unrolled {
         let note = self.here.iter().zip(&self.inner).map(|(here, var)| Moved::new(here, var));
         axpby_(&note.collect::<Vec<_>>(), 1.0, 0.0)?;
         let found = self.search(distiller, phase, hand, at);
-        // Also after an error: the student goes on from where it was, to the bit.
-        self.stand()?;
-        found
+        // Also after an error, which tells more than what comes of it: the student goes on from where it was, to the bit.
+        let stood = self.stand();
+        let found = found?;
+        stood?;
+        Ok(found)
     }
 
     fn repeats(&self) -> bool {
+        true
+    }
+
+    fn asks_all(&self) -> bool {
         true
     }
 }
