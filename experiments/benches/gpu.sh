@@ -61,6 +61,7 @@ if has small; then
     try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
     try bench-tf32.txt env SOKD_TF32=1 "$sokd" bench resnet20 --device cuda
     try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
+    try profile.txt "$sokd" bench resnet56 resnet20 --profile --device cuda
     # As PyTorch has it unasked: the factors of convolutions in ten bits, on both sides.
     export SOKD_TF32=1
     beside_pytorch bench.txt 420 --what train,inference,kd --rounds 5 --steps 20 \
@@ -70,6 +71,7 @@ if has small; then
 fi
 if has large; then
     try bench-large.txt env SOKD_LOG=info "$sokd" bench imagenet_resnet50 --size 224 --mixed --device cuda
+    try profile-large.txt "$sokd" bench imagenet_resnet50 --size 224 --mixed --times 5 --profile --device cuda
     beside_pytorch bench-large-pytorch.txt 420 --what train-mixed,inference-mixed --rounds 5 --steps 10 \
         --models imagenet_resnet50 --size 224 --mode bf16,compile-bf16
 fi

@@ -1,6 +1,7 @@
 //! Where the time of some work goes: kernel by kernel, and how near to what the machine can do.
 
 use crate::stopwatch::Stopwatch;
+use candle::Device;
 use serde::Serialize;
 use sokd_core::Result;
 use sokd_ops::{Spent, peak_gflops, spent};
@@ -13,8 +14,9 @@ pub struct Profile {
     pub milliseconds: f64,
     /// What no operation of ours spent of it, in per cent: autograd, operations of candle's own, bookkeeping.
     pub elsewhere_percent: f64,
-    /// What the threads do together in registers, in billions of multiplications and additions a second.
-    pub peak_gflops: f64,
+    /// What this machine's threads do together in registers, in billions of multiplications and additions a second; of a GPU nobody
+    /// knows.
+    pub peak_gflops: Option<f64>,
     /// By kind, the longest first.
     pub kinds: Vec<Kind>,
 }
@@ -35,11 +37,11 @@ pub struct Kind {
     pub gflops: Option<f64>,
 }
 
-/// Does some work so many times, and listens.
+/// Does some work so many times on a device, and listens.
 ///
 /// # Errors
 /// The work's.
-pub fn profile(times: usize, mut work: impl FnMut() -> Result<()>) -> Result<Profile> {
+pub fn profile(device: &Device, times: usize, mut work: impl FnMut() -> Result<()>) -> Result<Profile> {
     let clock = Stopwatch::start();
     let (done, told) = spent(|| (0..times).try_for_each(|_| work()));
     let seconds = clock.seconds();
@@ -54,7 +56,8 @@ pub fn profile(times: usize, mut work: impl FnMut() -> Result<()>) -> Result<Pro
     };
     let kinds: Vec<Kind> = told.iter().map(kind).collect();
     let elsewhere_percent = 100.0 - kinds.iter().map(|kind| kind.percent).sum::<f64>();
-    Ok(Profile { milliseconds: each(seconds), elsewhere_percent, peak_gflops: peak_gflops(), kinds })
+    let peak_gflops = device.is_cpu().then(peak_gflops);
+    Ok(Profile { milliseconds: each(seconds), elsewhere_percent, peak_gflops, kinds })
 }
 
 /// What takes less of the whole, in per cent, stands in one line with others.
@@ -64,15 +67,19 @@ impl fmt::Display for Profile {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (shown, little): (Vec<_>, Vec<_>) = self.kinds.iter().partition(|kind| kind.percent >= LITTLE);
         let wide = shown.iter().map(|kind| kind.work.len()).max().unwrap_or(0).max(40);
+        let of_peak = if self.peak_gflops.is_some() { "  of peak" } else { "" };
         writeln!(
             out,
-            "{:wide$}  {:>8}  {:>5}  {:>7}  {:>7}  {:>7}",
-            "", "ms", "times", "share", "GFLOP/s", "of peak"
+            "{:wide$}  {:>8}  {:>5}  {:>7}  {:>7}{of_peak}",
+            "", "ms", "times", "share", "GFLOP/s"
         )?;
         for Kind { work, times, milliseconds, percent, gflops } in shown {
             write!(out, "{work:wide$}  {milliseconds:>8.2}  {times:>5.0}  {percent:>5.1} %")?;
             if let Some(gflops) = gflops {
-                write!(out, "  {gflops:>7.1}  {:>5.0} %", 100.0 * gflops / self.peak_gflops)?;
+                write!(out, "  {gflops:>7.1}")?;
+            }
+            if let (Some(gflops), Some(peak)) = (gflops, self.peak_gflops) {
+                write!(out, "  {:>5.0} %", 100.0 * gflops / peak)?;
             }
             writeln!(out)?;
         }
@@ -89,6 +96,12 @@ impl fmt::Display for Profile {
             rest(out, format!("{} kinds that take less", little.len()), percent)?;
         }
         rest(out, "elsewhere: autograd, candle, bookkeeping".into(), self.elsewhere_percent)?;
-        write!(out, "peak: {:.0} GFLOP/s, threads that multiply and add in registers", self.peak_gflops)
+        match self.peak_gflops {
+            Some(peak) => write!(out, "peak: {peak:.0} GFLOP/s, threads that multiply and add in registers"),
+            None => write!(
+                out,
+                "each kernel by itself, from the word to its end: a step asks for the next meanwhile"
+            ),
+        }
     }
 }

@@ -69,7 +69,7 @@ pub use pictures::{Pick, Pictures};
 pub use pixel::{abs, channel_shuffle, log_softmax, normalize, permute_channels, relu, softmax, unit};
 pub use pool::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool, max_pool2d};
 pub use record::{backward, with_leaves_apart};
-pub use replay::{Replay, beside_captures, capture, rehearse, replays};
+pub use replay::{Replay, beside_captures, capture, operation_by_operation, rehearse, replays};
 pub(crate) use resample::Axis;
 pub use resample::{upsample_bilinear2d, upsample_nearest2d};
 pub use simd::{Simd, simd};

@@ -4,7 +4,8 @@ use crate::backend::{Backend, backend};
 use crate::environment;
 use crate::gpu::Gpu;
 use candle::Device;
-use sokd_core::{Error, Result};
+use sokd_core::{Error, Result, scope};
+use std::cell::Cell;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 /// What a device was told, in memory that stays where it is: whoever puts other numbers there has it do the same with those.
@@ -23,11 +24,20 @@ static TURN: RwLock<()> = RwLock::new(());
 
 static WANTED: LazyLock<bool> = LazyLock::new(|| environment::CUDA_GRAPHS.get() == "1");
 
+thread_local! {
+    static WHOLE: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Whether a device can be told work at one word: an NVIDIA GPU, by our kernels, unless the environment says
-/// `SOKD_CUDA_GRAPHS=0`.
+/// `SOKD_CUDA_GRAPHS=0` or whoever runs this wants it [whole](operation_by_operation).
 pub fn replays(device: &Device) -> bool {
     let nvidia = cfg!(feature = "cuda") && device.is_cuda() && backend() == Backend::Fast;
-    (nvidia || Gpu::mirrors()) && *WANTED
+    (nvidia || Gpu::mirrors()) && *WANTED && !WHOLE.get()
+}
+
+/// Runs `work` so that no device is told anything of it at one word, in this thread.
+pub fn operation_by_operation<R>(work: impl FnOnce() -> R) -> R {
+    scope(&WHOLE, true, work)
 }
 
 /// Does `work` as ever, and lays up on the device the small numbers that it sends there: a [`capture`] of the same work finds them,
@@ -117,7 +127,7 @@ mod tests {
         let error = capture(&device, work).err().expect("a CPU is told operation by operation");
         assert!(!replays(&device) && error.to_string().contains("Cpu cannot be told work at one word"));
         with_backend(Backend::Mirror, || {
-            assert!(replays(&device));
+            assert!(replays(&device) && !operation_by_operation(|| replays(&device)));
             let replay = capture(&device, work)?;
             assert_eq!(done.get(), 0, "it is only written down");
             replay.run(work)?;

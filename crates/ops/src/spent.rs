@@ -32,7 +32,8 @@ thread_local! {
 
 /// What `work` gives, and on what the operations that it did in this thread spent their time, the longest first.
 ///
-/// What no operation of this crate spent is the caller's, candle's own operations', and autograd's.
+/// What no operation of this crate spent is the caller's, candle's own operations', and autograd's. Of a GPU each kernel is told,
+/// and is waited for: a name for an operation around them is what it takes this side to ask.
 ///
 /// # Example
 /// ```
@@ -50,6 +51,11 @@ pub fn spent<R>(work: impl FnOnce() -> R) -> (R, Vec<Spent>) {
     let mut kinds: Vec<Spent> = told.kinds.into_values().collect();
     kinds.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     (result, kinds)
+}
+
+/// Whether someone listens, in this thread.
+pub(crate) fn is_listened_to() -> bool {
+    LISTENER.with_borrow(Option::is_some)
 }
 
 /// Does some work, and tells of it where someone listens: by a name, and its multiplications.
@@ -193,5 +199,32 @@ mod tests {
         // Work that the compiler saw through would take no time.
         let (peak, most) = (peak_gflops(), 2000.0 * threads() as f64);
         assert!((0.1..most).contains(&peak), "{peak} GFLOP/s");
+    }
+
+    /// Of a GPU, each kernel is told by itself.
+    #[cfg(feature = "mirror")]
+    #[test]
+    fn kernels_of_a_gpu_are_told() -> sokd_core::Result<()> {
+        use crate::{Backend, with_backend};
+        let image = Var::from_tensor(&Tensor::ones((1, 6, 6, 2), DType::F32, &Device::Cpu)?)?;
+        let kernel = Var::from_tensor(&Tensor::ones((3, 3, 2, 4), DType::F32, &Device::Cpu)?)?;
+        let work = || -> sokd_core::Result<()> {
+            relu(&conv2d(&image, &kernel, None, Conv::same(3, 2))?)?.sum_all()?.backward()?;
+            Ok(())
+        };
+        let (done, told) = with_backend(Backend::Mirror, || spent(work));
+        done?;
+        for (work, macs) in [
+            ("convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
+            ("map's gradient of convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
+            ("kernel's gradient of convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
+            ("relu_float", 0),
+        ] {
+            let kind = told.iter().find(|spent| spent.work == work);
+            let kind = kind.unwrap_or_else(|| panic!("{work} is not in {told:?}"));
+            // In cuDNN's place stand this machine's own loops, which tell of themselves too.
+            assert!(kind.times > 0 && kind.macs == kind.times * macs, "{kind:?}");
+        }
+        Ok(())
     }
 }

@@ -34,15 +34,18 @@ impl Gpu {
                 geometry.to,
             );
         }
-        match *self {
-            #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => match x.dtype() {
-                DType::BF16 => super::cudnn::forward::<bf16>(device, geometry, x, kernel),
-                _ => super::cudnn::forward::<f32>(device, geometry, x, kernel),
+        self.timed(
+            || (geometry.name(), geometry.macs()),
+            || match *self {
+                #[cfg(feature = "cuda")]
+                Self::Nvidia(ref device) => match x.dtype() {
+                    DType::BF16 => super::cudnn::forward::<bf16>(device, geometry, x, kernel),
+                    _ => super::cudnn::forward::<f32>(device, geometry, x, kernel),
+                },
+                #[cfg(feature = "mirror")]
+                Self::Mirror => super::mirror::forward(geometry, x, kernel),
             },
-            #[cfg(feature = "mirror")]
-            Self::Mirror => super::mirror::forward(geometry, x, kernel),
-        }
+        )
     }
 
     /// The gradients of the map and of the kernel, where they are wanted.
@@ -69,22 +72,27 @@ impl Gpu {
             let of_kernel = of_kernel.then(|| self.depthwise_weights(geometry, x, gradient));
             return Ok([of_x.transpose()?.map(map), of_kernel.transpose()?.map(weights)]);
         }
-        match *self {
-            #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => {
-                let (arguments, wanted) = ([x, kernel, gradient], [of_x, of_kernel]);
-                match x.dtype() {
-                    DType::BF16 => super::cudnn::backward::<bf16>(device, geometry, arguments, wanted),
-                    _ => super::cudnn::backward::<f32>(device, geometry, arguments, wanted),
+        let back = |whose: &str, wanted: [bool; 2]| {
+            let what = || (format!("{whose}'s gradient of {}", geometry.name()), geometry.macs());
+            self.timed(what, || match *self {
+                #[cfg(feature = "cuda")]
+                Self::Nvidia(ref device) => {
+                    let arguments = [x, kernel, gradient];
+                    match x.dtype() {
+                        DType::BF16 => super::cudnn::backward::<bf16>(device, geometry, arguments, wanted),
+                        _ => super::cudnn::backward::<f32>(device, geometry, arguments, wanted),
+                    }
                 }
-            }
-            #[cfg(feature = "mirror")]
-            Self::Mirror => {
-                let wanted = [of_x, of_kernel];
-                let [of_x, of_kernel] = super::mirror::backward(geometry, [x, kernel, gradient], wanted)?;
-                Ok([of_x.map(map), of_kernel.map(weights)])
-            }
-        }
+                #[cfg(feature = "mirror")]
+                Self::Mirror => {
+                    let [of_x, of_kernel] = super::mirror::backward(geometry, [x, kernel, gradient], wanted)?;
+                    Ok([of_x.map(map), of_kernel.map(weights)])
+                }
+            })
+        };
+        let [of_x, _] = if of_x { back("map", [true, false])? } else { [None, None] };
+        let [_, of_kernel] = if of_kernel { back("kernel", [false, true])? } else { [None, None] };
+        Ok([of_x, of_kernel])
     }
 
     fn depthwise_weights(&self, geometry: &Geometry, x: &Tensor, gradient: &Tensor) -> Result<Storage> {

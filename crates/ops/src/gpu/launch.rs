@@ -2,6 +2,7 @@ use super::work::{Addresses, Firsts, Floats, MANY, Window};
 use crate::Moved;
 #[cfg(feature = "mirror")]
 use crate::backend::{Backend, backend};
+use crate::spent::{is_listened_to, spend};
 #[cfg(feature = "cuda")]
 use candle::CudaDevice;
 use candle::{DType, Result, Storage, Tensor};
@@ -261,13 +262,44 @@ impl Gpu {
 
     /// Runs a kernel on so many blocks.
     pub(crate) fn launch(&self, kernel: impl Into<Kernel>, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
-        #[cfg(any(feature = "cuda", feature = "mirror"))]
         let name = kernel.into().name();
+        let told = name.clone();
+        self.timed(
+            || (told.into_owned(), 0),
+            || match *self {
+                #[cfg(feature = "cuda")]
+                Self::Nvidia(ref device) => super::nvidia::launch(device, &name, blocks, args),
+                #[cfg(feature = "mirror")]
+                Self::Mirror => super::mirror::launch(&name, blocks, args),
+            },
+        )
+    }
+
+    /// Asks for some work; where someone [listens](crate::spent), by itself and until it is done, since a GPU runs on while this side
+    /// looks at the clock.
+    pub(super) fn timed<R>(
+        &self,
+        what: impl FnOnce() -> (String, usize),
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        if !is_listened_to() {
+            return work();
+        }
+        self.wait()?;
+        spend(what, || {
+            let done = work()?;
+            self.wait()?;
+            Ok(done)
+        })
+    }
+
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, reason = "a GPU may have failed"))]
+    fn wait(&self) -> Result<()> {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Nvidia(ref device) => super::nvidia::launch(device, &name, blocks, args),
+            Self::Nvidia(ref device) => candle::Device::Cuda(device.clone()).synchronize(),
             #[cfg(feature = "mirror")]
-            Self::Mirror => super::mirror::launch(&name, blocks, args),
+            Self::Mirror => Ok(()),
         }
     }
 }

@@ -25,17 +25,20 @@ pub(crate) struct Geometry {
 impl fmt::Display for Geometry {
     /// As people compare convolutions: `convolution 3 x 3 / 2, 32 x 32, 16 to 32, by Winograd`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if Tiling::of(self).is_some() { ", by Winograd" } else { "" };
+        write!(out, "{}{how}", self.name())
+    }
+}
+
+impl Geometry {
+    /// The same, however this machine would go about it.
+    pub fn name(&self) -> String {
         let ([height, width], [rows, columns]) = (self.kernel, self.input);
-        let Conv { stride, groups, .. } = self.conv;
-        write!(out, "convolution {height} x {width}")?;
-        if stride != [1; 2] {
-            write!(out, " / {}", stride[0].max(stride[1]))?;
-        }
-        write!(out, ", {rows} x {columns}, {} to {}", self.from, self.to)?;
-        if groups > 1 {
-            write!(out, ", {groups} groups")?;
-        }
-        if Tiling::of(self).is_some() { write!(out, ", by Winograd") } else { Ok(()) }
+        let Conv { stride: [down, right], groups, .. } = self.conv;
+        let step = if (down, right) == (1, 1) { String::new() } else { format!(" / {}", down.max(right)) };
+        let apart = if groups > 1 { format!(", {groups} groups") } else { String::new() };
+        let (from, to) = (self.from, self.to);
+        format!("convolution {height} x {width}{step}, {rows} x {columns}, {from} to {to}{apart}")
     }
 }
 
