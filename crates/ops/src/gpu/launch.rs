@@ -49,10 +49,6 @@ impl Kernel {
         Self { name, map: Some(map) }
     }
 
-    #[cfg_attr(
-        not(any(feature = "cuda", feature = "mirror")),
-        expect(dead_code, reason = "nothing is launched")
-    )]
     pub(super) fn name(self) -> Cow<'static, str> {
         let Self { name, map } = self;
         match map {
