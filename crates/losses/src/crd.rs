@@ -114,7 +114,7 @@ impl DistillLoss for Contrast {
         let learns = pair.student.mode == Mode::Train;
         let rows = self.memory.rows(pair)?;
         if learns {
-            self.memory.learn_labels(&rows, &pair.labels)?;
+            self.memory.learn_labels(pair)?;
         }
         let picks = self.memory.picks(&rows, &pair.labels, &self.spec, at.key.fold("crd"))?;
         // Each network's embeddings are compared with what the other has said.
@@ -125,7 +125,7 @@ impl DistillLoss for Contrast {
         let (from_student, of_student) = against(&student, &self.memory.teacher, of_student)?;
         let (from_teacher, of_teacher) = against(&teacher, &self.memory.student, of_teacher)?;
         if learns {
-            self.memory.learn(&rows, [&student, &teacher], self.spec.momentum)?;
+            self.memory.learn(&pair.rows, [&student, &teacher], self.spec.momentum)?;
             self.memory.keep_normalisers([of_student, of_teacher])?;
         }
         Ok(Terms::one("crd", (from_student + from_teacher)?))

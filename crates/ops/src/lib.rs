@@ -77,4 +77,4 @@ pub use spent::{Spent, peak_gflops, spent};
 pub use tally::{Told, tally_};
 pub use threads::{set_threads, threads};
 pub use trace::{Normed, Operation, Step, trace};
-pub use update::{AdamStep, Moved, Rates, SgdStep, adam_, axpby_, lean_, put_, sgd_};
+pub use update::{AdamStep, Moved, Rates, SgdStep, adam_, axpby_, lean_, put_, put_rows_, sgd_};

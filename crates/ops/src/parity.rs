@@ -1,6 +1,7 @@
+use crate::backend::gpu_for;
 use crate::{
     Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision,
-    cases_of_candle, equalized, inverted, peak_areas, with_backend,
+    cases_of_candle, equalized, inverted, peak_areas, put_rows_, with_backend,
 };
 use candle::{DType, Device, Tensor};
 use sokd_core::Result;
@@ -32,7 +33,7 @@ pub struct Parity {
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
     let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
     let of_gpus =
-        [areas, bytes, changes].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
+        [areas, bytes, changes, rows].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
     cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device))).chain(of_gpus)
 }
 
@@ -86,6 +87,22 @@ fn bytes(device: &Device) -> Result<Option<Parity>> {
     Ok(Some(Parity { operation: "images as bytes", mixed: false, result, gradients: 0.0 }))
 }
 
+/// Of rows that are put in the place of others, two of them in one.
+fn rows(device: &Device) -> Result<Option<Parity>> {
+    let numbers = |from: usize, rows: usize| -> Result<Tensor> {
+        let numbers = (from..from + rows * 3).map(|number| number as f32);
+        Ok(Tensor::from_iter(numbers, device)?.reshape((rows, 3))?)
+    };
+    let (place, values) = (numbers(0, 5)?, numbers(100, 4)?);
+    if gpu_for(&[&place]).is_none() {
+        return Ok(None);
+    }
+    put_rows_(&place, &Tensor::new(&[3u32, 0, 3, 4], device)?, &values)?;
+    let due = [[103., 104., 105.], [3., 4., 5.], [6., 7., 8.], [106., 107., 108.], [109., 110., 111.]];
+    let result = error(&place, &Tensor::new(&due, &Device::Cpu)?)?;
+    Ok(Some(Parity { operation: "rows in others' place", mixed: false, result, gradients: 0.0 }))
+}
+
 /// Of maps that are turned and have their channels in another order, and of what they come to beside others, where a GPU does so,
 /// against one after the other.
 fn changes(device: &Device) -> Result<Option<Parity>> {
@@ -135,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_only_gpus_do_is_right_in_the_mirror() -> Result<()> {
-        for of_gpus in [areas, bytes, changes] {
+        for of_gpus in [areas, bytes, changes, rows] {
             let tried = with_backend(Backend::Mirror, || of_gpus(&Device::Cpu))?.expect("the mirror does it");
             assert!(tried.result < 1e-6, "{tried:?}");
             assert!(of_gpus(&Device::Cpu)?.is_none());

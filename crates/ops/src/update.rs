@@ -3,7 +3,7 @@ use crate::fast;
 use crate::gpu::Gpu;
 use crate::spent::named;
 use candle::{DType, Device, Tensor};
-use sokd_core::Result;
+use sokd_core::{Error, Result};
 
 /// A weight that moves in its storage, which it shares with whoever else holds it. All its tensors have one shape.
 #[derive(Clone, Copy, Debug)]
@@ -198,6 +198,29 @@ pub fn adam_(moved: &[Moved<'_, 2>], step: &AdamStep, rates: &mut Rates) -> Resu
         put_(second, &square)?;
         put_(weight, &(old - way)?)
     })
+}
+
+/// Puts rows in the place of some of a tensor's own, for whoever shares its storage: of rows for one place the last.
+///
+/// # Shapes
+/// `place`: `(all, width)` or `(all,)`; `rows`: `(some,)`, `u32`, each below `all`; `values`: `(some, width)` or `(some,)`.
+///
+/// # Errors
+/// When the widths differ, or `place` is not contiguous; for a row that is not there, where this machine does it.
+pub fn put_rows_(place: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
+    let (place, values) = (place.detach(), values.detach().contiguous()?);
+    let count = rows.dim(0)?;
+    if place.dims()[1..] != values.dims()[1..] || values.dim(0)? != count || !place.is_contiguous() {
+        let (expected, got) = (format!("({count}, ..) of {:?}", place.dims()), values.dims().to_vec());
+        return Err(Error::Shape { what: "rows to be put", expected, got });
+    }
+    if let Some(gpu) = gpu_for(&[&place, &values]) {
+        return Ok(named("put rows", || gpu.put_rows(&place, &rows.contiguous()?, &values))?);
+    }
+    for (at, row) in rows.to_vec1::<u32>()?.into_iter().enumerate() {
+        place.slice_set(&values.narrow(0, at, 1)?, 0, row as usize)?;
+    }
+    Ok(())
 }
 
 /// Puts numbers in the place of a tensor's own, for whoever shares its storage.

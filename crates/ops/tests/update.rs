@@ -7,7 +7,8 @@ mod wave;
 use candle::{DType, Tensor, Var};
 use sokd_core::Result;
 use sokd_ops::{
-    AdamStep, Backend, Moved, Rates, SgdStep, Told, adam_, axpby_, clip, sgd_, tally_, with_backend,
+    AdamStep, Backend, Moved, Rates, SgdStep, Told, adam_, axpby_, clip, put_rows_, sgd_, tally_,
+    with_backend,
 };
 use wave::wave;
 
@@ -170,6 +171,28 @@ fn storage_is_shared() -> Result<()> {
         let ones = Tensor::new(&[[1f32, 1.0]], &candle::Device::Cpu)?;
         with_backend(backend, || axpby_(&[Moved::new(&var.narrow(0, 1, 1)?, &ones)], 10.0, 1.0))?;
         assert_eq!(view.to_vec2::<f32>()?, [[1.0, 2.0], [13.0, 14.0]]);
+    }
+    Ok(())
+}
+
+#[test]
+fn rows_take_the_place_of_others() -> Result<()> {
+    let device = candle::Device::Cpu;
+    for backend in [Backend::Fast, Backend::Mirror, Backend::Composed] {
+        let place = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &device)?;
+        let rows = Tensor::new(&[2u32, 0, 2], &device)?;
+        let values = Tensor::new(&[[7f32, 8.0], [9.0, 10.0], [11.0, 12.0]], &device)?;
+        let flat = Tensor::new(&[1f32, 2.0, 3.0], &device)?;
+        with_backend(backend, || {
+            put_rows_(&place, &rows, &values)?;
+            put_rows_(&flat, &rows, &values.narrow(1, 1, 1)?.flatten_all()?)?;
+            assert!(put_rows_(&place, &rows, &flat).is_err(), "another width");
+            assert!(put_rows_(&place, &rows, &values.narrow(0, 0, 2)?).is_err(), "a row too few");
+            assert!(put_rows_(&place.t()?, &rows.narrow(0, 0, 1)?, &flat.reshape((1, 3))?).is_err());
+            Ok::<_, sokd_core::Error>(())
+        })?;
+        assert_eq!(place.to_vec2::<f32>()?, [[9.0, 10.0], [3.0, 4.0], [11.0, 12.0]], "{backend:?}");
+        assert_eq!(flat.to_vec1::<f32>()?, [10.0, 2.0, 12.0], "{backend:?}");
     }
     Ok(())
 }

@@ -2,7 +2,9 @@ use super::{Crd, Positive};
 use crate::functional::unit;
 use candle::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use sokd_core::{Error, Key, Pair, Result};
+use sokd_ops::put_rows_;
 
 /// What both networks said of every training image when they saw it last, and which class it had.
 ///
@@ -84,23 +86,22 @@ impl Memory {
     /// [`Error::Setting`] when all images are known, and of one class.
     pub(super) fn picks(&self, rows: &[u32], labels: &Tensor, spec: &Crd, key: Key) -> Result<Tensor> {
         let (known, labels) = (self.known()?, integers(labels)?);
-        let mut picks = Vec::with_capacity(rows.len() * (1 + spec.negatives));
-        for (&row, &label) in rows.iter().zip(&labels) {
-            pick(&mut picks, &known, row, label, spec, key.fold_in(u64::from(row)))?;
-        }
+        // Thousands of draws each, on all threads.
+        let each = rows.par_iter().zip(&labels);
+        let each = each.map(|(&row, &label)| pick(&known, row, label, spec, key.fold_in(u64::from(row))));
+        let picks = each.collect::<Result<Vec<_>>>()?.concat();
         Ok(Tensor::from_vec(picks, (rows.len(), 1 + spec.negatives), self.student.device())?)
     }
 
-    pub(super) fn learn_labels(&self, rows: &[u32], labels: &Tensor) -> Result<()> {
-        put(&self.labels, rows, &labels.to_dtype(self.labels.dtype())?)
+    pub(super) fn learn_labels(&self, pair: &Pair<'_>) -> Result<()> {
+        put_rows_(&self.labels, &pair.rows, &pair.labels.to_dtype(self.labels.dtype())?)
     }
 
     /// Moves the memories of the rows toward what the student and the teacher say now.
-    pub(super) fn learn(&self, rows: &[u32], embeddings: [&Tensor; 2], momentum: f64) -> Result<()> {
-        let index = Tensor::new(rows, self.student.device())?;
+    pub(super) fn learn(&self, rows: &Tensor, embeddings: [&Tensor; 2], momentum: f64) -> Result<()> {
         for (bank, now) in [&self.student, &self.teacher].into_iter().zip(embeddings) {
-            let before = bank.index_select(&index, 0)?;
-            put(bank, rows, &unit(&((before * momentum)? + (now.detach() * (1.0 - momentum))?)?)?)?;
+            let before = bank.index_select(rows, 0)?;
+            put_rows_(bank, rows, &unit(&((before * momentum)? + (now.detach() * (1.0 - momentum))?)?)?)?;
         }
         Ok(())
     }
@@ -110,17 +111,9 @@ fn integers(labels: &Tensor) -> Result<Vec<i64>> {
     Ok(labels.to_dtype(DType::I64)?.to_vec1()?)
 }
 
-/// Writes rows in place, into the storage that the buffer shares with its layer's name.
-fn put(into: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
-    for (place, &row) in rows.iter().enumerate() {
-        into.slice_set(&values.narrow(0, place, 1)?.contiguous()?, 0, row as usize)?;
-    }
-    Ok(())
-}
-
-/// Appends one example's positive and negatives.
-fn pick(picks: &mut Vec<u32>, known: &[i64], row: u32, label: i64, spec: &Crd, key: Key) -> Result<()> {
-    let mut stream = key.stream();
+/// One example's positive and negatives.
+fn pick(known: &[i64], row: u32, label: i64, spec: &Crd, key: Key) -> Result<Vec<u32>> {
+    let (mut picks, mut stream) = (Vec::with_capacity(1 + spec.negatives), key.stream());
     let alike = |other: u32| other == row || known[other as usize] == label;
     let images = known.len() as u32;
     let own: Vec<u32> = (0..images).filter(|&other| alike(other)).collect();
@@ -143,7 +136,7 @@ fn pick(picks: &mut Vec<u32>, known: &[i64], row: u32, label: i64, spec: &Crd, k
             left -= 1;
         }
     }
-    Ok(())
+    Ok(picks)
 }
 
 #[cfg(test)]
@@ -154,9 +147,7 @@ mod tests {
     const KNOWN: [i64; 10] = [0, 1, 2, 3, 4, 0, 1, 2, -1, -1];
 
     fn picks(spec: &Crd, row: u32, label: i64, step: u64) -> Result<Vec<u32>> {
-        let mut picks = Vec::new();
-        pick(&mut picks, &KNOWN, row, label, spec, Key::new(1).fold_in(step))?;
-        Ok(picks)
+        pick(&KNOWN, row, label, spec, Key::new(1).fold_in(step))
     }
 
     #[test]
@@ -205,8 +196,7 @@ mod tests {
 
     #[test]
     fn one_class_has_no_negatives() {
-        let mut picks = Vec::new();
-        let error = pick(&mut picks, &[3; 4], 0, 3, &Crd::default(), Key::new(0));
+        let error = pick(&[3; 4], 0, 3, &Crd::default(), Key::new(0));
         assert!(matches!(error, Err(Error::Setting { .. })));
     }
 }

@@ -256,6 +256,15 @@ impl Gpu {
         count.div_ceil(a_block).clamp(1, BLOCKS)
     }
 
+    /// Puts rows in the place of others.
+    pub(crate) fn put_rows(&self, place: &Tensor, rows: &Tensor, values: &Tensor) -> Result<()> {
+        let (count, all) = (values.elem_count(), place.dim(0)?);
+        let width = count / rows.dim(0)?.max(1);
+        let mut args = vec![Arg::Change(Some(place)), Arg::from(rows), Arg::from(values)];
+        args.extend([count, width, all].map(Arg::Int));
+        self.launch("put_rows", Self::blocks(count, LANES), args)
+    }
+
     /// Runs a kernel on so many blocks.
     pub(crate) fn launch(&self, kernel: impl Into<Kernel>, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
         let name = kernel.into().name();

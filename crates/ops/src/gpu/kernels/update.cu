@@ -48,6 +48,18 @@ kernel adam(Tensors weights, Tensors firsts, Tensors seconds, Tensors grads, Fir
     }
 }
 
+// Rows of `width` numbers, each in its place among `all`: of those for one place, the last.
+kernel put_rows(float *place, const unsigned *rows, const float *values, int count, int width, int all)
+{
+    each(at, count)
+    {
+        unsigned row = rows[at / width];
+        int put = row < (unsigned)all;
+        for (int later = at / width + 1; later < count / width; later++) put = put && rows[later] != row;
+        if (put) place[(int)row * width + at % width] = values[at];
+    }
+}
+
 // Of the squares of all numbers, the sum of those that a block goes through, in place `part` and behind.
 kernel parts_of_norm(Tensors x, Firsts first, int count, float *parts, int part)
 {
