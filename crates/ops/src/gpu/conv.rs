@@ -49,6 +49,10 @@ impl Gpu {
     }
 
     /// The gradients of the map and of the kernel, where they are wanted.
+    #[cfg_attr(
+        not(any(feature = "cuda", feature = "mirror")),
+        expect(unused_variables, reason = "there is no value to call this on")
+    )]
     pub(crate) fn convolve_back(
         &self,
         geometry: &Geometry,
