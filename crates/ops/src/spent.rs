@@ -218,7 +218,7 @@ mod tests {
             ("convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
             ("map's gradient of convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
             ("kernel's gradient of convolution 3 x 3 / 2, 6 x 6, 2 to 4", 648),
-            ("relu_float", 0),
+            ("kernel relu_float", 0),
         ] {
             let kind = told.iter().find(|spent| spent.work == work);
             let kind = kind.unwrap_or_else(|| panic!("{work} is not in {told:?}"));

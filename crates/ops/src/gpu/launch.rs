@@ -270,7 +270,7 @@ impl Gpu {
         let name = kernel.into().name();
         let told = name.clone();
         self.timed(
-            || (told.into_owned(), 0),
+            || (format!("kernel {told}"), 0),
             || match *self {
                 #[cfg(feature = "cuda")]
                 Self::Nvidia(ref device) => super::nvidia::launch(device, &name, blocks, args),
