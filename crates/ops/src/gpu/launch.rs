@@ -267,15 +267,14 @@ impl Gpu {
 
     /// Runs a kernel on so many blocks.
     pub(crate) fn launch(&self, kernel: impl Into<Kernel>, blocks: usize, args: Vec<Arg<'_>>) -> Result<()> {
-        let name = kernel.into().name();
-        let told = name.clone();
+        let kernel = kernel.into();
         self.timed(
-            || (format!("kernel {told}"), 0),
+            || (format!("kernel {}", kernel.name()), 0),
             || match *self {
                 #[cfg(feature = "cuda")]
-                Self::Nvidia(ref device) => super::nvidia::launch(device, &name, blocks, args),
+                Self::Nvidia(ref device) => super::nvidia::launch(device, &kernel.name(), blocks, args),
                 #[cfg(feature = "mirror")]
-                Self::Mirror => super::mirror::launch(&name, blocks, args),
+                Self::Mirror => super::mirror::launch(&kernel.name(), blocks, args),
             },
         )
     }
