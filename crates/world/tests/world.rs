@@ -6,14 +6,20 @@ use sokd_core::{Error, Result};
 use sokd_world::{Place, World};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// One that no other test has asked for, and below those that a system gives to whoever asks for any: between the look whether it is
+/// free and the first who waits there, nobody else comes by it.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("a port").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.take(1000).find(free).expect("a free port among a thousand")
 }
 
 fn place(rank: usize, size: usize, port: u16) -> Place {
