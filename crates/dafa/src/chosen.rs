@@ -79,11 +79,12 @@ impl Chosen {
             Drawn::Laid(laid, bits) => {
                 let [mut choice, mut of_bits] = [None, None];
                 if wanted[0] || wanted[1] {
-                    // As `Space::questions` has them, behind what was drawn.
+                    // As `Space::questions` has them, behind what was drawn: all sub-policies, then both bits set and unset.
                     let sums = laid.inner(&self.map, gradient)?;
-                    let pairs = sums.dim(0)? - 5;
-                    choice = Some(sums.narrow(0, 1, pairs)?);
-                    let beside = sums.narrow(0, 1 + pairs, 4)?.reshape((2, 2))?;
+                    let sums = sums.narrow(0, 1, sums.dim(0)? - 1)?;
+                    let pairs = sums.dim(0)? - 4;
+                    choice = Some(sums.narrow(0, 0, pairs)?);
+                    let beside = sums.narrow(0, pairs, 4)?.reshape((2, 2))?;
                     of_bits = Some((beside.narrow(1, 0, 1)? - beside.narrow(1, 1, 1)?)?.squeeze(1)?);
                 }
                 let levels = || -> Result<Tensor> {
