@@ -20,6 +20,9 @@ pub(crate) const SIMD: Choice = Choice { name: "SOKD_SIMD", values: &["avx512", 
 /// Whether convolutions on a GPU may round their factors.
 pub(crate) const TF32: Choice = Choice { name: "SOKD_TF32", values: &["0", "1"] };
 
+/// Whether the ways of a convolution on a GPU are measured, where it is first met.
+pub(crate) const MEASURE: Choice = Choice { name: "SOKD_MEASURE", values: &["0", "1"] };
+
 /// Whether a GPU may be told a step at one word.
 pub(crate) const CUDA_GRAPHS: Choice = Choice { name: "SOKD_CUDA_GRAPHS", values: &["1", "0"] };
 
@@ -46,12 +49,13 @@ impl Choice {
 }
 
 /// Whether the environment says something that its variables of this crate (`SOKD_BACKEND`, `SOKD_SIMD`, `SOKD_TF32`,
-/// `SOKD_CUDA_GRAPHS`, `SOKD_NCCL`) do not know. The operations go on as if it were not said, so a program had better ask before its first.
+/// `SOKD_MEASURE`, `SOKD_CUDA_GRAPHS`, `SOKD_NCCL`) do not know. The operations go on as if it were not said, so a program had better ask
+/// before its first.
 ///
 /// # Errors
 /// [`Error::Setting`] for a value that is no choice.
 pub fn check_environment() -> Result<()> {
-    [BACKEND, SIMD, TF32, CUDA_GRAPHS, NCCL].iter().try_for_each(|choice| {
+    [BACKEND, SIMD, TF32, MEASURE, CUDA_GRAPHS, NCCL].iter().try_for_each(|choice| {
         let said = std::env::var_os(choice.name).unwrap_or_default();
         choice.choose(&said.to_string_lossy()).map(drop)
     })

@@ -1,11 +1,10 @@
 use super::launch::{Arg, Gpu, over};
-use super::norm::{Slices, add_slices};
+use super::norm::{Slices, add_slices, at_rest};
 use super::work::Window;
+use crate::Norm;
 use crate::kernels::geometry::Geometry;
 use crate::record::tensor;
 use candle::{DType, Result, Storage, Tensor};
-#[cfg(feature = "cuda")]
-use half::bf16;
 
 /// A convolution's passes on a GPU: kernels of ours where each channel is a group of its own, cuDNN elsewhere. Kernels are
 /// [turned](Gpu::turned); their gradients are not.
@@ -38,14 +37,39 @@ impl Gpu {
             || (geometry.name(), geometry.macs()),
             || match *self {
                 #[cfg(feature = "cuda")]
-                Self::Nvidia(ref device) => match x.dtype() {
-                    DType::BF16 => super::cudnn::forward::<bf16>(device, geometry, x, kernel),
-                    _ => super::cudnn::forward::<f32>(device, geometry, x, kernel),
-                },
+                Self::Nvidia(ref device) => super::cudnn::forward(device, geometry, x, kernel),
                 #[cfg(feature = "mirror")]
                 Self::Mirror => super::mirror::forward(geometry, x, kernel),
             },
         )
+    }
+
+    /// Forward, and through a norm at rest, from which nobody goes back: at once, where cuDNN can.
+    pub(super) fn convolve_at_rest(
+        &self,
+        geometry: &Geometry,
+        [x, kernel]: [&Tensor; 2],
+        norm: &Norm<'_>,
+        residual: Option<&Tensor>,
+        relu: bool,
+    ) -> Result<Storage> {
+        let apart = || {
+            let z = tensor(self.convolve(geometry, x, kernel)?, geometry.shape().as_slice());
+            at_rest(self, &z, norm, residual, relu)
+        };
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(ref device) if !geometry.depthwise() => {
+                let what = || (format!("{} and its norm", geometry.name()), geometry.macs());
+                let maps = [x, kernel];
+                let at_once = || super::cudnn::at_rest(device, geometry, maps, norm, residual, relu, apart);
+                match self.timed(what, at_once)? {
+                    Some(y) => Ok(y),
+                    None => apart(),
+                }
+            }
+            _ => apart(),
+        }
     }
 
     /// The gradients of the map and of the kernel, where they are wanted.
@@ -81,11 +105,7 @@ impl Gpu {
             self.timed(what, || match *self {
                 #[cfg(feature = "cuda")]
                 Self::Nvidia(ref device) => {
-                    let arguments = [x, kernel, gradient];
-                    match x.dtype() {
-                        DType::BF16 => super::cudnn::backward::<bf16>(device, geometry, arguments, wanted),
-                        _ => super::cudnn::backward::<f32>(device, geometry, arguments, wanted),
-                    }
+                    super::cudnn::backward(device, geometry, [x, kernel, gradient], wanted)
                 }
                 #[cfg(feature = "mirror")]
                 Self::Mirror => {

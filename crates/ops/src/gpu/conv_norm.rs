@@ -1,5 +1,5 @@
 use super::launch::Gpu;
-use super::norm::{Normalise, at_rest, normalised};
+use super::norm::{Normalise, normalised};
 use crate::Norm;
 use crate::kernels::geometry::Geometry;
 use crate::record::{Backward, record, tensor};
@@ -18,12 +18,13 @@ pub(crate) fn conv_norm(
 ) -> Result<Tensor> {
     let shape = geometry.shape();
     let turned = gpu.turned(&geometry, kernel, x.dtype())?;
-    let z = tensor(gpu.convolve(&geometry, x, &turned)?, shape.as_slice());
     let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
     let tracked = [x, kernel, weight, bias].iter().any(|tensor| tensor.track_op());
     if mode == Mode::Eval && !tracked && !residual.is_some_and(Tensor::track_op) {
-        return Ok(tensor(at_rest(gpu, &z, norm, residual, relu)?, shape.as_slice()));
+        let y = gpu.convolve_at_rest(&geometry, [x, &turned], norm, residual, relu)?;
+        return Ok(tensor(y, shape.as_slice()));
     }
+    let z = tensor(gpu.convolve(&geometry, x, &turned)?, shape.as_slice());
     let (y, norm_back) = normalised(gpu, (&z, tracked), norm, residual, relu, mode)?;
     let back = ConvolveNormalise { geometry, turned, z, norm: norm_back };
     match residual {

@@ -6,13 +6,12 @@ use super::work::{Addresses, Firsts, Floats, MANY};
 use super::{KERNELS, graph};
 use crate::replay::alone;
 use candle::backend::BackendStorage;
+use candle::cuda_backend::DeviceId;
 use candle::cuda_backend::cudarc::cublas::sys::cublasSetWorkspace_v2;
 use candle::cuda_backend::cudarc::driver::{
-    CudaContext, CudaSlice, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
-    result, sys,
+    CudaContext, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
 use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
-use candle::cuda_backend::{CudaDType, DeviceId};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use half::bf16;
 use sokd_core::file;
@@ -135,7 +134,7 @@ fn compiled() -> Result<&'static str> {
     let _ = unsafe { nvrtcVersion(&raw mut major, &raw mut minor) };
     // A driver may be too old for what a newer compiler makes.
     let maker = format!("NVRTC {major}.{minor}");
-    let text = kept(file::cache().as_deref(), [&maker, &source], || {
+    let text = kept(file::cache().as_deref(), "ptx", [&maker, &source], || {
         let made =
             compile_ptx(&source).map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?;
         Ok(made.to_src())
@@ -147,16 +146,7 @@ fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {
     Ok(match arg {
         Arg::Read(None) | Arg::Change(None) => Word::Address(0),
         Arg::Read(Some(tensor)) | Arg::Change(Some(tensor)) => Word::Address(address(device, tensor)?),
-        Arg::Write(storage) => {
-            let Storage::Cuda(storage) = &mut **storage else {
-                candle::bail!("a kernel's room is elsewhere")
-            };
-            let stream = device.cuda_stream();
-            Word::Address(match storage.dtype() {
-                DType::BF16 => storage.as_cuda_slice_mut::<bf16>()?.device_ptr_mut(&stream).0,
-                _ => storage.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream).0,
-            })
-        }
+        Arg::Write(room) => Word::Address(address_of_room(device, room)?),
         Arg::ChangeAll(tensors) => {
             let mut all = [0; MANY];
             for (one, tensor) in all.iter_mut().zip(tensors) {
@@ -190,20 +180,12 @@ pub(super) fn address(device: &CudaDevice, tensor: &Tensor) -> Result<u64> {
     Ok(address + (start * width) as u64)
 }
 
-/// Lends tensors to a library: those to read, and the room that it writes.
-pub(super) fn with<T: CudaDType, const N: usize, R>(
-    reads: [&Tensor; N],
-    write: &mut Storage,
-    work: impl FnOnce([&CudaView<'_, T>; N], &mut CudaSlice<T>) -> Result<R>,
-) -> Result<R> {
-    let opened = reads.map(Tensor::storage_and_layout);
-    let mut views = Vec::with_capacity(N);
-    for (storage, layout) in &opened {
-        let (Storage::Cuda(storage), Some((start, end))) = (&**storage, layout.contiguous_offsets()) else {
-            candle::bail!("a library of a GPU got a tensor that is elsewhere or not contiguous");
-        };
-        views.push(storage.as_cuda_slice::<T>()?.slice(start..end));
-    }
-    let Storage::Cuda(write) = write else { candle::bail!("a library's room is elsewhere") };
-    work(std::array::from_fn(|index| &views[index]), write.as_cuda_slice_mut::<T>()?)
+/// Where a room's numbers are to go.
+pub(super) fn address_of_room(device: &CudaDevice, room: &mut Storage) -> Result<u64> {
+    let Storage::Cuda(room) = room else { candle::bail!("a kernel's room is elsewhere") };
+    let stream = device.cuda_stream();
+    Ok(match room.dtype() {
+        DType::BF16 => room.as_cuda_slice_mut::<bf16>()?.device_ptr_mut(&stream).0,
+        _ => room.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream).0,
+    })
 }
