@@ -167,6 +167,10 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .of_maps(&[0, 3]),
+        case("conv and norm, at rest, alone", &[&MAP, &[4], &[4], &[1, 1, 3, 4]], |x| {
+            with_norm(x, |norm| conv_norm(&x[0], &x[3], Conv::same(1, 1), norm, None, false, Mode::Eval))
+        })
+        .of_maps(&[0]),
         case("relu", &[&MAP], |x| relu(&x[0])).of_maps(&[0]),
         case("abs", &[&MAP], |x| abs(&x[0])).of_maps(&[0]),
         case("max pool, 2 x 2", &[&[2, 4, 6, 3]], |x| max_pool2d(&x[0], Pool::square(2, 2))).of_maps(&[0]),

@@ -5,6 +5,7 @@
 //! is all a linker asks for.
 
 mod emulate;
+mod plans;
 
 use crate::{Outcome, command, finish, output, root};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use std::process::Command;
 const HELP: &str = "\
 Usage: cargo xtask cuda [--pack] [CARGO OPTIONS]
        cargo xtask cuda --emulate ARGUMENTS OF SOKD
+       cargo xtask cuda --plans [VERSION OF CUDNN]
        cargo xtask cuda --check
 
 Builds target/cuda/release/sokd with the feature `cuda`: with the nvcc of this machine, or with one from PyPI (which wants python3 \
@@ -29,6 +31,9 @@ to, experiments/benches/gpu.sh tries every operation, times networks beside PyTo
 --emulate builds, and runs the program where an emulator of NVIDIA's libraries stands for a GPU, for example `cargo xtask cuda \
 --emulate doctor --kernels --device cuda`. It computes on this machine, slowly, and holds the program to the rules of the driver; \
 EMULATOR=report says what was asked of it. It wants g++.
+
+--plans asks NVIDIA's own cuDNN, of PyPI, for a plan of every convolution on an H200: it makes them, and compiles its kernels, without \
+one. It says by which engine, in how many bytes.
 
 --check builds nothing: it asks clippy about what only this build compiles, within minutes and without NVIDIA's compiler.";
 
@@ -69,6 +74,9 @@ pub fn run(args: &[String]) -> Outcome {
     }
     if args.iter().any(|arg| arg == "--check") {
         return check();
+    }
+    if let Some(at) = args.iter().position(|arg| arg == "--plans") {
+        return plans::run(&tools()?, args.get(at + 1).map(String::as_str));
     }
     let (args, emulated) = match args.iter().position(|arg| arg == "--emulate") {
         Some(at) => (&args[..at], Some(&args[at + 1..])),

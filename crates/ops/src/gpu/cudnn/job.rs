@@ -144,14 +144,16 @@ impl<'a> Job<'a> {
 
     /// The best by cuDNN's own estimate.
     fn first(&self) -> Result<Option<Plan>> {
+        // At rest, two kernels of which cuDNN says how fast they are go before one of which it does not.
+        let needed = !matches!(self.task.pass, Pass::AtRest { .. });
         let mut said = Vec::new();
-        for way in Planner::Handle(self.handle.0).ways(&self.task)? {
+        for way in Planner::Handle(self.handle.0).ways(&self.task, needed)? {
             match self.plan_of(|planner| planner.by(way)) {
                 Ok(plan) => return Ok(Some(plan)),
                 Err(error) => said.push(error.to_string()),
             }
         }
-        if let Pass::AtRest { .. } = self.task.pass {
+        if !needed {
             return Ok(None);
         }
         let (name, said) = (self.task.geometry.name(), said.join("; "));
@@ -162,7 +164,7 @@ impl<'a> Job<'a> {
     fn fastest(&self, apart: Option<Other<'_>>) -> Result<Option<Plan>> {
         /// Those that are tried, at most.
         const WAYS: usize = 16;
-        let ways = Planner::Handle(self.handle.0).ways(&self.task)?;
+        let ways = Planner::Handle(self.handle.0).ways(&self.task, true)?;
         let plans = ways.into_iter().take(WAYS).flat_map(|way| self.plan_of(|planner| planner.by(way)));
         let mut least = apart.map_or(Ok(f32::INFINITY), |apart| self.takes(apart))?;
         let mut fastest = None;

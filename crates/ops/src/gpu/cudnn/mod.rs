@@ -4,6 +4,8 @@ mod descriptor;
 mod job;
 mod plan;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use super::launch::Gpu;
 use super::{nvidia, turn};

@@ -1,7 +1,7 @@
 //! How cuDNN goes about a task: by one of the ways that it offers, best first by its own estimate.
 
 use super::descriptor::{Address, Descriptor};
-use super::task::{Part, Pass, Task};
+use super::task::{Part, Task};
 use candle::Result;
 use candle::cuda_backend::cudarc::cudnn::sys::{
     cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
@@ -36,18 +36,15 @@ impl Planner {
         }
     }
 
-    /// The ways to do a task that suit, best first.
-    pub(super) fn ways(&self, task: &Task) -> Result<Vec<Descriptor>> {
-        // Of the ways to fall back on, cuDNN says nothing of how fast they are: two kernels of which it does are better.
-        let advice: &[Advice] = match task.pass {
-            Pass::AtRest { .. } => &[Advice::CUDNN_HEUR_MODE_A],
-            _ => &[Advice::CUDNN_HEUR_MODE_A, Advice::CUDNN_HEUR_MODE_FALLBACK],
-        };
+    /// The ways to do a task that suit, best first; behind them, if `all` are wanted, those of which cuDNN promises nothing but that
+    /// they go.
+    pub(super) fn ways(&self, task: &Task, all: bool) -> Result<Vec<Descriptor>> {
         let graph = task.graph(self)?;
+        let fallback = all.then_some(Advice::CUDNN_HEUR_MODE_FALLBACK);
         let mut ways = Vec::new();
-        for advice in advice {
+        for advice in [Advice::CUDNN_HEUR_MODE_A].into_iter().chain(fallback) {
             // Without advice of a kind, there may be some of the other.
-            for way in self.advised(&graph, *advice).unwrap_or_default() {
+            for way in self.advised(&graph, advice).unwrap_or_default() {
                 if suits(&way, task)? {
                     ways.push(way);
                 }
