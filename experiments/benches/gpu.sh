@@ -45,6 +45,7 @@ if has check; then
     try doctor.txt "$sokd" doctor
     try parity.txt "$sokd" doctor --kernels --device cuda
     try parity-tf32.txt env SOKD_TF32=1 "$sokd" doctor --kernels --device cuda
+    try parity-measured.txt env SOKD_MEASURE=1 "$sokd" doctor --kernels --device cuda
     try parity-composed.txt env SOKD_BACKEND=composed "$sokd" doctor --kernels --device cuda
     try train.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run"
     try train-mixed.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 --tier smoke --device cuda --run-dir "$out/run-mixed" \
@@ -60,6 +61,7 @@ fi
 if has small; then
     try bench-ours.txt env SOKD_LOG=info "$sokd" bench resnet20 --device cuda
     try bench-tf32.txt env SOKD_TF32=1 "$sokd" bench resnet20 --device cuda
+    try bench-measured.txt env SOKD_TF32=1 SOKD_MEASURE=1 "$sokd" bench resnet20 --device cuda
     try bench-no-graphs.txt env SOKD_CUDA_GRAPHS=0 "$sokd" bench resnet20 --device cuda
     try profile.txt "$sokd" bench resnet56 resnet20 --profile --device cuda
     # As PyTorch has it unasked: the factors of convolutions in ten bits, on both sides.
@@ -71,6 +73,8 @@ if has small; then
 fi
 if has large; then
     try bench-large.txt env SOKD_LOG=info "$sokd" bench imagenet_resnet50 --size 224 --mixed --device cuda
+    export SOKD_MEASURE=1
+    try bench-large-measured.txt "$sokd" bench imagenet_resnet50 --size 224 --mixed --device cuda
     try profile-large.txt "$sokd" bench imagenet_resnet50 --size 224 --mixed --times 5 --profile --device cuda
     beside_pytorch bench-large-pytorch.txt 420 --what train-mixed,inference-mixed --rounds 5 --steps 10 \
         --models imagenet_resnet50 --size 224 --mode bf16,compile-bf16

@@ -74,6 +74,7 @@ const VARIABLES: &[&str] = &[
     "SOKD_BACKEND",
     "SOKD_SIMD",
     "SOKD_TF32",
+    "SOKD_MEASURE",
     "SOKD_CUDA_GRAPHS",
     "SOKD_NCCL",
     "SOKD_LOG",

@@ -21,8 +21,8 @@ pub fn write(settings: &Settings, ours: &str, beside: &str, ratios: &[Value], ke
         "held_to": settings.simd.map(|Held(name, _)| name),
         "protocol": format!(
             "batch {}, 3 x {size} x {size}, 100 classes, f32 unless it says mixed; {} rounds of {} steps in turns; fastest step of each side; \
-             CPU time with one thread, wall clock with more and on a GPU; PyTorch in channels_last; a method beside its host, \
-             both ours",
+             CPU time with one thread, wall clock with more and on a GPU, where both sides have measured which way each \
+             convolution goes; PyTorch in channels_last; a method beside its host, both ours",
             settings.batch, settings.rounds, settings.steps, size = settings.size
         ),
         "ratios": ratios,

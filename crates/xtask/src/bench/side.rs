@@ -18,6 +18,8 @@ impl Side {
         let name = format!("{program} {}", args.join(" "));
         let mut child = command(program, &[])
             .args(args)
+            // On a GPU, as PyTorch does in `step.py`.
+            .env("SOKD_MEASURE", "1")
             .envs(simd.into_iter().flat_map(|Held(_, to)| to.iter().copied()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
