@@ -5,7 +5,7 @@
 
 use crate::Backend;
 use crate::backend::backend;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Kernel};
 use crate::record::{Backward, record, tensor};
 use crate::spent::named;
 use candle::{CpuStorage, DType, Storage, Tensor};
@@ -74,7 +74,7 @@ fn of_other_type(x: &Tensor) -> candle::Result<Storage> {
     named(name, || match Gpu::of(&[x]) {
         Some(gpu) => {
             let mut room = gpu.room_of(to, x.elem_count())?;
-            gpu.walk(name, [x], &mut room, x.elem_count(), [])?;
+            gpu.walk(Kernel::from(name).by_fours(), [x], &mut room, x.elem_count(), [])?;
             Ok(room)
         }
         None => here(x),

@@ -123,7 +123,7 @@ pub(crate) fn compute<const N: usize>(
 
 /// The sum of two tensors of one shape.
 pub(crate) fn total(a: &Tensor, b: &Tensor) -> Result<Storage> {
-    let there = |gpu: &Gpu| gpu.each(over(a, "total"), [a, b], a.elem_count(), []);
+    let there = |gpu: &Gpu| gpu.each(over(a, "total").by_fours(), [a, b], a.elem_count(), []);
     compute([a, b], |[a, b]| sum(simd(), a, b), there)
 }
 

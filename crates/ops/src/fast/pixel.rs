@@ -6,7 +6,7 @@ use sokd_core::Lazy;
 use std::mem::MaybeUninit;
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let there = |gpu: &Gpu| gpu.each(over(x, "relu"), [x], x.elem_count(), []);
+    let there = |gpu: &Gpu| gpu.each(over(x, "relu").by_fours(), [x], x.elem_count(), []);
     let y = compute([x], |[x]| map(x, |x| if x <= 0.0 { 0.0 } else { x }), there)?;
     record([x], y, x.shape(), Relu)
 }
@@ -28,7 +28,7 @@ impl Backward<1> for Relu {
 
     fn gradients(&self, _: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let gate = |y: f32, gradient: f32| if y <= 0.0 { 0.0 } else { gradient };
-        let there = |gpu: &Gpu| gpu.each(over(y, "gate"), [y, gradient], y.elem_count(), []);
+        let there = |gpu: &Gpu| gpu.each(over(y, "gate").by_fours(), [y, gradient], y.elem_count(), []);
         let of_x = compute([y, gradient], |[y, gradient]| zip(y, gradient, gate), there)?;
         Ok([Some(tensor(of_x, y.shape()))])
     }

@@ -31,6 +31,8 @@ pub(crate) enum Gpu {
 pub(crate) struct Kernel {
     name: &'static str,
     map: Option<DType>,
+    /// How many numbers a lane takes at once, where they lie as they must for that.
+    apiece: usize,
 }
 
 /// That of the kernels `name` which is over maps as this one (`text.rs`).
@@ -40,17 +42,22 @@ pub(crate) fn over(map: &Tensor, name: &'static str) -> Kernel {
 
 impl From<&'static str> for Kernel {
     fn from(name: &'static str) -> Self {
-        Self { name, map: None }
+        Self { name, map: None, apiece: 1 }
     }
 }
 
 impl Kernel {
     pub(super) fn over(map: DType, name: &'static str) -> Self {
-        Self { name, map: Some(map) }
+        Self { name, map: Some(map), apiece: 1 }
+    }
+
+    /// One whose lanes take four numbers at once.
+    pub(crate) fn by_fours(self) -> Self {
+        Self { apiece: 4, ..self }
     }
 
     pub(super) fn name(self) -> Cow<'static, str> {
-        let Self { name, map } = self;
+        let Self { name, map, .. } = self;
         match map {
             None => name.into(),
             Some(DType::BF16) => format!("{name}_bf16").into(),
@@ -174,7 +181,7 @@ impl Gpu {
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::Read).collect();
         args.extend([Arg::Write(&mut y), Arg::Int(count)]);
         args.extend(rest);
-        self.launch(kernel, Self::blocks(count, LANES), args)?;
+        self.launch(kernel, Self::blocks(count.div_ceil(kernel.apiece), LANES), args)?;
         Ok(y)
     }
 
@@ -190,7 +197,8 @@ impl Gpu {
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
         args.extend([Arg::Write(room), Arg::Int(count)]);
         args.extend(rest);
-        self.launch(kernel, Self::blocks(count, LANES), args)
+        let kernel = kernel.into();
+        self.launch(kernel, Self::blocks(count.div_ceil(kernel.apiece), LANES), args)
     }
 
     /// Runs a kernel whose lanes look through a window, channel by channel: `kernel(reads .., y, window, count, channels)`.

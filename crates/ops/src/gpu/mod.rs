@@ -37,7 +37,7 @@ pub(crate) use clip::{clip, norm};
 pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]
 pub(crate) use graph::{Graph, capture};
-pub(crate) use launch::{Arg, Gpu, over};
+pub(crate) use launch::{Arg, Gpu, Kernel, over};
 #[cfg(feature = "cuda")]
 pub use nccl::Nccl;
 #[cfg(feature = "cuda")]

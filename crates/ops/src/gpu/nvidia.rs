@@ -11,12 +11,15 @@ use candle::cuda_backend::cudarc::cublas::sys::cublasSetWorkspace_v2;
 use candle::cuda_backend::cudarc::driver::{
     CudaContext, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, result, sys,
 };
-use candle::cuda_backend::cudarc::nvrtc::{compile_ptx, sys::nvrtcVersion};
+use candle::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts, sys::nvrtcVersion};
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use half::bf16;
 use sokd_core::file;
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Of GPUs, as NVIDIA counts them.
+type Generation = (i32, i32);
 
 // SAFETY: `repr(C)`, of numbers alone.
 unsafe impl DeviceRepr for super::Window {}
@@ -96,7 +99,7 @@ pub(super) fn room(device: &CudaDevice, map: DType, count: usize) -> Result<Stor
 
 pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args: Vec<Arg<'_>>) -> Result<()> {
     let words = args.iter_mut().map(|arg| word(device, arg)).collect::<Result<Vec<_>>>()?;
-    let function = device.get_or_load_custom_func(kernel, "sokd", compiled()?)?;
+    let function = device.get_or_load_custom_func(kernel, "sokd", compiled(device)?)?;
     let mut builder = function.builder();
     for word in &words {
         match word {
@@ -121,25 +124,31 @@ pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args:
     Ok(())
 }
 
-/// The kernels in NVIDIA's assembler, for any of its GPUs: its driver makes of it what the one that is here wants. Both keep
-/// what they made on disk.
-fn compiled() -> Result<&'static str> {
-    static PTX: OnceLock<String> = OnceLock::new();
-    if let Some(text) = PTX.get() {
+/// The kernels in the assembler of a GPU's generation, of which its driver makes what it runs. Both keep what they made on disk.
+fn compiled(device: &CudaDevice) -> Result<&'static str> {
+    static PTX: LazyLock<Mutex<HashMap<Generation, &'static str>>> = LazyLock::new(Mutex::default);
+    let generation = device.cuda_stream().context().compute_capability().map_err(Error::wrap)?;
+    let mut known = PTX.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = known.get(&generation) {
         return Ok(text);
     }
     let source = [include_str!("kernels/nvidia.h"), KERNELS.as_str()].concat();
     let (mut major, mut minor) = (0, 0);
     // SAFETY: it writes two numbers.
     let _ = unsafe { nvrtcVersion(&raw mut major, &raw mut minor) };
+    let asked = format!("--gpu-architecture=compute_{}{}", generation.0, generation.1);
     // A driver may be too old for what a newer compiler makes.
-    let maker = format!("NVRTC {major}.{minor}");
+    let maker = format!("NVRTC {major}.{minor} {asked}");
     let text = kept(file::cache().as_deref(), "ptx", [&maker, &source], || {
-        let made =
-            compile_ptx(&source).map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?;
-        Ok(made.to_src())
+        let how =
+            |options| compile_ptx_with_opts(&source, CompileOptions { options, ..CompileOptions::default() });
+        // A compiler older than the GPU does not know its generation, but another that it runs too.
+        let made = how(vec![asked]).or_else(|_| how(Vec::new()));
+        Ok(made.map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?.to_src())
     })?;
-    Ok(PTX.get_or_init(|| text))
+    let text: &'static str = text.leak();
+    known.insert(generation, text);
+    Ok(text)
 }
 
 fn word(device: &CudaDevice, arg: &mut Arg<'_>) -> Result<Word> {

@@ -40,9 +40,10 @@ fn library() -> Option<Library> {
     library.into_iter().filter(|path| path.contains("libnvrtc.so")).find_map(|path| load(path.as_ref()))
 }
 
-/// What it makes of a text, or what it has against it.
-fn compile(library: &Library, text: &str) -> Result<String, String> {
+/// What it makes of a text for GPUs of a generation, or what it has against it.
+fn compile(library: &Library, text: &str, generation: &str) -> Result<String, String> {
     let source = CString::new(text).expect("a text without zeros");
+    let option = CString::new(format!("--gpu-architecture=compute_{generation}")).expect("one without zeros");
     // SAFETY: the functions have these types in every version (nvrtc.h); texts get the room that their sizes tell.
     unsafe {
         let create: Symbol<'_, Create> = library.get(b"nvrtcCreateProgram").expect("it creates");
@@ -58,7 +59,7 @@ fn compile(library: &Library, text: &str) -> Result<String, String> {
         };
         let mut program = std::ptr::null_mut();
         assert_eq!(create(&raw mut program, source.as_ptr(), null(), 0, null(), null()), 0);
-        match compile(program, 0, null()) {
+        match compile(program, 1, [option.as_ptr()].as_ptr()) {
             0 => Ok(told(b"nvrtcGetPTXSize", b"nvrtcGetPTX", program)),
             _ => Err(told(b"nvrtcGetProgramLogSize", b"nvrtcGetProgramLog", program)),
         }
@@ -72,15 +73,19 @@ fn nvidias_compiler_takes_every_kernel() {
         return;
     };
     let text = [include_str!("kernels/nvidia.h"), KERNELS.as_str()].concat();
-    let made = compile(&library, &text).unwrap_or_else(|said| panic!("{said}"));
-    for (name, _) in signatures() {
-        let (_, entry) = made
-            .split_once(&format!(".entry {name}("))
-            .unwrap_or_else(|| panic!("{name} is none of its kernels"));
-        let body = entry.split(".entry").next().expect("a body");
-        // That lies in the GPU's far memory, lane by lane.
-        assert!(!body.contains(".local"), "{name} keeps something in a lane's own memory");
+    for generation in ["75", "90"] {
+        let made = compile(&library, &text, generation).unwrap_or_else(|said| panic!("{said}"));
+        for (name, _) in signatures() {
+            let (_, entry) = made
+                .split_once(&format!(".entry {name}("))
+                .unwrap_or_else(|| panic!("{name} is none of its kernels"));
+            let body = entry.split(".entry").next().expect("a body");
+            // That lies in the GPU's far memory, lane by lane.
+            assert!(!body.contains(".local"), "{name} keeps something in a lane's own memory");
+        }
+        // Newer ones round to bfloat16 by themselves.
+        assert_eq!(made.contains("cvt.rn.bf16.f32"), generation == "90");
     }
     let faulty = text.replace("y[at] = of_float(x[at])", "z[at] = of_float(x[at])");
-    assert!(compile(&library, &faulty).is_err_and(|said| said.contains("\"z\"")), "it would say so");
+    assert!(compile(&library, &faulty, "75").is_err_and(|said| said.contains("\"z\"")), "it would say so");
 }

@@ -9,6 +9,15 @@
         each_lane if (lane < half) part[lane] += part[lane + half];   \
         together;                                                     \
     }
+// Pieces of so many numbers, shared likewise: of each round a lane has one. It asks for those of AHEAD rounds before it looks at the first,
+// since memory is far: `ahead` goes through them, and where they begin.
+#define AHEAD 2
+#define each_rounds(count, apiece) \
+    for (int round = blocks * LANES * (apiece), next = (block * LANES + lane) * (apiece); next < (count); next += AHEAD * round)
+#define ahead(k, at) for (int k = 0, at = next; k < AHEAD; k++, at += round)
+// A function over pieces of four numbers, or of one.
+#define by_pieces(fours, function, ...) \
+    if (fours) function(4, __VA_ARGS__); else function(1, __VA_ARGS__)
 #define NOTHING_YET (-1.0f / 0.0f)
 
 // How a window moves over a map: their sizes, the window's; input pixels per step, around the map, and between places.
@@ -50,15 +59,25 @@ device_function float of_bf16(bf16 x)
 }
 
 // The nearest, and of two the even one. What is no number stays none.
+device_function unsigned short upper_half(float x)
+{
+#ifdef hardware_upper_half
+    return hardware_upper_half(x);
+#else
+    unsigned bits = bits_of(x);
+    return (unsigned short)(x != x ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+#endif
+}
+
 device_function bf16 to_bf16(float x)
 {
-    unsigned bits = bits_of(x);
     bf16 y;
-    y.bits = (unsigned short)(x != x ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    y.bits = upper_half(x);
     return y;
 }
 
-// Four numbers of a map, which come and go at once where they lie as they must for that; and one in the place of four.
+// Four numbers of a map, which come and go at once where they lie as they must for that; and one in the place of four. Which of the two is
+// known where a kernel is compiled: it has a loop for each.
 typedef struct side_by_side(4 * sizeof(MAP)) {
     MAP of[4];
 } four_MAP;

@@ -4,33 +4,38 @@
 #define TILE 64
 
 // Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
-// both are x - pivot. A lane takes four channels, where they are as many times four.
-device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
-                                 float *products, int rows, int channels, int slices)
+// both are x - pivot. A lane takes `apiece` channels, and asks for some rows before it adds the first.
+#define ROWS_AHEAD 4
+device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
+                                    float *products, int rows, int channels, int slices)
 {
     shared float sum[4 * LANES], product[4 * LANES];
-    int apiece = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) ? 4 : 1;
     int wide = channels < TILE ? channels : TILE, across = wide / apiece, deep = LANES / across;
     int tiles = (channels + wide - 1) / wide;
-    int tile = block % tiles, slice = block / tiles;
+    int tile = block % tiles, slice = block / tiles, step = slices * deep;
     each_lane
     {
         int first = tile * wide + lane % across * apiece;
+        int some = lane < deep * across && first < channels;
         float all[4] = {0.0f, 0.0f, 0.0f, 0.0f}, pairs[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (lane < deep * across && first < channels)
-            for (int row = slice * deep + lane / across; row < rows; row += slices * deep) {
-                int at = row * channels + first;
-                four_MAP seen = some_MAP(x, at, apiece), open = some_MAP(gate, at, apiece), given = some_MAP(gradient, at, apiece);
-                for (int i = 0; i < 4; i++) {
-                    if (i >= apiece) continue;
-                    float v = x ? of_MAP(seen.of[i]) - pivot[first + i] : 0.0f;
-                    float u = !gradient ? v : gate && of_MAP(open.of[i]) <= 0.0f ? 0.0f : of_MAP(given.of[i]);
+        four_float middle = some_float(some ? pivot : 0, first, apiece);
+        for (int row = some ? slice * deep + lane / across : rows; row < rows; row += ROWS_AHEAD * step) {
+            four_MAP seen[ROWS_AHEAD], open[ROWS_AHEAD], given[ROWS_AHEAD];
+            for (int k = 0; k < ROWS_AHEAD; k++) {
+                int there = row < rows - k * step, at = there ? (row + k * step) * channels + first : 0;
+                seen[k] = some_MAP(there ? x : 0, at, apiece);
+                open[k] = some_MAP(there ? gate : 0, at, apiece);
+                given[k] = some_MAP(there ? gradient : 0, at, apiece);
+            }
+            for (int k = 0; k < ROWS_AHEAD && row < rows - k * step; k++)
+                for (int i = 0; i < apiece; i++) {
+                    float v = x ? of_MAP(seen[k].of[i]) - middle.of[i] : 0.0f;
+                    float u = !gradient ? v : gate && of_MAP(open[k].of[i]) <= 0.0f ? 0.0f : of_MAP(given[k].of[i]);
                     all[i] += u;
                     pairs[i] += u * v;
                 }
-            }
-        for (int i = 0; i < 4; i++) {
-            if (i >= apiece) continue;
+        }
+        for (int i = 0; i < apiece; i++) {
             sum[lane * apiece + i] = all[i];
             product[lane * apiece + i] = pairs[i];
         }
@@ -49,6 +54,13 @@ device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP
             products[slice * channels + channel] = pairs;
         }
     }
+}
+
+device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
+                                 float *products, int rows, int channels, int slices)
+{
+    int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_float(pivot);
+    by_pieces(fours, moments_by_MAP, gradient, gate, x, pivot, sums, products, rows, channels, slices);
 }
 
 // Whether this block comes last of so many; what the others have left is there then. `done` is 0 before and after.
@@ -158,35 +170,58 @@ kernel running_statistics(const float *mean, const float *var, const float *weig
     }
 }
 
-// Of every number of x, `one`, and its `channel`: `value`, and what a residual has to it, rectified where that is wished. A lane takes
-// four channels, where they are as many times four.
-#define each_to_y_MAP(value)                                                                                          \
-    int apiece = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) ? 4 : 1;           \
-    each(some, count / apiece)                                                                                        \
-    {                                                                                                                 \
-        int at = some * apiece;                                                                                       \
-        four_MAP seen = some_MAP(x, at, apiece), more = some_MAP(residual, at, apiece), made;                         \
-        for (int i = 0; i < 4; i++) {                                                                                 \
-            if (i >= apiece) continue;                                                                                \
-            int channel = at % channels + i;                                                                          \
-            float one = of_MAP(seen.of[i]), sum = value;                                                              \
-            if (residual) sum += of_MAP(more.of[i]);                                                                  \
-            made.of[i] = to_MAP(relu && sum <= 0.0f ? 0.0f : sum);                                                    \
-        }                                                                                                             \
-        put_some_MAP(y, at, apiece, made);                                                                            \
+// The channel of a lane's next piece, which is so many further on.
+#define go_on channel += channel + further < channels ? further : further - channels
+
+// `(x - mean?) · weight? / deviation? + bias + residual?`, rectified where that is wished.
+device_function void to_y_by_MAP(int apiece, const MAP *x, const float *mean, const float *var, const float *weight, const float *bias,
+                                 const MAP *residual, MAP *y, int count, int channels, float eps, int relu)
+{
+    four_MAP seen[AHEAD], more[AHEAD], made;
+    each_lane
+    {
+        int channel = (block * LANES + lane) * apiece % channels, further = blocks * LANES * apiece % channels;
+        each_rounds(count, apiece)
+        {
+            ahead(k, at)
+            {
+                seen[k] = some_MAP(at < count ? x : 0, at, apiece);
+                more[k] = some_MAP(at < count ? residual : 0, at, apiece);
+            }
+            ahead(k, at)
+            {
+                if (at < count) {
+                    four_float middle = some_float(mean, channel, apiece), spread = some_float(var, channel, apiece);
+                    four_float steep = some_float(weight, channel, apiece), lift = some_float(bias, channel, apiece);
+                    for (int i = 0; i < apiece; i++) {
+                        float slope = var ? steep.of[i] / sqrtf(spread.of[i] + eps) : weight ? steep.of[i] : 1.0f;
+                        float sum = (of_MAP(seen[k].of[i]) - middle.of[i]) * slope + lift.of[i];
+                        if (residual) sum += of_MAP(more[k].of[i]);
+                        made.of[i] = to_MAP(relu && sum <= 0.0f ? 0.0f : sum);
+                    }
+                    put_some_MAP(y, at, apiece, made);
+                }
+                go_on;
+            }
+        }
     }
+}
 
 kernel scale_shift_MAP(const MAP *x, const float *scale, const float *shift, const MAP *residual, MAP *y, int count,
                        int channels, int relu)
 {
-    each_to_y_MAP(one * (scale ? scale[channel] : 1.0f) + shift[channel]);
+    int fours = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) && in_fours_float(scale) &&
+                in_fours_float(shift);
+    by_pieces(fours, to_y_by_MAP, x, 0, 0, scale, shift, residual, y, count, channels, 0.0f, relu);
 }
 
 // By the running statistics, at one launch: a network at rest has a result and no way back.
 kernel norm_at_rest_MAP(const MAP *x, const float *mean, const float *var, const float *weight, const float *bias,
                         const MAP *residual, MAP *y, int count, int channels, float eps, int relu)
 {
-    each_to_y_MAP((one - mean[channel]) * (weight[channel] / sqrtf(var[channel] + eps)) + bias[channel]);
+    int fours = channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(residual) && in_fours_MAP(y) && in_fours_float(mean) &&
+                in_fours_float(var) && in_fours_float(weight) && in_fours_float(bias);
+    by_pieces(fours, to_y_by_MAP, x, mean, var, weight, bias, residual, y, count, channels, eps, relu);
 }
 
 // Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`
@@ -217,26 +252,44 @@ kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, co
 }
 
 // The gradient of x; and, where a residual wants it, what of the gradient the gate let pass.
+device_function void back_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
+                                 const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
+{
+    four_MAP seen[AHEAD], open[AHEAD], given[AHEAD], kept, made;
+    each_lane
+    {
+        int channel = (block * LANES + lane) * apiece % channels, further = blocks * LANES * apiece % channels;
+        each_rounds(count, apiece)
+        {
+            ahead(k, at)
+            {
+                seen[k] = some_MAP(at < count ? x : 0, at, apiece);
+                open[k] = some_MAP(at < count ? gate : 0, at, apiece);
+                given[k] = some_MAP(at < count ? gradient : 0, at, apiece);
+            }
+            ahead(k, at)
+            {
+                if (at < count) {
+                    four_float middle = some_float(mean, channel, apiece), steep = some_float(slope, channel, apiece);
+                    four_float aside = some_float(lean, channel, apiece), lift = some_float(offset, channel, apiece);
+                    for (int i = 0; i < apiece; i++) {
+                        float pass = gate && of_MAP(open[k].of[i]) <= 0.0f ? 0.0f : of_MAP(given[k].of[i]);
+                        kept.of[i] = to_MAP(pass);
+                        made.of[i] = to_MAP(steep.of[i] * pass + aside.of[i] * (of_MAP(seen[k].of[i]) - middle.of[i]) + lift.of[i]);
+                    }
+                    if (passed) put_some_MAP(passed, at, apiece, kept);
+                    put_some_MAP(of_x, at, apiece, made);
+                }
+                go_on;
+            }
+        }
+    }
+}
+
 kernel norm_back_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
                      const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
 {
-    int apiece = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_MAP(of_x) &&
-                       in_fours_MAP(passed)
-                   ? 4
-                   : 1;
-    each(some, count / apiece)
-    {
-        int at = some * apiece, first = at % channels;
-        four_MAP seen = some_MAP(x, at, apiece), open = some_MAP(gate, at, apiece), given = some_MAP(gradient, at, apiece);
-        four_MAP kept, made;
-        for (int i = 0; i < 4; i++) {
-            if (i >= apiece) continue;
-            int channel = first + i;
-            float pass = gate && of_MAP(open.of[i]) <= 0.0f ? 0.0f : of_MAP(given.of[i]);
-            kept.of[i] = to_MAP(pass);
-            made.of[i] = to_MAP(slope[channel] * pass + lean[channel] * (of_MAP(seen.of[i]) - mean[channel]) + offset[channel]);
-        }
-        if (passed) put_some_MAP(passed, at, apiece, kept);
-        put_some_MAP(of_x, at, apiece, made);
-    }
+    int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_MAP(of_x) &&
+                in_fours_MAP(passed) && in_fours_float(mean) && in_fours_float(slope) && in_fours_float(lean) && in_fours_float(offset);
+    by_pieces(fours, back_by_MAP, gradient, gate, x, mean, slope, lean, offset, of_x, passed, count, channels);
 }

@@ -13,3 +13,12 @@
 #define side_by_side(bytes) __align__(bytes)
 #define bits_of(x) __float_as_uint(x)
 #define float_of(bits) __uint_as_float(bits)
+#if __CUDA_ARCH__ >= 800
+__device__ __forceinline__ unsigned short hardware_upper_half(float x)
+{
+    unsigned short half;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(x));
+    return half;
+}
+#define hardware_upper_half hardware_upper_half
+#endif
