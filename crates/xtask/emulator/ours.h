@@ -11,6 +11,7 @@ static thread_local int block, blocks;
 #define fence() ((void)0)
 #define add_one(count) ((*(count))++)
 #define fresh(number) (*(number))
+#define unrolled
 #define side_by_side(bytes)
 #define bits_of(x) std::bit_cast<unsigned>(x)
 #define float_of(bits) std::bit_cast<float>(bits)

@@ -86,6 +86,6 @@ fn nvidias_compiler_takes_every_kernel() {
         // Newer ones round to bfloat16 by themselves.
         assert_eq!(made.contains("cvt.rn.bf16.f32"), generation == "90");
     }
-    let faulty = text.replace("y[at] = of_float(x[at])", "z[at] = of_float(x[at])");
+    let faulty = text.replace("y[at] = fabsf(x[at])", "z[at] = fabsf(x[at])");
     assert!(compile(&library, &faulty, "75").is_err_and(|said| said.contains("\"z\"")), "it would say so");
 }

@@ -14,7 +14,7 @@
 #define AHEAD 2
 #define each_rounds(count, apiece) \
     for (int round = blocks * LANES * (apiece), next = (block * LANES + lane) * (apiece); next < (count); next += AHEAD * round)
-#define ahead(k, at) for (int k = 0, at = next; k < AHEAD; k++, at += round)
+#define ahead(k, at) unrolled for (int k = 0, at = next; k < AHEAD; k++, at += round)
 // A function over pieces of four numbers, or of one.
 #define by_pieces(fours, function, ...) \
     if (fours) function(4, __VA_ARGS__); else function(1, __VA_ARGS__)

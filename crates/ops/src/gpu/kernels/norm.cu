@@ -21,14 +21,15 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
         four_float middle = some_float(some ? pivot : 0, first, apiece);
         for (int row = some ? slice * deep + lane / across : rows; row < rows; row += ROWS_AHEAD * step) {
             four_MAP seen[ROWS_AHEAD], open[ROWS_AHEAD], given[ROWS_AHEAD];
-            for (int k = 0; k < ROWS_AHEAD; k++) {
+            unrolled for (int k = 0; k < ROWS_AHEAD; k++)
+            {
                 int there = row < rows - k * step, at = there ? (row + k * step) * channels + first : 0;
                 seen[k] = some_MAP(there ? x : 0, at, apiece);
                 open[k] = some_MAP(there ? gate : 0, at, apiece);
                 given[k] = some_MAP(there ? gradient : 0, at, apiece);
             }
-            for (int k = 0; k < ROWS_AHEAD && row < rows - k * step; k++)
-                for (int i = 0; i < apiece; i++) {
+            unrolled for (int k = 0; k < ROWS_AHEAD; k++)
+                for (int i = 0; i < apiece && row < rows - k * step; i++) {
                     float v = x ? of_MAP(seen[k].of[i]) - middle.of[i] : 0.0f;
                     float u = !gradient ? v : gate && of_MAP(open[k].of[i]) <= 0.0f ? 0.0f : of_MAP(given[k].of[i]);
                     all[i] += u;

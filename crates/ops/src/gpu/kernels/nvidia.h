@@ -11,6 +11,8 @@
 // What another block has left, past this one's cache.
 #define fresh(number) __ldcg(number)
 #define side_by_side(bytes) __align__(bytes)
+// Before a loop that has to be none: what it counts through lies in registers.
+#define unrolled _Pragma("unroll")
 #define bits_of(x) __float_as_uint(x)
 #define float_of(bits) __uint_as_float(bits)
 #if __CUDA_ARCH__ >= 800
