@@ -179,7 +179,8 @@ impl Backward<2> for Convolve {
         let wanted = [x.track_op(), kernel.track_op()];
         if let Some(gpu) = Gpu::of(&[x]) {
             let as_read = self.turned.as_ref().unwrap_or(kernel);
-            let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, as_read, gradient], wanted)?;
+            let [of_x, of_kernel] =
+                gpu.convolve_back(&self.geometry, [x, as_read, gradient], wanted, None)?;
             return Ok([
                 of_x.map(|of_x| of_x.reshape(x.shape())).transpose()?,
                 of_kernel.map(|of_kernel| of_kernel.reshape(kernel.shape())).transpose()?,

@@ -209,7 +209,7 @@ static int understand(const Descriptor &graph, Descriptor &plan)
             if (!tensor) continue;
             if (!tensor->channels_last()) return complain("a map that is not channels last"), NOT_SUPPORTED;
             if (tensor->one<int>(901) != SINGLE && tensor->one<int>(901) != BF16) return complain("a map of another type"), NOT_SUPPORTED;
-            if (convolves && !tensor->between() && tensor->one<int>(901) != last.x->one<int>(901)) return complain("types of a convolution that do not fit together"), NOT_SUPPORTED;
+            if (convolves && !tensor->between() && tensor->one<int>(901) != last.other->one<int>(901)) return complain("types of a convolution that do not fit together"), NOT_SUPPORTED;
         }
         if (convolves && !fits(*last.x, *last.other, *last.y, *last.how)) return complain("sizes of a convolution that do not fit together"), BAD_PARAMETER;
     }

@@ -72,51 +72,89 @@ impl Gpu {
         }
     }
 
-    /// The gradients of the map and of the kernel, where they are wanted.
-    #[cfg_attr(
-        not(any(feature = "cuda", feature = "mirror")),
-        expect(unused_variables, reason = "there is no value to call this on")
-    )]
+    /// The gradients of the map and of the kernel, where they are wanted; that of the map added to what others had of it.
     pub(crate) fn convolve_back(
         &self,
         geometry: &Geometry,
         [x, kernel, gradient]: [&Tensor; 3],
         [of_x, of_kernel]: [bool; 2],
+        onto: Option<&Tensor>,
     ) -> Result<[Option<Tensor>; 2]> {
-        let map = |of_x| tensor(of_x, geometry.batch * geometry.input_len());
-        let weights = |of_kernel| tensor(of_kernel, geometry.kernel_len());
+        let arguments = [x, kernel, gradient];
+        let of_x = match onto {
+            _ if !of_x => None,
+            None => Some(self.back_to_map(geometry, arguments)?),
+            Some(onto) => Some(self.back_to_map_onto(geometry, arguments, onto)?),
+        };
+        let of_kernel = of_kernel.then(|| self.back_to_kernel(geometry, arguments)).transpose()?;
+        Ok([of_x, of_kernel])
+    }
+
+    fn back_to_map(&self, geometry: &Geometry, arguments: [&Tensor; 3]) -> Result<Tensor> {
+        let [_, kernel, gradient] = arguments;
+        let count = geometry.batch * geometry.input_len();
         if geometry.depthwise() {
-            let of_x = of_x.then(|| {
-                let count = geometry.batch * geometry.input_len();
-                let window = Window::from(geometry);
-                self.windows(
-                    over(gradient, "depthwise_back"),
-                    [kernel, gradient],
-                    window,
-                    count,
-                    geometry.from,
-                )
-            });
-            let of_kernel = of_kernel.then(|| self.depthwise_weights(geometry, x, gradient));
-            return Ok([of_x.transpose()?.map(map), of_kernel.transpose()?.map(weights)]);
+            let (kernel_back, window) = (over(gradient, "depthwise_back"), Window::from(geometry));
+            let of_x = self.windows(kernel_back, [kernel, gradient], window, count, geometry.from)?;
+            return Ok(tensor(of_x, count));
         }
-        let back = |whose: &str, wanted: [bool; 2]| {
-            let what = || (format!("{whose}'s gradient of {}", geometry.name()), geometry.macs());
-            self.timed(what, || match *self {
+        self.timed(
+            || (format!("map's gradient of {}", geometry.name()), geometry.macs()),
+            || match *self {
                 #[cfg(feature = "cuda")]
-                Self::Nvidia(ref device) => {
-                    super::cudnn::backward(device, geometry, [x, kernel, gradient], wanted)
+                Self::Nvidia(ref device) => super::cudnn::backward_map(device, geometry, kernel, gradient),
+                #[cfg(feature = "mirror")]
+                Self::Mirror => Ok(tensor(super::mirror::back_to_map(geometry, arguments)?, count)),
+            },
+        )
+    }
+
+    /// The same, and what others had of it: at once, where cuDNN can.
+    fn back_to_map_onto(
+        &self,
+        geometry: &Geometry,
+        [x, kernel, gradient]: [&Tensor; 3],
+        onto: &Tensor,
+    ) -> Result<Tensor> {
+        let apart = || {
+            let own = self.back_to_map(geometry, [x, kernel, gradient])?;
+            let sum = self.each(over(&own, "total").by_fours(), [&own, onto], own.elem_count(), [])?;
+            Ok(tensor(sum, own.elem_count()))
+        };
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Nvidia(ref device) if !geometry.depthwise() && onto.dtype() == gradient.dtype() => {
+                let what =
+                    || (format!("map's gradient of {}, and others'", geometry.name()), geometry.macs());
+                let reads = [kernel, gradient, onto];
+                let at_once = || super::cudnn::backward_map_onto(device, geometry, reads, apart);
+                match self.timed(what, at_once)? {
+                    Some(sum) => Ok(sum),
+                    None => apart(),
                 }
+            }
+            _ => apart(),
+        }
+    }
+
+    fn back_to_kernel(&self, geometry: &Geometry, arguments: [&Tensor; 3]) -> Result<Tensor> {
+        let [x, _, gradient] = arguments;
+        if geometry.depthwise() {
+            let of_kernel = self.depthwise_weights(geometry, x, gradient)?;
+            return Ok(tensor(of_kernel, geometry.kernel_len()));
+        }
+        self.timed(
+            || (format!("kernel's gradient of {}", geometry.name()), geometry.macs()),
+            || match *self {
+                #[cfg(feature = "cuda")]
+                Self::Nvidia(ref device) => super::cudnn::backward_kernel(device, geometry, x, gradient),
                 #[cfg(feature = "mirror")]
                 Self::Mirror => {
-                    let [of_x, of_kernel] = super::mirror::backward(geometry, [x, kernel, gradient], wanted)?;
-                    Ok([of_x.map(map), of_kernel.map(weights)])
+                    let of_kernel = super::mirror::back_to_kernel(geometry, arguments)?;
+                    Ok(tensor(of_kernel, geometry.kernel_len()))
                 }
-            })
-        };
-        let [of_x, _] = if of_x { back("map", [true, false])? } else { [None, None] };
-        let [_, of_kernel] = if of_kernel { back("kernel", [false, true])? } else { [None, None] };
-        Ok([of_x, of_kernel])
+            },
+        )
     }
 
     fn depthwise_weights(&self, geometry: &Geometry, x: &Tensor, gradient: &Tensor) -> Result<Storage> {

@@ -2,7 +2,7 @@ use super::launch::Gpu;
 use super::norm::{Normalise, normalised};
 use crate::Norm;
 use crate::kernels::geometry::Geometry;
-use crate::record::{Backward, record, tensor};
+use crate::record::{Backward, Onto, record, tensor};
 use candle::{Result, Tensor};
 use sokd_core::Mode;
 
@@ -51,11 +51,12 @@ impl ConvolveNormalise {
         y: &Tensor,
         gradient: &Tensor,
         passed: bool,
+        onto: Option<&Tensor>,
     ) -> Result<([Option<Tensor>; 4], Option<Tensor>)> {
         let Some(gpu) = Gpu::of(&[x]) else { candle::bail!("a convolution of a GPU goes back elsewhere") };
         let ([of_z, of_weight, of_bias], passed) = self.norm.back(&self.z, weight, y, gradient, passed)?;
         let wanted = [x.track_op(), kernel.track_op()];
-        let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, &self.turned, &of_z], wanted)?;
+        let [of_x, of_kernel] = gpu.convolve_back(&self.geometry, [x, &self.turned, &of_z], wanted, onto)?;
         let of_x = of_x.map(|of_x| of_x.reshape(x.shape())).transpose()?;
         let of_kernel = of_kernel.map(|of_kernel| of_kernel.reshape(kernel.shape())).transpose()?;
         Ok(([of_x, of_kernel, Some(of_weight), Some(of_bias)], passed))
@@ -64,6 +65,12 @@ impl ConvolveNormalise {
 
 impl Backward<4> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
+
+    fn onto() -> Option<Onto<Self, 4>> {
+        Some(|back, [x, kernel, weight, _], y, [gradient, onto]| {
+            Ok(back.back([x, kernel, weight], y, gradient, false, Some(onto))?.0)
+        })
+    }
 
     fn reads(&self) -> ([bool; 4], bool) {
         ([true, false, true, false], self.norm.relu)
@@ -75,12 +82,20 @@ impl Backward<4> for ConvolveNormalise {
         y: &Tensor,
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 4]> {
-        Ok(self.back([x, kernel, weight], y, gradient, false)?.0)
+        Ok(self.back([x, kernel, weight], y, gradient, false, None)?.0)
     }
 }
 
 impl Backward<5> for ConvolveNormalise {
     const NAME: &'static str = "conv-norm";
+
+    fn onto() -> Option<Onto<Self, 5>> {
+        Some(|back, [x, kernel, weight, _, residual], y, [gradient, onto]| {
+            let (four, passed) =
+                back.back([x, kernel, weight], y, gradient, residual.track_op(), Some(onto))?;
+            Ok(five(four, passed))
+        })
+    }
 
     fn reads(&self) -> ([bool; 5], bool) {
         ([true, false, true, false, false], self.norm.relu)
@@ -92,8 +107,15 @@ impl Backward<5> for ConvolveNormalise {
         y: &Tensor,
         gradient: &Tensor,
     ) -> Result<[Option<Tensor>; 5]> {
-        let ([of_x, of_kernel, of_weight, of_bias], passed) =
-            self.back([x, kernel, weight], y, gradient, residual.track_op())?;
-        Ok([of_x, of_kernel, of_weight, of_bias, passed])
+        let (four, passed) = self.back([x, kernel, weight], y, gradient, residual.track_op(), None)?;
+        Ok(five(four, passed))
     }
+}
+
+/// The gradients, and what passes to the residual.
+fn five(
+    [of_x, of_kernel, of_weight, of_bias]: [Option<Tensor>; 4],
+    passed: Option<Tensor>,
+) -> [Option<Tensor>; 5] {
+    [of_x, of_kernel, of_weight, of_bias, passed]
 }

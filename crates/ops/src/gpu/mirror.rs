@@ -4,7 +4,7 @@
 use super::KERNELS;
 use super::launch::{Arg, Word, int};
 use super::work::{Addresses, Firsts, Floats, MANY, Window};
-use crate::kernels::backward::{Given, Wanted, backward as gradients};
+use crate::kernels::backward::{Given, Gradients, Wanted, backward as gradients};
 use crate::kernels::forward::{Epilogue, forward as convolved};
 use crate::kernels::geometry::Geometry;
 use crate::record::{Numbers, read};
@@ -273,17 +273,24 @@ fn as_map(map: DType, numbers: Vec<f32>) -> Storage {
     }
 }
 
-pub(super) fn backward(
+pub(super) fn back_to_map(geometry: &Geometry, arguments: [&Tensor; 3]) -> Result<Storage> {
+    let found = backward(geometry, arguments, [true, false])?;
+    Ok(as_map(arguments[0].dtype(), found.input.unwrap_or_default()))
+}
+
+pub(super) fn back_to_kernel(geometry: &Geometry, arguments: [&Tensor; 3]) -> Result<Storage> {
+    Ok(backward(geometry, arguments, [false, true])?.kernel.unwrap_or_default().storage())
+}
+
+fn backward(
     geometry: &Geometry,
-    arguments: [&Tensor; 3],
+    [x, kernel, gradient]: [&Tensor; 3],
     wanted: [bool; 2],
-) -> Result<[Option<Storage>; 2]> {
-    let [x, kernel, gradient] = arguments;
+) -> Result<Gradients> {
     let [of_x, of_gradient] = [&x.to_dtype(DType::F32)?, &gradient.to_dtype(DType::F32)?];
-    let found = read([of_x, kernel, of_gradient], |[x, kernel, gradient]| {
+    read([of_x, kernel, of_gradient], |[x, kernel, gradient]| {
         gradients(simd(), geometry, x, kernel, &Given(gradient), Wanted::of(wanted))
-    })?;
-    Ok([found.input.map(|of_x| as_map(x.dtype(), of_x)), found.kernel.map(Numbers::storage)])
+    })
 }
 
 #[test]

@@ -144,8 +144,8 @@ impl<'a> Job<'a> {
 
     /// The best by cuDNN's own estimate.
     fn first(&self) -> Result<Option<Plan>> {
-        // At rest, two kernels of which cuDNN says how fast they are go before one of which it does not.
-        let needed = !matches!(self.task.pass, Pass::AtRest { .. });
+        // Two kernels of which cuDNN says how fast they are go before one of which it does not.
+        let needed = self.task.pass.is_needed();
         let mut said = Vec::new();
         for way in Planner::Handle(self.handle.0).ways(&self.task, needed)? {
             match self.plan_of(|planner| planner.by(way)) {

@@ -70,20 +70,8 @@ pub(super) fn at_rest(
     Ok(job.done(Some(&|| apart().map(drop)))?.then_some(y))
 }
 
-/// The gradients of the map and, in single precision, of the kernel, where they are wanted.
-pub(super) fn backward(
-    device: &CudaDevice,
-    geometry: &Geometry,
-    [x, kernel, gradient]: [&Tensor; 3],
-    [of_x, of_kernel]: [bool; 2],
-) -> Result<[Option<Tensor>; 2]> {
-    let of_x = of_x.then(|| backward_map(device, geometry, kernel, gradient));
-    let of_kernel = of_kernel.then(|| backward_kernel(device, geometry, x, gradient));
-    Ok([of_x.transpose()?, of_kernel.transpose()?])
-}
-
 /// The gradient of `x`.
-fn backward_map(
+pub(super) fn backward_map(
     device: &CudaDevice,
     geometry: &Geometry,
     kernel: &Tensor,
@@ -92,13 +80,28 @@ fn backward_map(
     let count = geometry.batch * geometry.input_len();
     let mut of_x = nvidia::room(device, gradient.dtype(), count)?;
     let reads = [(Part::Kernel, kernel), (Part::Y, gradient)];
-    let what = (Pass::ToMap, geometry, gradient.dtype());
+    let what = (Pass::ToMap { onto: false }, geometry, gradient.dtype());
     Job::new(device, what, &reads, (Part::X, &mut of_x))?.done(None)?;
     Ok(tensor(of_x, count))
 }
 
+/// What others had of the gradient of `x`, and this added; nothing, where cuDNN has no way for that, or none as fast as to do it `apart`.
+pub(super) fn backward_map_onto(
+    device: &CudaDevice,
+    geometry: &Geometry,
+    [kernel, gradient, onto]: [&Tensor; 3],
+    apart: impl Fn() -> Result<Tensor>,
+) -> Result<Option<Tensor>> {
+    let count = geometry.batch * geometry.input_len();
+    let mut sum = nvidia::room(device, gradient.dtype(), count)?;
+    let reads = [(Part::Kernel, kernel), (Part::Y, gradient), (Part::Onto, onto)];
+    let what = (Pass::ToMap { onto: true }, geometry, gradient.dtype());
+    let job = Job::new(device, what, &reads, (Part::X, &mut sum))?;
+    Ok(job.done(Some(&|| apart().map(drop)))?.then(|| tensor(sum, count)))
+}
+
 /// The gradient of the kernel, in single precision: of maps in bfloat16, cuDNN adds it up so, and rounds it.
-fn backward_kernel(
+pub(super) fn backward_kernel(
     device: &CudaDevice,
     geometry: &Geometry,
     x: &Tensor,

@@ -18,8 +18,10 @@ pub(super) enum Pass {
         residual: bool,
         relu: bool,
     },
-    /// Back to the gradient of the map.
-    ToMap,
+    /// Back to the gradient of the map; and, `onto` what others had of it, to the sum.
+    ToMap {
+        onto: bool,
+    },
     /// Back to the gradient of the kernel.
     ToKernel,
 }
@@ -49,6 +51,8 @@ pub(super) enum Part {
     Weight,
     Bias,
     Residual,
+    /// What others had of the map's gradient.
+    Onto,
 }
 
 /// Names of what exists between operations alone begin here.
@@ -58,6 +62,13 @@ const BETWEEN: i64 = 100;
 fn channels_last([count, channels, rows, columns]: [usize; 4]) -> [[i64; 4]; 2] {
     let steps = [rows * columns * channels, 1, columns * channels, channels];
     [[count, channels, rows, columns], steps].map(|all| all.map(|one| one as i64))
+}
+
+impl Pass {
+    /// Whether there is no other way to do it than by one plan.
+    pub(super) fn is_needed(self) -> bool {
+        !matches!(self, Self::AtRest { .. } | Self::ToMap { onto: true })
+    }
 }
 
 impl Task {
@@ -79,10 +90,16 @@ impl Task {
             .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[self.alignment as i64])
     }
 
+    /// What exists between two operations.
+    fn between(&self, name: i64, sizes: [usize; 4]) -> Result<Descriptor> {
+        let tensor = self.tensor(name, sizes, Type::CUDNN_DATA_FLOAT)?;
+        tensor.with(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, &[true])?.sealed()
+    }
+
     fn part(&self, part: Part) -> Result<Descriptor> {
         let Geometry { batch, input, output, kernel, from, to, .. } = self.geometry;
         let (sizes, of) = match part {
-            Part::X => ([batch, from, input[0], input[1]], self.of_maps()),
+            Part::X | Part::Onto => ([batch, from, input[0], input[1]], self.of_maps()),
             Part::Y | Part::Residual => ([batch, to, output[0], output[1]], self.of_maps()),
             Part::Kernel => ([to, self.geometry.group_from(), kernel[0], kernel[1]], self.of_maps()),
             Part::Mean | Part::Var | Part::Weight | Part::Bias => ([1, to, 1, 1], Type::CUDNN_DATA_FLOAT),
@@ -112,7 +129,8 @@ impl Task {
     pub(super) fn graph(&self, planner: &Planner) -> Result<Descriptor> {
         let operations = match self.pass {
             Pass::AtRest { residual, relu } => self.at_rest(residual, relu)?,
-            _ => vec![self.convolution(&self.part(Part::Y)?)?],
+            Pass::ToMap { onto: true } => self.sum_of_map()?,
+            _ => vec![self.convolution(&self.part(Part::X)?, &self.part(Part::Y)?)?],
         };
         let operations: Vec<_> = operations.iter().collect();
         let graph = Descriptor::new(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
@@ -120,11 +138,11 @@ impl Task {
         planner.told(graph, Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, None)?.sealed()
     }
 
-    /// The convolution of this pass, whose forward one makes `y`.
-    fn convolution(&self, y: &Descriptor) -> Result<Descriptor> {
+    /// The convolution of this pass.
+    fn convolution(&self, x: &Descriptor, y: &Descriptor) -> Result<Descriptor> {
         use Kind as K;
         use Name as N;
-        let (kind, [alpha, beta, conv, x, kernel, of_y]) = match self.pass {
+        let (kind, [alpha, beta, conv, of_x, kernel, of_y]) = match self.pass {
             Pass::Forward | Pass::AtRest { .. } => (
                 K::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
                 [
@@ -136,7 +154,7 @@ impl Task {
                     N::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
                 ],
             ),
-            Pass::ToMap => (
+            Pass::ToMap { .. } => (
                 K::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
                 [
                     N::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
@@ -163,10 +181,20 @@ impl Task {
             .with(alpha, &[1f32])?
             .with(beta, &[0f32])?
             .of(conv, &[&self.conv()?])?
-            .of(x, &[&self.part(Part::X)?])?
+            .of(of_x, &[x])?
             .of(kernel, &[&self.part(Part::Kernel)?])?
             .of(of_y, &[y])?
             .sealed()
+    }
+
+    /// The way back and the sum.
+    fn sum_of_map(&self) -> Result<Vec<Descriptor>> {
+        let Geometry { batch, input, from, .. } = self.geometry;
+        let own = self.between(BETWEEN, [batch, from, input[0], input[1]])?;
+        let back = self.convolution(&own, &self.part(Part::Y)?)?;
+        let (before, sum) = (self.part(Part::Onto)?, self.part(Part::X)?);
+        let add = pointwise(Pointwise::CUDNN_POINTWISE_ADD, &own, Some(&before), &sum)?;
+        Ok(vec![back, add])
     }
 
     /// The convolution and what follows it, of which only the end has a place.
@@ -175,14 +203,13 @@ impl Task {
         let mut named = BETWEEN;
         let mut between = |sizes: [usize; 4]| {
             named += 1;
-            let tensor = self.tensor(named, sizes, Type::CUDNN_DATA_FLOAT)?;
-            tensor.with(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, &[true])?.sealed()
+            self.between(named, sizes)
         };
         let (channels, map) = ([1, to, 1, 1], [batch, to, output[0], output[1]]);
         let [varied, inverse] = [between(channels)?, between(channels)?];
         let mut now = between(map)?;
         let mut operations = vec![
-            self.convolution(&now)?,
+            self.convolution(&self.part(Part::X)?, &now)?,
             pointwise(
                 Pointwise::CUDNN_POINTWISE_ADD,
                 &self.part(Part::Var)?,
