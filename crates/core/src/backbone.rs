@@ -193,8 +193,15 @@ pub trait Backbone: Send + Sync {
                 got: images.dims().to_vec(),
             });
         }
+        let [stem, map] = self.begin(images, mode)?;
+        self.finish(stem, Vec::new(), map, mode)
+    }
+
+    /// The stem's map, as it is shown and as the first stage reads it.
+    #[doc(hidden)]
+    fn begin(&self, images: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
         let stem = self.stem(images, mode)?;
-        self.finish(stem.clone(), Vec::new(), stem, mode)
+        Ok([stem.clone(), stem])
     }
 
     /// What `out` would have been, had stage `stage` given `map`.

@@ -55,8 +55,14 @@ impl Backbone for Mixed {
         self.0.grafts()
     }
 
+    fn begin(&self, images: &Tensor, mode: Mode) -> Result<[Tensor; 2]> {
+        let stem = with_mixed_precision(|| self.0.stem(images, mode))?;
+        Ok([widen(&stem)?, stem])
+    }
+
     fn stem(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        widen(&with_mixed_precision(|| self.0.stem(images, mode))?)
+        let [shown, _] = self.begin(images, mode)?;
+        Ok(shown)
     }
 
     fn stage(&self, index: usize, input: &Tensor, mode: Mode) -> Result<Stage> {
