@@ -1,7 +1,7 @@
 use super::numbers::{Channels, filled, row, summed, visit_channels};
 use crate::Pool;
 use crate::gpu::{Gpu, Window, over};
-use crate::record::{Backward, compute, record, tensor};
+use crate::record::{Backward, Numbers, read, record, tensor};
 use crate::simd::{Kernel, Lanes, simd};
 use candle::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -19,35 +19,51 @@ pub(crate) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
         // SAFETY: an image is `to` numbers, and `Forward` writes each pixel.
         unsafe { filled(batch * to, to, work) }
     };
-    let there = |gpu: &Gpu| gpu.windows(over(x, "max_pool"), [x], windows.window(), batch * to, channels);
-    record([x], compute([x], here, there)?, (batch, size[0], size[1], channels), windows)
+    let shape = (batch, size[0], size[1], channels);
+    let Some(gpu) = Gpu::of(&[x]) else {
+        return record([x], read([x], here)?, shape, MaxPool { windows, winners: None });
+    };
+    let (y, winners) = gpu.max_pool(x, windows.window(), (batch * to, channels), x.track_op())?;
+    let winners = winners.map(|winners| tensor(winners, shape));
+    record([x], y, shape, MaxPool { windows, winners })
 }
 
-impl Backward<1> for Windows {
+/// The way back.
+struct MaxPool {
+    windows: Windows,
+    /// At which place of each window the largest was, where a GPU has remembered it.
+    winners: Option<Tensor>,
+}
+
+impl Backward<1> for MaxPool {
     const NAME: &'static str = "max-pool";
 
     fn reads(&self) -> ([bool; 1], bool) {
-        ([true], true)
+        let looks = self.winners.is_none();
+        ([looks], looks)
     }
 
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        let [from, to] = self.lengths();
-        let here = |[x, y, gradient]: [&[f32]; 3]| {
-            summed(x.len(), from, |index, back| {
-                let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
-                simd().run(ToWinners { windows: *self, x: &x[index * from..][..from], y, gradient, back });
-            })
-        };
-        let there = |gpu: &Gpu| {
-            gpu.windows(
-                over(x, "max_pool_back"),
-                [x, y, gradient],
-                self.window(),
+        let windows = self.windows;
+        let of_x = match (&self.winners, Gpu::of(&[gradient])) {
+            (Some(winners), Some(gpu)) => gpu.windows(
+                over(gradient, "max_pool_back").by_fours(),
+                [winners, gradient],
+                windows.window(),
                 x.elem_count(),
-                self.channels,
-            )
+                windows.channels,
+            )?,
+            _ => {
+                let [from, to] = windows.lengths();
+                let here = |[x, y, gradient]: [&[f32]; 3]| {
+                    summed(x.len(), from, |index, back| {
+                        let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
+                        simd().run(ToWinners { windows, x: &x[index * from..][..from], y, gradient, back });
+                    })
+                };
+                read([x, y, gradient], here)?.storage()
+            }
         };
-        let of_x = compute([x, y, gradient], here, there)?;
         Ok([Some(tensor(of_x, x.shape()))])
     }
 }

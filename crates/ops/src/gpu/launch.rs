@@ -65,6 +65,11 @@ impl Kernel {
         }
     }
 
+    /// Blocks whose lanes make so many numbers.
+    fn blocks(self, count: usize) -> usize {
+        Gpu::blocks(count.div_ceil(self.apiece), LANES)
+    }
+
     /// The type of what it makes, where it makes a map or none is over maps.
     fn makes(self) -> DType {
         self.map.unwrap_or(DType::F32)
@@ -181,7 +186,7 @@ impl Gpu {
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::Read).collect();
         args.extend([Arg::Write(&mut y), Arg::Int(count)]);
         args.extend(rest);
-        self.launch(kernel, Self::blocks(count.div_ceil(kernel.apiece), LANES), args)?;
+        self.launch(kernel, kernel.blocks(count), args)?;
         Ok(y)
     }
 
@@ -198,7 +203,7 @@ impl Gpu {
         args.extend([Arg::Write(room), Arg::Int(count)]);
         args.extend(rest);
         let kernel = kernel.into();
-        self.launch(kernel, Self::blocks(count.div_ceil(kernel.apiece), LANES), args)
+        self.launch(kernel, kernel.blocks(count), args)
     }
 
     /// Runs a kernel whose lanes look through a window, channel by channel: `kernel(reads .., y, window, count, channels)`.
@@ -213,8 +218,26 @@ impl Gpu {
         let mut y = self.room_of(kernel.makes(), count)?;
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
         args.extend([Arg::Write(&mut y), Arg::Window(window), Arg::Int(count), Arg::Int(channels)]);
-        self.launch(kernel, Self::blocks(count, LANES), args)?;
+        self.launch(kernel, kernel.blocks(count), args)?;
         Ok(y)
+    }
+
+    /// The largest under each window, channel by channel; and, for someone who goes back, at which place of the window it was first.
+    pub(crate) fn max_pool(
+        &self,
+        x: &Tensor,
+        window: Window,
+        (count, channels): (usize, usize),
+        goes_back: bool,
+    ) -> Result<(Storage, Option<Storage>)> {
+        let mut y = self.room_of(x.dtype(), count)?;
+        let mut winners = goes_back.then(|| self.room(count)).transpose()?;
+        let kernel = over(x, "max_pool").by_fours();
+        let places = winners.as_mut().map_or(Arg::Read(None), Arg::Write);
+        let args = vec![Arg::from(x), Arg::Write(&mut y), places, Arg::Window(window)];
+        let sizes = [Arg::Int(count), Arg::Int(channels)];
+        self.launch(kernel, kernel.blocks(count), args.into_iter().chain(sizes).collect())?;
+        Ok((y, winners))
     }
 
     /// Runs a kernel that changes tensors where they are, many in a launch:

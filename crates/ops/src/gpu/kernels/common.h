@@ -9,7 +9,10 @@
         each_lane if (lane < half) part[lane] += part[lane + half];   \
         together;                                                     \
     }
-// Pieces of so many numbers, shared likewise: of each round a lane has one. It asks for those of AHEAD rounds before it looks at the first,
+// Pieces of so many numbers, shared likewise, and where they begin.
+#define each_piece(at, count, apiece) \
+    for (int at = (block * LANES + lane) * (apiece); at < (count); at += blocks * LANES * (apiece))
+// The same, where a lane has little to do with each: of each round a lane has one. It asks for those of AHEAD rounds before it looks at the first,
 // since memory is far: `ahead` goes through them, and where they begin.
 #define AHEAD 2
 #define each_rounds(count, apiece) \

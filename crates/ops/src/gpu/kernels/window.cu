@@ -88,64 +88,67 @@ kernel depthwise_weights_MAP(const MAP *x, const MAP *gradient, float *sums, Win
     }
 }
 
-// The first of the largest under the window at (row, column) of the output: where it lies in x.
-device_function int largest_MAP(const MAP *x, Window w, int image, int row, int column, int channel, int channels)
+// The largest under each window, and at which of its places it was first, if someone goes back. Not a number wins, and stays: divergence must
+// be seen.
+device_function void max_pool_by_MAP(int apiece, const MAP *x, MAP *y, float *winners, Window w, int count, int channels)
 {
-    int best = -1;
-    for (int i = 0; i < w.rows; i++)
-        for (int j = 0; j < w.columns; j++) {
-            int down = row * w.down + i - w.above, right = column * w.right + j - w.left;
-            if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
-            int at = ((image * w.height + down) * w.width + right) * channels + channel;
-            // Not a number wins, and stays: divergence must be seen.
-            float one = of_MAP(x[at]);
-            if (best < 0 || one > of_MAP(x[best]) || one != one) best = at;
-        }
-    return best;
-}
-
-kernel max_pool_MAP(const MAP *x, MAP *y, Window w, int count, int channels)
-{
-    each(at, count)
+    four_MAP largest;
+    four_float places;
+    each_lane each_piece(at, count, apiece)
     {
         locate(at, w.to_height, w.to_width);
-        y[at] = x[largest_MAP(x, w, image, row, column, channel, channels)];
+        int none = 1;
+        for (int i = 0; i < w.rows; i++)
+            for (int j = 0; j < w.columns; j++) {
+                int down = row * w.down + i - w.above, right = column * w.right + j - w.left;
+                if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
+                four_MAP seen = some_MAP(x, ((image * w.height + down) * w.width + right) * channels + channel, apiece);
+                for (int k = 0; k < apiece; k++) {
+                    float one = of_MAP(seen.of[k]);
+                    if (none || one > of_MAP(largest.of[k]) || one != one) {
+                        largest.of[k] = seen.of[k];
+                        places.of[k] = (float)(i * w.columns + j);
+                    }
+                }
+                none = 0;
+            }
+        put_some_MAP(y, at, apiece, largest);
+        if (winners) put_some_float(winners, at, apiece, places);
     }
 }
 
-// Whether the window at (row, column) of the output, which holds what is at `at`, chose it: the first such number, or of those that
-// are none the last.
-device_function int chose_MAP(const MAP *x, Window w, int image, int row, int column, int channel, int channels, int at)
+kernel max_pool_MAP(const MAP *x, MAP *y, float *winners, Window w, int count, int channels)
 {
-    float own = of_MAP(x[at]);
-    for (int i = 0; i < w.rows; i++)
-        for (int j = 0; j < w.columns; j++) {
-            int down = row * w.down + i - w.above, right = column * w.right + j - w.left;
-            if (down < 0 || down >= w.height || right < 0 || right >= w.width) continue;
-            int other = ((image * w.height + down) * w.width + right) * channels + channel;
-            if (own == own && other == at) return 1;
-            float one = of_MAP(x[other]);
-            if (own == own ? one == own : other > at && one != one) return 0;
-        }
-    return 1;
+    by_pieces(channels % 4 == 0 && in_fours_MAP(x) && in_fours_MAP(y) && in_fours_float(winners), max_pool_by_MAP, x, y, winners, w, count,
+              channels);
 }
 
-// Each input asks the windows that see it whom they chose: nothing is added to by two at once. Only those that hold its own number can
-// have chosen it.
-kernel max_pool_back_MAP(const MAP *x, const MAP *y, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
+// Each input asks the windows that see it whom they chose: nothing is added to by two at once.
+device_function void max_pool_back_by_MAP(int apiece, const float *winners, const MAP *gradient, MAP *of_x, Window w, int count,
+                                          int channels)
 {
-    each(at, count)
+    four_MAP made;
+    each_lane each_piece(at, count, apiece)
     {
         locate(at, w.height, w.width);
-        float sum = 0.0f;
-        unsigned own = bits_of(of_MAP(x[at]));
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         int last_down = (row + w.above) / w.down, last_right = (column + w.left) / w.right;
         for (int down = first_reader(row + w.above, w.rows, w.down); down <= last_down && down < w.to_height; down++)
             for (int right = first_reader(column + w.left, w.columns, w.right); right <= last_right && right < w.to_width; right++) {
                 int to = ((image * w.to_height + down) * w.to_width + right) * channels + channel;
-                if (bits_of(of_MAP(y[to])) == own && chose_MAP(x, w, image, down, right, channel, channels, at))
-                    sum += of_MAP(gradient[to]);
+                float place = (float)((row + w.above - down * w.down) * w.columns + column + w.left - right * w.right);
+                four_float winner = some_float(winners, to, apiece);
+                four_MAP given = some_MAP(gradient, to, apiece);
+                for (int k = 0; k < apiece; k++)
+                    if (winner.of[k] == place) sum[k] += of_MAP(given.of[k]);
             }
-        of_x[at] = to_MAP(sum);
+        for (int k = 0; k < apiece; k++) made.of[k] = to_MAP(sum[k]);
+        put_some_MAP(of_x, at, apiece, made);
     }
+}
+
+kernel max_pool_back_MAP(const float *winners, const MAP *gradient, MAP *of_x, Window w, int count, int channels)
+{
+    by_pieces(channels % 4 == 0 && in_fours_float(winners) && in_fours_MAP(gradient) && in_fours_MAP(of_x), max_pool_back_by_MAP, winners,
+              gradient, of_x, w, count, channels);
 }
