@@ -141,6 +141,7 @@ pub fn cases() -> Vec<Case> {
         })
         .of_maps(&[0]),
         case("batch norm", &[&MAP, &[3], &[3]], |x| norm(x, None, false, Mode::Train)).of_maps(&[0]),
+        case("batch norm, relu", &[&MAP, &[3], &[3]], |x| norm(x, None, true, Mode::Train)).of_maps(&[0]),
         case("batch norm, residual, relu", &[&MAP, &[3], &[3], &MAP], |x| {
             norm(x, Some(&x[3]), true, Mode::Probe)
         })
@@ -153,6 +154,10 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .of_maps(&[0, 3]),
+        case("conv and norm, relu", &[&MAP, &[4], &[4], &[3, 3, 3, 4]], |x| {
+            with_norm(x, |norm| conv_norm(&x[0], &x[3], Conv::same(3, 1), norm, None, true, Mode::Train))
+        })
+        .of_maps(&[0]),
         case("conv and norm, and before the relu", &[&MAP, &[4], &[4], &[2, 5, 7, 4], &[3, 3, 3, 4]], |x| {
             with_norm(x, |norm| {
                 let (map, before) =

@@ -45,24 +45,18 @@ impl Backward<1> for MaxPool {
 
     fn gradients(&self, [x]: [&Tensor; 1], y: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let windows = self.windows;
-        let of_x = match (&self.winners, Gpu::of(&[gradient])) {
-            (Some(winners), Some(gpu)) => gpu.windows(
-                over(gradient, "max_pool_back").by_fours(),
-                [winners, gradient],
-                windows.window(),
-                x.elem_count(),
-                windows.channels,
-            )?,
-            _ => {
-                let [from, to] = windows.lengths();
-                let here = |[x, y, gradient]: [&[f32]; 3]| {
-                    summed(x.len(), from, |index, back| {
-                        let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
-                        simd().run(ToWinners { windows, x: &x[index * from..][..from], y, gradient, back });
-                    })
-                };
-                read([x, y, gradient], here)?.storage()
-            }
+        let of_x = if let (Some(winners), Some(gpu)) = (&self.winners, Gpu::of(&[gradient])) {
+            let (kernel, window) = (over(gradient, "max_pool_back").by_fours(), windows.window());
+            gpu.windows(kernel, [winners, gradient], window, x.elem_count(), windows.channels)?
+        } else {
+            let [from, to] = windows.lengths();
+            let here = |[x, y, gradient]: [&[f32]; 3]| {
+                summed(x.len(), from, |index, back| {
+                    let (y, gradient) = (&y[index * to..][..to], &gradient[index * to..][..to]);
+                    simd().run(ToWinners { windows, x: &x[index * from..][..from], y, gradient, back });
+                })
+            };
+            read([x, y, gradient], here)?.storage()
         };
         Ok([Some(tensor(of_x, x.shape()))])
     }

@@ -73,7 +73,7 @@ impl Backward<4> for ConvolveNormalise {
     }
 
     fn reads(&self) -> ([bool; 4], bool) {
-        ([true, false, true, false], self.norm.relu)
+        ([true, false, true, false], self.norm.reads_result())
     }
 
     fn gradients(
@@ -98,7 +98,7 @@ impl Backward<5> for ConvolveNormalise {
     }
 
     fn reads(&self) -> ([bool; 5], bool) {
-        ([true, false, true, false, false], self.norm.relu)
+        ([true, false, true, false, false], self.norm.reads_result())
     }
 
     fn gradients(

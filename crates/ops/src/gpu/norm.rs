@@ -195,7 +195,12 @@ pub(super) fn normalised(
     };
     let [inverse, scale, shift] = [inverse, scale, shift].map(|made| tensor(made, channels));
     let y = scale_shift(gpu, x, Some(&scale), &shift, residual, relu)?;
-    Ok((y, Normalise { mean, inverse, learned: mode != Mode::Eval, relu }))
+    let gate = match (relu, residual) {
+        (false, _) => Gate::None,
+        (true, None) => Gate::Own([scale, shift]),
+        (true, Some(_)) => Gate::Result,
+    };
+    Ok((y, Normalise { mean, inverse, learned: mode != Mode::Eval, gate }))
 }
 
 /// The way back.
@@ -205,10 +210,25 @@ pub(super) struct Normalise {
     inverse: Tensor,
     /// Whether both are the batch's, and not the running ones.
     learned: bool,
-    pub(super) relu: bool,
+    gate: Gate,
+}
+
+/// What a ReLU lets pass on the way back.
+enum Gate {
+    /// All: there is none.
+    None,
+    /// Where the result is positive.
+    Result,
+    /// Where the norm's own result is, which scale and shift make of `x` once more: a map less is read.
+    Own([Tensor; 2]),
 }
 
 impl Normalise {
+    /// Whether the way back reads the result.
+    pub(super) fn reads_result(&self) -> bool {
+        matches!(self.gate, Gate::Result)
+    }
+
     /// The gradients of `x`, of the weight and of the bias; and what passes to a residual, where one asks for it.
     pub(super) fn back(
         &self,
@@ -220,14 +240,22 @@ impl Normalise {
     ) -> Result<([Tensor; 3], Option<Tensor>)> {
         let Some(gpu) = Gpu::of(&[x]) else { candle::bail!("a batch norm of a GPU goes back elsewhere") };
         let channels = weight.elem_count();
-        let gate = self.relu.then_some(y);
+        let gate = self.reads_result().then_some(y);
+        let own = match &self.gate {
+            Gate::Own([scale, shift]) => [Some(scale), Some(shift)],
+            _ => [None; 2],
+        };
         let mut slices = Slices::room(&gpu, x, channels)?;
         let (blocks, sizes) = (slices.blocks(), slices.sizes());
         let room = || gpu.room(channels);
         let [mut of_weight, mut of_bias, mut slope, mut lean, mut offset] =
             [room()?, room()?, room()?, room()?, room()?];
-        let args = [Some(gradient), gate, Some(x), Some(&self.mean)].map(Arg::Read).into_iter();
-        let args = args.chain(slices.places()).chain([weight, &self.inverse].map(Arg::from));
+        let maps = [Some(gradient), gate, Some(x), Some(&self.mean), own[0], own[1]];
+        let args = maps
+            .map(Arg::Read)
+            .into_iter()
+            .chain(slices.places())
+            .chain([weight, &self.inverse].map(Arg::from));
         let made = [&mut of_weight, &mut of_bias, &mut slope, &mut lean, &mut offset].map(Arg::Write);
         let args = args.chain(made).chain(sizes).chain([Arg::Int(self.learned.into())]).collect();
         gpu.launch(over(x, "norm_gradients"), blocks, args)?;
@@ -235,13 +263,13 @@ impl Normalise {
         let [slope, lean, offset] = [slope, lean, offset].map(|made| tensor(made, channels));
         let room = || gpu.room_of(x.dtype(), x.elem_count());
         // Where nothing is gated, what passes is the gradient itself.
-        let mut kept = (passed && gate.is_some()).then(room).transpose()?;
+        let is_gated = !matches!(self.gate, Gate::None);
+        let mut kept = (passed && is_gated).then(room).transpose()?;
         let mut of_x = room()?;
-        let reads =
-            [Some(gradient), gate, Some(x), Some(&self.mean), Some(&slope), Some(&lean), Some(&offset)];
+        let reads = maps.into_iter().chain([&slope, &lean, &offset].map(Some)).map(Arg::Read);
         let keep = kept.as_mut().map_or(Arg::Read(None), Arg::Write);
         let sizes = [Arg::Int(x.elem_count()), Arg::Int(channels)];
-        let args = reads.map(Arg::Read).into_iter().chain([Arg::Write(&mut of_x), keep]).chain(sizes);
+        let args = reads.chain([Arg::Write(&mut of_x), keep]).chain(sizes);
         gpu.launch(over(x, "norm_back"), blocks_of_fours(x.elem_count(), channels), args.collect())?;
 
         let passed =
@@ -254,7 +282,7 @@ impl Backward<3> for Normalise {
     const NAME: &'static str = "batch-norm";
 
     fn reads(&self) -> ([bool; 3], bool) {
-        ([true, true, false], self.relu)
+        ([true, true, false], self.reads_result())
     }
 
     fn gradients(
@@ -271,7 +299,7 @@ impl Backward<4> for Normalise {
     const NAME: &'static str = "batch-norm";
 
     fn reads(&self) -> ([bool; 4], bool) {
-        ([true, true, false, false], self.relu)
+        ([true, true, false, false], self.reads_result())
     }
 
     fn gradients(

@@ -3,11 +3,20 @@
 
 #define TILE 64
 
-// Of u and v: the sums of u and of u · v. With a gradient, u is what of it the gate lets pass, and v = x - pivot; without one,
-// both are x - pivot. A lane takes `apiece` channels, and asks for some rows before it adds the first.
+// What a norm makes of x.
+device_function float normed(float x, float slope, float lift)
+{
+    return x * slope + lift;
+}
+
+// Whether a ReLU behind a norm lets a gradient pass: by what it gave, which a `gate` has, or by what the norm made of x.
+#define opens_MAP(gate, open, scale, x, slope, lift) \
+    !((gate) ? of_MAP(open) <= 0.0f : (scale) ? of_MAP(to_MAP(normed(of_MAP(x), slope, lift))) <= 0.0f : 0)
+
+// Of u and v: the sums of u and of u · v. With a gradient, u is what of it passes, and v = x - pivot; without one, both are x - pivot. A lane takes `apiece` channels, and asks for some rows before it adds the first.
 #define ROWS_AHEAD 4
-device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
-                                    float *products, int rows, int channels, int slices)
+device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
+                                    const float *shift, float *sums, float *products, int rows, int channels, int slices)
 {
     shared float sum[4 * LANES], product[4 * LANES];
     int wide = channels < TILE ? channels : TILE, across = wide / apiece, deep = LANES / across;
@@ -19,6 +28,7 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
         int some = lane < deep * across && first < channels;
         float all[4] = {0.0f, 0.0f, 0.0f, 0.0f}, pairs[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         four_float middle = some_float(some ? pivot : 0, first, apiece);
+        four_float slope = some_float(some ? scale : 0, first, apiece), lift = some_float(some ? shift : 0, first, apiece);
         for (int row = some ? slice * deep + lane / across : rows; row < rows; row += ROWS_AHEAD * step) {
             four_MAP seen[ROWS_AHEAD], open[ROWS_AHEAD], given[ROWS_AHEAD];
             unrolled for (int k = 0; k < ROWS_AHEAD; k++)
@@ -31,7 +41,8 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
             unrolled for (int k = 0; k < ROWS_AHEAD; k++)
                 for (int i = 0; i < apiece && row < rows - k * step; i++) {
                     float v = x ? of_MAP(seen[k].of[i]) - middle.of[i] : 0.0f;
-                    float u = !gradient ? v : gate && of_MAP(open[k].of[i]) <= 0.0f ? 0.0f : of_MAP(given[k].of[i]);
+                    int passes = opens_MAP(gate, open[k].of[i], scale, seen[k].of[i], slope.of[i], lift.of[i]);
+                    float u = !gradient ? v : passes ? of_MAP(given[k].of[i]) : 0.0f;
                     all[i] += u;
                     pairs[i] += u * v;
                 }
@@ -57,11 +68,12 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
     }
 }
 
-device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, float *sums,
-                                 float *products, int rows, int channels, int slices)
+device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
+                                 const float *shift, float *sums, float *products, int rows, int channels, int slices)
 {
-    int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_float(pivot);
-    by_pieces(fours, moments_by_MAP, gradient, gate, x, pivot, sums, products, rows, channels, slices);
+    int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_float(pivot) &&
+                in_fours_float(scale) && in_fours_float(shift);
+    by_pieces(fours, moments_by_MAP, gradient, gate, x, pivot, scale, shift, sums, products, rows, channels, slices);
 }
 
 // Whether this block comes last of so many; what the others have left is there then. `done` is 0 before and after.
@@ -114,7 +126,7 @@ kernel column_sums_MAP(const MAP *x, float *sums, float *products, unsigned *don
 {
     shared double sum[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(x, 0, 0, 0, sums, products, rows, channels, slices);
+    moments_MAP(x, 0, 0, 0, 0, 0, sums, products, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {
@@ -132,7 +144,7 @@ kernel batch_statistics_MAP(const MAP *x, const float *pivot, float *sums, float
 {
     shared double sum[LANES], square[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(0, 0, x, pivot, sums, squares, rows, channels, slices);
+    moments_MAP(0, 0, x, pivot, 0, 0, sums, squares, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {
@@ -196,7 +208,7 @@ device_function void to_y_by_MAP(int apiece, const MAP *x, const float *mean, co
                     four_float steep = some_float(weight, channel, apiece), lift = some_float(bias, channel, apiece);
                     for (int i = 0; i < apiece; i++) {
                         float slope = var ? steep.of[i] / sqrtf(spread.of[i] + eps) : weight ? steep.of[i] : 1.0f;
-                        float sum = (of_MAP(seen[k].of[i]) - middle.of[i]) * slope + lift.of[i];
+                        float sum = normed(of_MAP(seen[k].of[i]) - middle.of[i], slope, lift.of[i]);
                         if (residual) sum += of_MAP(more[k].of[i]);
                         made.of[i] = to_MAP(relu && sum <= 0.0f ? 0.0f : sum);
                     }
@@ -227,13 +239,13 @@ kernel norm_at_rest_MAP(const MAP *x, const float *mean, const float *var, const
 
 // Ioffe and Szegedy (arXiv:1502.03167), section 3, the gradients after algorithm 1, gathered by what they multiply. `learned`
 // tells whether the statistics were the batch's, which each value moved a little.
-kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, float *sums, float *products,
-                          unsigned *done, const float *weight, const float *inverse, float *of_weight, float *of_bias, float *slope,
+kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *scale, const float *shift,
+                          float *sums, float *products, unsigned *done, const float *weight, const float *inverse, float *of_weight, float *of_bias, float *slope,
                           float *lean, float *offset, int rows, int channels, int slices, int learned)
 {
     shared double sum[LANES], product[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(gradient, gate, x, mean, sums, products, rows, channels, slices);
+    moments_MAP(gradient, gate, x, mean, scale, shift, sums, products, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {
@@ -241,20 +253,20 @@ kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, co
         gather(product, products);
         each_first(channel)
         {
-            double one_over = inverse[channel], scale = weight[channel] * one_over;
+            double one_over = inverse[channel], steep = weight[channel] * one_over;
             of_weight[channel] = (float)(product[lane] * one_over);
             of_bias[channel] = (float)sum[lane];
-            slope[channel] = (float)scale;
-            lean[channel] = learned ? (float)(-scale * one_over * one_over * product[lane] / rows) : 0.0f;
-            offset[channel] = learned ? (float)(-scale * sum[lane] / rows) : 0.0f;
+            slope[channel] = (float)steep;
+            lean[channel] = learned ? (float)(-steep * one_over * one_over * product[lane] / rows) : 0.0f;
+            offset[channel] = learned ? (float)(-steep * sum[lane] / rows) : 0.0f;
         }
         together;
     }
 }
 
 // The gradient of x; and, where a residual wants it, what of the gradient the gate let pass.
-device_function void back_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
-                                 const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
+device_function void back_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *scale,
+                                 const float *shift, const float *slope, const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
 {
     four_MAP seen[AHEAD], open[AHEAD], given[AHEAD], kept, made;
     each_lane
@@ -271,12 +283,14 @@ device_function void back_by_MAP(int apiece, const MAP *gradient, const MAP *gat
             ahead(k, at)
             {
                 if (at < count) {
-                    four_float middle = some_float(mean, channel, apiece), steep = some_float(slope, channel, apiece);
-                    four_float aside = some_float(lean, channel, apiece), lift = some_float(offset, channel, apiece);
+                    four_float middle = some_float(mean, channel, apiece), up = some_float(offset, channel, apiece);
+                    four_float steep = some_float(slope, channel, apiece), aside = some_float(lean, channel, apiece);
+                    four_float forth = some_float(scale, channel, apiece), lift = some_float(shift, channel, apiece);
                     for (int i = 0; i < apiece; i++) {
-                        float pass = gate && of_MAP(open[k].of[i]) <= 0.0f ? 0.0f : of_MAP(given[k].of[i]);
+                        int passes = opens_MAP(gate, open[k].of[i], scale, seen[k].of[i], forth.of[i], lift.of[i]);
+                        float pass = passes ? of_MAP(given[k].of[i]) : 0.0f;
                         kept.of[i] = to_MAP(pass);
-                        made.of[i] = to_MAP(steep.of[i] * pass + aside.of[i] * (of_MAP(seen[k].of[i]) - middle.of[i]) + lift.of[i]);
+                        made.of[i] = to_MAP(steep.of[i] * pass + aside.of[i] * (of_MAP(seen[k].of[i]) - middle.of[i]) + up.of[i]);
                     }
                     if (passed) put_some_MAP(passed, at, apiece, kept);
                     put_some_MAP(of_x, at, apiece, made);
@@ -287,10 +301,11 @@ device_function void back_by_MAP(int apiece, const MAP *gradient, const MAP *gat
     }
 }
 
-kernel norm_back_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *slope,
-                     const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
+kernel norm_back_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *mean, const float *scale, const float *shift,
+                     const float *slope, const float *lean, const float *offset, MAP *of_x, MAP *passed, int count, int channels)
 {
     int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_MAP(of_x) &&
-                in_fours_MAP(passed) && in_fours_float(mean) && in_fours_float(slope) && in_fours_float(lean) && in_fours_float(offset);
-    by_pieces(fours, back_by_MAP, gradient, gate, x, mean, slope, lean, offset, of_x, passed, count, channels);
+                in_fours_MAP(passed) && in_fours_float(mean) && in_fours_float(scale) && in_fours_float(shift) && in_fours_float(slope) &&
+                in_fours_float(lean) && in_fours_float(offset);
+    by_pieces(fours, back_by_MAP, gradient, gate, x, mean, scale, shift, slope, lean, offset, of_x, passed, count, channels);
 }
