@@ -162,10 +162,10 @@ impl<'a> Job<'a> {
 
     /// The best by the clock; none, where what is done apart is faster.
     fn fastest(&self, apart: Option<Other<'_>>) -> Result<Option<Plan>> {
-        /// Those that are tried, at most.
-        const WAYS: usize = 16;
+        // Those that are tried, at most: kernels that do two things are compiled first, for a part of a second each.
+        let most = if self.task.pass.is_needed() { 16 } else { 4 };
         let ways = Planner::Handle(self.handle.0).ways(&self.task, true)?;
-        let plans = ways.into_iter().take(WAYS).flat_map(|way| self.plan_of(|planner| planner.by(way)));
+        let plans = ways.into_iter().take(most).flat_map(|way| self.plan_of(|planner| planner.by(way)));
         let mut least = apart.map_or(Ok(f32::INFINITY), |apart| self.takes(apart))?;
         let mut fastest = None;
         for plan in plans {
