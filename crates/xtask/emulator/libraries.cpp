@@ -11,7 +11,7 @@
 #include <string>
 #include <unistd.h>
 
-enum { OK = 0, BAD_PARAMETER = 3, NOT_SUPPORTED = 9 };
+enum { OK = 0, NOT_SUPPORTED = 15 };
 struct Handle { Stream *on; };
 static char nothing;
 
@@ -67,6 +67,9 @@ PRODUCTS(cublasSgemmStridedBatched, float)
 PRODUCTS(cublasDgemmStridedBatched, double)
 
 // cuDNN: graphs of operations on maps that lie channels last, as its descriptors tell of them.
+
+// As cuDNN 9 numbers what it says.
+enum { REFUSED = 2000, CANNOT = 3000 };
 
 enum Kind { POINTWISE = 0, CONVOLUTION = 1, ENGINE = 2, WAY = 3, ADVICE = 4, PLAN = 5, FORWARD = 10, TO_KERNEL = 11, TO_MAP = 12, STEP = 13, GRAPH = 15, PACK = 16, TENSOR = 17 };
 enum Type { SINGLE = 0, BF16 = 9 };
@@ -185,7 +188,7 @@ static float step(Mode mode, float x, float other)
     case MULTIPLY: return x * other;
     case SUBTRACT: return x - other;
     case ROOT: return 1 / sqrtf(x);
-    default: return x > 0 ? x : 0;
+    default: return x < 0 ? 0 : x;
     }
 }
 
@@ -200,18 +203,18 @@ static int understand(const Descriptor &graph, Descriptor &plan)
         case TO_KERNEL: plan.operations.push_back({kind, of(716), of(717), of(715), of(714)}); break;
         default:
             Mode mode = (Mode)of(750)->one<int>(0);
-            if (mode != ADD && mode != MULTIPLY && mode != SUBTRACT && mode != ROOT && mode != RELU) return complain("an operation of another mode"), NOT_SUPPORTED;
+            if (mode != ADD && mode != MULTIPLY && mode != SUBTRACT && mode != ROOT && mode != RELU) return complain("an operation of another mode"), CANNOT;
             plan.operations.push_back({kind, of(751), of(753), of(752), of(750), mode});
         }
         auto &last = plan.operations.back();
         bool convolves = operation->kind != STEP;
         for (auto &tensor : {last.x, last.y, last.other}) {
             if (!tensor) continue;
-            if (!tensor->channels_last()) return complain("a map that is not channels last"), NOT_SUPPORTED;
-            if (tensor->one<int>(901) != SINGLE && tensor->one<int>(901) != BF16) return complain("a map of another type"), NOT_SUPPORTED;
-            if (convolves && !tensor->between() && tensor->one<int>(901) != last.other->one<int>(901)) return complain("types of a convolution that do not fit together"), NOT_SUPPORTED;
+            if (!tensor->channels_last()) return complain("a map that is not channels last"), CANNOT;
+            if (tensor->one<int>(901) != SINGLE && tensor->one<int>(901) != BF16) return complain("a map of another type"), CANNOT;
+            if (convolves && !tensor->between() && tensor->one<int>(901) != last.other->one<int>(901)) return complain("types of a convolution that do not fit together"), CANNOT;
         }
-        if (convolves && !fits(*last.x, *last.other, *last.y, *last.how)) return complain("sizes of a convolution that do not fit together"), BAD_PARAMETER;
+        if (convolves && !fits(*last.x, *last.other, *last.y, *last.how)) return complain("sizes of a convolution that do not fit together"), REFUSED;
     }
     return OK;
 }
@@ -230,16 +233,16 @@ API int cudnnBackendDestroyDescriptor(Shared *of) { delete of; return OK; }
 API int cudnnBackendSetAttribute(Shared *of, int name, int type, long count, const void *from)
 {
     static const size_t WIDTHS[] = {8, 4, 1, 8, 4, 8, 8, 4, 4, 4, 0, 4, 4, 4, 4};
-    if ((*of)->sealed) return complain("an attribute of a descriptor that is sealed"), BAD_PARAMETER;
+    if ((*of)->sealed) return complain("an attribute of a descriptor that is sealed"), REFUSED;
     if (type == OF_DESCRIPTORS) {
         auto *all = (Shared *const *)from;
         for (long at = 0; at < count; at++)
-            if (!(*all[at])->sealed) return complain("a descriptor that is not sealed"), BAD_PARAMETER;
+            if (!(*all[at])->sealed) return complain("a descriptor that is not sealed"), REFUSED;
             else (*of)->others[name].push_back(*all[at]);
         return OK;
     }
     size_t width = type == 24 ? 1 : type < 15 ? WIDTHS[type] : 0;
-    if (!width) return complain("an attribute of another type"), NOT_SUPPORTED;
+    if (!width) return complain("an attribute of another type"), CANNOT;
     (*of)->values[name].assign((const char *)from, (const char *)from + width * count);
     return OK;
 }
@@ -247,16 +250,16 @@ API int cudnnBackendFinalize(Shared *of)
 {
     Descriptor &it = **of;
     auto needs = NEEDS.find(it.kind);
-    if (needs == NEEDS.end()) return complain("a descriptor of another kind"), NOT_SUPPORTED;
+    if (needs == NEEDS.end()) return complain("a descriptor of another kind"), CANNOT;
     for (int name : needs->second)
-        if (!it.has(name)) return complain("a descriptor that lacks an attribute"), BAD_PARAMETER;
+        if (!it.has(name)) return complain("a descriptor that lacks an attribute"), REFUSED;
     if (it.kind == PLAN && it.has(405)) {
         // Only this process knows it.
         int process;
         size_t number;
         auto text = it.all<char>(405);
         std::lock_guard lock(keeping);
-        if (sscanf(std::string(text.begin(), text.end()).c_str(), "plan %d %zu", &process, &number) != 2 || process != getpid() || number >= kept.size()) return NOT_SUPPORTED;
+        if (sscanf(std::string(text.begin(), text.end()).c_str(), "plan %d %zu", &process, &number) != 2 || process != getpid() || number >= kept.size()) return CANNOT;
         it.operations = kept[number]->operations, it.engine = kept[number]->engine;
     } else if (it.kind == PLAN) {
         Shared way = it.other(401);
@@ -298,23 +301,23 @@ API int cudnnBackendGetAttribute(Shared *of, int name, int, long room, long *cou
         if (to) memcpy(to, text.c_str(), std::min<size_t>(room, text.size() + 1));
         return OK;
     }
-    return complain("an attribute that nobody knows"), NOT_SUPPORTED;
+    return complain("an attribute that nobody knows"), CANNOT;
 }
 API int cudnnBackendExecute(Handle *handle, Shared *of, Shared *with)
 {
     Shared plan = *of, pack = *with;
-    if (plan->engine == IN_ANY_ORDER) return complain("an algorithm that adds in any order"), NOT_SUPPORTED;
+    if (plan->engine == IN_ANY_ORDER) return complain("an algorithm that adds in any order"), CANNOT;
     std::map<long, char *> places;
     std::map<long, Values> told;
     auto names = pack->all<long>(1000);
     auto addresses = pack->all<char *>(1001);
-    if (names.size() != addresses.size()) return complain("a pack of more names than addresses"), BAD_PARAMETER;
+    if (names.size() != addresses.size()) return complain("a pack of more names than addresses"), REFUSED;
     for (size_t at = 0; at < names.size(); at++) places[names[at]] = addresses[at];
     for (auto &operation : plan->operations)
         for (auto &tensor : {operation.x, operation.y, operation.other})
-            if (tensor && !tensor->between() && !places.count(tensor->name())) return complain("a part that is not bound"), BAD_PARAMETER;
+            if (tensor && !tensor->between() && !places.count(tensor->name())) return complain("a part that is not bound"), REFUSED;
             else if (tensor && tensor->here()) told[tensor->name()] = {*(float *)places[tensor->name()]};
-            else if (tensor && !tensor->between() && (size_t)places[tensor->name()] % tensor->one<long>(900)) return complain("an address that is not aligned as it was said to be"), BAD_PARAMETER;
+            else if (tensor && !tensor->between() && (size_t)places[tensor->name()] % tensor->one<long>(900)) return complain("an address that is not aligned as it was said to be"), REFUSED;
     void *work = pack->one<void *>(1003);
     return submit(handle->on, [=] {
         auto values = told;
@@ -363,7 +366,7 @@ API int cudnnBackendExecute(Handle *handle, Shared *of, Shared *with)
 }
 
 // What candle's own convolutions ask for, of which nobody here has any.
-#define ABSENT(name) API int name() { return complain(#name), NOT_SUPPORTED; }
+#define ABSENT(name) API int name() { return complain(#name), CANNOT; }
 ABSENT(cudnnConvolutionForward)
 ABSENT(cudnnCreateConvolutionDescriptor)
 ABSENT(cudnnCreateFilterDescriptor)

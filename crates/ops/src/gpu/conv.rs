@@ -60,10 +60,7 @@ impl Gpu {
         match *self {
             #[cfg(feature = "cuda")]
             Self::Nvidia(ref device) if !geometry.depthwise() => {
-                let what = || (format!("{} and its norm", geometry.name()), geometry.macs());
-                let maps = [x, kernel];
-                let at_once = || super::cudnn::at_rest(device, geometry, maps, norm, residual, relu, apart);
-                match self.timed(what, at_once)? {
+                match super::cudnn::at_rest(device, geometry, [x, kernel], norm, residual, relu, apart)? {
                     Some(y) => Ok(y),
                     None => apart(),
                 }
@@ -124,11 +121,7 @@ impl Gpu {
         match *self {
             #[cfg(feature = "cuda")]
             Self::Nvidia(ref device) if !geometry.depthwise() && onto.dtype() == gradient.dtype() => {
-                let what =
-                    || (format!("map's gradient of {}, and others'", geometry.name()), geometry.macs());
-                let reads = [kernel, gradient, onto];
-                let at_once = || super::cudnn::backward_map_onto(device, geometry, reads, apart);
-                match self.timed(what, at_once)? {
+                match super::cudnn::backward_map_onto(device, geometry, [kernel, gradient, onto], apart)? {
                     Some(sum) => Ok(sum),
                     None => apart(),
                 }

@@ -215,6 +215,8 @@ impl Gpu {
         count: usize,
         channels: usize,
     ) -> Result<Storage> {
+        // Lanes count what they look at, too.
+        reads.iter().try_for_each(|tensor| int(tensor.elem_count()).map(drop))?;
         let mut y = self.room_of(kernel.makes(), count)?;
         let mut args: Vec<Arg<'_>> = reads.into_iter().map(Arg::from).collect();
         args.extend([Arg::Write(&mut y), Arg::Window(window), Arg::Int(count), Arg::Int(channels)]);
@@ -230,6 +232,7 @@ impl Gpu {
         (count, channels): (usize, usize),
         goes_back: bool,
     ) -> Result<(Storage, Option<Storage>)> {
+        int(x.elem_count())?;
         let mut y = self.room_of(x.dtype(), count)?;
         let mut winners = goes_back.then(|| self.room(count)).transpose()?;
         let kernel = over(x, "max_pool").by_fours();

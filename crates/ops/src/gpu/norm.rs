@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 const TILE: usize = 64;
 /// Rows that a lane adds before another slice is worth a block, and blocks that fill a GPU.
 const ROWS: usize = 16;
-const BLOCKS: usize = 512;
+const BLOCKS: usize = 528;
 
 /// Room for sums over the rows of a map, in slices, which the last block of a tile adds up.
 pub(super) struct Slices {

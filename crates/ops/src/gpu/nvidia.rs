@@ -15,6 +15,7 @@ use candle::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts,
 use candle::{CudaDevice, CudaStorage, DType, Device, Error, Result, Storage, Tensor};
 use half::bf16;
 use sokd_core::file;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -126,8 +127,20 @@ pub(super) fn launch(device: &CudaDevice, kernel: &str, blocks: usize, mut args:
 
 /// The kernels in the assembler of a GPU's generation, of which its driver makes what it runs. Both keep what they made on disk.
 fn compiled(device: &CudaDevice) -> Result<&'static str> {
-    static PTX: LazyLock<Mutex<HashMap<Generation, &'static str>>> = LazyLock::new(Mutex::default);
+    thread_local! {
+        static OF_DEVICE: RefCell<HashMap<DeviceId, &'static str>> = RefCell::default();
+    }
+    if let Some(text) = OF_DEVICE.with_borrow(|known| known.get(&device.id()).copied()) {
+        return Ok(text);
+    }
     let generation = device.cuda_stream().context().compute_capability().map_err(Error::wrap)?;
+    let text = compiled_for(generation)?;
+    OF_DEVICE.with_borrow_mut(|known| known.insert(device.id(), text));
+    Ok(text)
+}
+
+fn compiled_for(generation: Generation) -> Result<&'static str> {
+    static PTX: LazyLock<Mutex<HashMap<Generation, &'static str>>> = LazyLock::new(Mutex::default);
     let mut known = PTX.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(text) = known.get(&generation) {
         return Ok(text);
@@ -139,14 +152,16 @@ fn compiled(device: &CudaDevice) -> Result<&'static str> {
     let asked = format!("--gpu-architecture=compute_{}{}", generation.0, generation.1);
     // A driver may be too old for what a newer compiler makes.
     let maker = format!("NVRTC {major}.{minor} {asked}");
-    let text = kept(file::cache().as_deref(), "ptx", [&maker, &source], || {
+    let make = || {
         let how =
             |options| compile_ptx_with_opts(&source, CompileOptions { options, ..CompileOptions::default() });
         // A compiler older than the GPU does not know its generation, but another that it runs too.
         let made = how(vec![asked]).or_else(|_| how(Vec::new()));
-        Ok(made.map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?.to_src())
-    })?;
-    let text: &'static str = text.leak();
+        let made = made.map_err(|error| Error::Msg(format!("the kernels for CUDA: {error:?}")))?.to_src();
+        Ok((made.clone(), Some(made)))
+    };
+    let read = |text: &str| Some(text.to_owned());
+    let text: &'static str = kept(file::cache().as_deref(), "ptx", [&maker, &source], read, make)?.leak();
     known.insert(generation, text);
     Ok(text)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Of cuDNN, unless another is asked for.
 const VERSION: &str = "9.28.1.4";
 /// What it opens when it plans.
-const OTHERS: [&str; 2] = ["nvidia-cublas", "nvidia-cuda-nvrtc"];
+const OTHERS: [&str; 2] = ["nvidia-cublas==13.10.0.20", "nvidia-cuda-nvrtc==13.5.37"];
 
 /// Asks the one of this version.
 pub fn run(tools: &Path, version: Option<&str>) -> Outcome {

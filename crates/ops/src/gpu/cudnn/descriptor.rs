@@ -26,7 +26,7 @@ pub(super) struct Address(pub(super) u64);
 /// What attributes are made of.
 ///
 /// # Safety
-/// It lies in memory as cuDNN has what it calls `TYPE`, and any bits that cuDNN writes are one.
+/// It lies in memory as cuDNN has what it calls `TYPE`.
 pub(super) unsafe trait Value: Copy {
     const TYPE: Type;
 }

@@ -36,7 +36,7 @@ pub(super) fn forward(
     let mut y = nvidia::room(device, x.dtype(), count)?;
     let reads = [(Part::X, x), (Part::Kernel, kernel)];
     let what = (Pass::Forward, geometry, x.dtype());
-    Job::new(device, what, &reads, (Part::Y, &mut y))?.done(None)?;
+    Job::new(device, what, &reads)?.fills(Part::Y, &mut y, None)?;
     Ok(y)
 }
 
@@ -62,12 +62,18 @@ pub(super) fn at_rest(
         (Part::Bias, &bias),
     ];
     reads.extend(residual.map(|residual| (Part::Residual, residual)));
-    let count = geometry.batch * geometry.output_len();
-    let mut y = nvidia::room(device, x.dtype(), count)?;
     let pass = Pass::AtRest { residual: residual.is_some(), relu };
-    let job = Job::new(device, (pass, geometry, x.dtype()), &reads, (Part::Y, &mut y))?;
+    let job = Job::new(device, (pass, geometry, x.dtype()), &reads)?;
+    if job.has_none() {
+        return Ok(None);
+    }
+    let mut y = nvidia::room(device, x.dtype(), geometry.batch * geometry.output_len())?;
     let job = job.with(Part::Eps, here(&eps));
-    Ok(job.done(Some(&|| apart().map(drop)))?.then_some(y))
+    let filled = Gpu::Nvidia(device.clone()).timed(
+        || (format!("{} and its norm", geometry.name()), geometry.macs()),
+        || job.fills(Part::Y, &mut y, Some(&|| apart().map(drop))),
+    )?;
+    Ok(filled.then_some(y))
 }
 
 /// The gradient of `x`.
@@ -81,7 +87,7 @@ pub(super) fn backward_map(
     let mut of_x = nvidia::room(device, gradient.dtype(), count)?;
     let reads = [(Part::Kernel, kernel), (Part::Y, gradient)];
     let what = (Pass::ToMap { onto: false }, geometry, gradient.dtype());
-    Job::new(device, what, &reads, (Part::X, &mut of_x))?.done(None)?;
+    Job::new(device, what, &reads)?.fills(Part::X, &mut of_x, None)?;
     Ok(tensor(of_x, count))
 }
 
@@ -92,12 +98,18 @@ pub(super) fn backward_map_onto(
     [kernel, gradient, onto]: [&Tensor; 3],
     apart: impl Fn() -> Result<Tensor>,
 ) -> Result<Option<Tensor>> {
+    let reads = [(Part::Kernel, kernel), (Part::Y, gradient), (Part::Onto, onto)];
+    let job = Job::new(device, (Pass::ToMap { onto: true }, geometry, gradient.dtype()), &reads)?;
+    if job.has_none() {
+        return Ok(None);
+    }
     let count = geometry.batch * geometry.input_len();
     let mut sum = nvidia::room(device, gradient.dtype(), count)?;
-    let reads = [(Part::Kernel, kernel), (Part::Y, gradient), (Part::Onto, onto)];
-    let what = (Pass::ToMap { onto: true }, geometry, gradient.dtype());
-    let job = Job::new(device, what, &reads, (Part::X, &mut sum))?;
-    Ok(job.done(Some(&|| apart().map(drop)))?.then(|| tensor(sum, count)))
+    let filled = Gpu::Nvidia(device.clone()).timed(
+        || (format!("map's gradient of {}, and others'", geometry.name()), geometry.macs()),
+        || job.fills(Part::X, &mut sum, Some(&|| apart().map(drop))),
+    )?;
+    Ok(filled.then(|| tensor(sum, count)))
 }
 
 /// The gradient of the kernel, in single precision: of maps in bfloat16, cuDNN adds it up so, and rounds it.
@@ -111,7 +123,7 @@ pub(super) fn backward_kernel(
     let mut of_kernel = nvidia::room(device, x.dtype(), count)?;
     let reads = [(Part::X, x), (Part::Y, gradient)];
     let what = (Pass::ToKernel, geometry, x.dtype());
-    Job::new(device, what, &reads, (Part::Kernel, &mut of_kernel))?.done(None)?;
+    Job::new(device, what, &reads)?.fills(Part::Kernel, &mut of_kernel, None)?;
     let gpu = Gpu::Nvidia(device.clone());
     turn::turned_back(&gpu, tensor(of_kernel, count), rows_columns(geometry))
 }

@@ -40,17 +40,18 @@ impl Planner {
     /// they go.
     pub(super) fn ways(&self, task: &Task, all: bool) -> Result<Vec<Descriptor>> {
         let graph = task.graph(self)?;
-        let fallback = all.then_some(Advice::CUDNN_HEUR_MODE_FALLBACK);
-        let mut ways = Vec::new();
-        for advice in [Advice::CUDNN_HEUR_MODE_A].into_iter().chain(fallback) {
-            // Without advice of a kind, there may be some of the other.
-            for way in self.advised(&graph, advice).unwrap_or_default() {
-                if suits(&way, task)? {
-                    ways.push(way);
-                }
+        let mut ways = self.advised(&graph, Advice::CUDNN_HEUR_MODE_A)?;
+        if all {
+            // Without these, there are the others.
+            ways.extend(self.advised(&graph, Advice::CUDNN_HEUR_MODE_FALLBACK).unwrap_or_default());
+        }
+        let mut suitable = Vec::new();
+        for way in ways {
+            if suits(&way, task)? {
+                suitable.push(way);
             }
         }
-        Ok(ways)
+        Ok(suitable)
     }
 
     fn advised(&self, graph: &Descriptor, advice: Advice) -> Result<Vec<Descriptor>> {

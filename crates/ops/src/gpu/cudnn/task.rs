@@ -82,12 +82,15 @@ impl Task {
 
     fn tensor(&self, name: i64, sizes: [usize; 4], of: Type) -> Result<Descriptor> {
         let [sizes, steps] = channels_last(sizes);
+        // Maps in bfloat16 may lie between where numbers of single precision may.
+        let width = if of == Type::CUDNN_DATA_FLOAT { size_of::<f32>() } else { size_of::<u16>() };
+        let alignment = self.alignment.max(width) as i64;
         Descriptor::new(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
             .with(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[name])?
             .with(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, &[of])?
             .with(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &sizes)?
             .with(Name::CUDNN_ATTR_TENSOR_STRIDES, &steps)?
-            .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[self.alignment as i64])
+            .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[alignment])
     }
 
     /// What exists between two operations.

@@ -13,9 +13,10 @@ device_function float normed(float x, float slope, float lift)
 #define opens_MAP(gate, open, scale, x, slope, lift) \
     !((gate) ? of_MAP(open) <= 0.0f : (scale) ? of_MAP(to_MAP(normed(of_MAP(x), slope, lift))) <= 0.0f : 0)
 
-// Of u and v: the sums of u and of u · v. With a gradient, u is what of it passes, and v = x - pivot; without one, both are x - pivot. A lane takes `apiece` channels, and asks for some rows before it adds the first.
+// Of u and v: the sums of u and of u · v. With a gradient, u is what of it passes, and v = x - pivot; without one, both are x - pivot. A lane takes `apiece` channels,
+// and asks for some rows before it adds the first: the fewer, the more it asks of each.
 #define ROWS_AHEAD 4
-device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
+device_function void moments_by_MAP(int apiece, int most, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
                                     const float *shift, float *sums, float *products, int rows, int channels, int slices)
 {
     shared float sum[4 * LANES], product[4 * LANES];
@@ -29,16 +30,16 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
         float all[4] = {0.0f, 0.0f, 0.0f, 0.0f}, pairs[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         four_float middle = some_float(some ? pivot : 0, first, apiece);
         four_float slope = some_float(some ? scale : 0, first, apiece), lift = some_float(some ? shift : 0, first, apiece);
-        for (int row = some ? slice * deep + lane / across : rows; row < rows; row += ROWS_AHEAD * step) {
+        for (int row = some ? slice * deep + lane / across : rows; row < rows; row += most * step) {
             four_MAP seen[ROWS_AHEAD], open[ROWS_AHEAD], given[ROWS_AHEAD];
-            unrolled for (int k = 0; k < ROWS_AHEAD; k++)
+            unrolled for (int k = 0; k < ROWS_AHEAD && k < most; k++)
             {
                 int there = row < rows - k * step, at = there ? (row + k * step) * channels + first : 0;
                 seen[k] = some_MAP(there ? x : 0, at, apiece);
                 open[k] = some_MAP(there ? gate : 0, at, apiece);
                 given[k] = some_MAP(there ? gradient : 0, at, apiece);
             }
-            unrolled for (int k = 0; k < ROWS_AHEAD; k++)
+            unrolled for (int k = 0; k < ROWS_AHEAD && k < most; k++)
                 for (int i = 0; i < apiece && row < rows - k * step; i++) {
                     float v = x ? of_MAP(seen[k].of[i]) - middle.of[i] : 0.0f;
                     int passes = opens_MAP(gate, open[k].of[i], scale, seen[k].of[i], slope.of[i], lift.of[i]);
@@ -68,12 +69,12 @@ device_function void moments_by_MAP(int apiece, const MAP *gradient, const MAP *
     }
 }
 
-device_function void moments_MAP(const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
+device_function void moments_MAP(int most, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
                                  const float *shift, float *sums, float *products, int rows, int channels, int slices)
 {
     int fours = channels % 4 == 0 && in_fours_MAP(gradient) && in_fours_MAP(gate) && in_fours_MAP(x) && in_fours_float(pivot) &&
                 in_fours_float(scale) && in_fours_float(shift);
-    by_pieces(fours, moments_by_MAP, gradient, gate, x, pivot, scale, shift, sums, products, rows, channels, slices);
+    by_pieces(fours, moments_by_MAP, most, gradient, gate, x, pivot, scale, shift, sums, products, rows, channels, slices);
 }
 
 // Whether this block comes last of so many; what the others have left is there then. `done` is 0 before and after.
@@ -126,7 +127,7 @@ kernel column_sums_MAP(const MAP *x, float *sums, float *products, unsigned *don
 {
     shared double sum[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(x, 0, 0, 0, 0, 0, sums, products, rows, channels, slices);
+    moments_MAP(ROWS_AHEAD, x, 0, 0, 0, 0, 0, sums, products, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {
@@ -144,7 +145,7 @@ kernel batch_statistics_MAP(const MAP *x, const float *pivot, float *sums, float
 {
     shared double sum[LANES], square[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(0, 0, x, pivot, 0, 0, sums, squares, rows, channels, slices);
+    moments_MAP(ROWS_AHEAD, 0, 0, x, pivot, 0, 0, sums, squares, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {
@@ -245,7 +246,7 @@ kernel norm_gradients_MAP(const MAP *gradient, const MAP *gate, const MAP *x, co
 {
     shared double sum[LANES], product[LANES];
     int tile = block % tiles_of(channels);
-    moments_MAP(gradient, gate, x, mean, scale, shift, sums, products, rows, channels, slices);
+    moments_MAP(ROWS_AHEAD / 2, gradient, gate, x, mean, scale, shift, sums, products, rows, channels, slices);
     if (!comes_last(done + tile, slices)) return;
     each_channels_of_tile(first, tile)
     {

@@ -88,8 +88,8 @@ kernel depthwise_weights_MAP(const MAP *x, const MAP *gradient, float *sums, Win
     }
 }
 
-// The largest under each window, and at which of its places it was first, if someone goes back. Not a number wins, and stays: divergence must
-// be seen.
+// The largest under each window, and at which of its places it was first, if someone goes back. Not a number wins, and stays (of these the
+// last): divergence must be seen.
 device_function void max_pool_by_MAP(int apiece, const MAP *x, MAP *y, float *winners, Window w, int count, int channels)
 {
     four_MAP largest;
