@@ -125,8 +125,7 @@ impl<'a> Job<'a> {
         Ok(is_measuring() && status == sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)
     }
 
-    /// The plan that is kept on this machine's disk, else one that is found and kept. What is asked for besides its choice is not kept: it may
-    /// be there another time.
+    /// The plan that is kept on this machine's disk, else one that is found, and kept if it would be found another time too.
     fn choose(&self, measured: bool, apart: Option<Other<'_>>) -> Result<Option<Plan>> {
         let maker = format!("cuDNN {} for {}, measured: {measured}", result::get_version(), self.gpu()?);
         // A plan does what the program asked for that had it made.

@@ -13,11 +13,11 @@ device_function float normed(float x, float slope, float lift)
 #define opens_MAP(gate, open, scale, x, slope, lift) \
     !((gate) ? of_MAP(open) <= 0.0f : (scale) ? of_MAP(to_MAP(normed(of_MAP(x), slope, lift))) <= 0.0f : 0)
 
-// Of u and v: the sums of u and of u · v. With a gradient, u is what of it passes, and v = x - pivot; without one, both are x - pivot. A lane takes `apiece` channels,
-// and asks for some rows before it adds the first: the fewer, the more it asks of each.
+// Of u and v: the sums of u and of u · v. With a gradient, u is what of it passes, and v = x - pivot; without one, both are x - pivot. A lane
+// takes `apiece` channels, and asks for `most` rows before it adds the first.
 #define ROWS_AHEAD 4
-device_function void moments_by_MAP(int apiece, int most, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot, const float *scale,
-                                    const float *shift, float *sums, float *products, int rows, int channels, int slices)
+device_function void moments_by_MAP(int apiece, int most, const MAP *gradient, const MAP *gate, const MAP *x, const float *pivot,
+                                    const float *scale, const float *shift, float *sums, float *products, int rows, int channels, int slices)
 {
     shared float sum[4 * LANES], product[4 * LANES];
     int wide = channels < TILE ? channels : TILE, across = wide / apiece, deep = LANES / across;
