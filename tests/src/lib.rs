@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod close;
+mod diary;
 mod filled;
 mod said;
 mod wave;
 
 pub use close::{gap, near, same, slopes, weighed};
+pub use diary::Diary;
 pub use filled::{fill, fill_with, images};
 pub use said::{Said, data, first, networks, pair};
 pub use wave::{Wave, wave};

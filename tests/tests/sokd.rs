@@ -3,17 +3,16 @@
 
 use candle::{Device, Tensor, Var};
 use sokd_core::{
-    Backbone, Batch, Build as _, BuildCx, Cut, DistillLoss, Error, Key, Mode, Pair, Result, Step, Terms,
+    Backbone, Batch, Build as _, BuildCx, Cut, DistillLoss, Key, Mode, Pair, Result, Step, Terms,
 };
 use sokd_experiments::Refine;
 use sokd_losses::LossSpec;
 use sokd_nn::{LrSchedule, Moment, OptimSpec, Params};
 use sokd_ops::{Backend, with_backend};
-use sokd_tests::{data, first, gap, pair, same, wave};
+use sokd_tests::{Diary, data, first, gap, pair, same, wave};
 use sokd_train::{
     Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf, Unroll, UpdateSpec,
 };
-use std::sync::{Arc, Mutex};
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
 const LABELS: [u32; 4] = [0, 3, 1, 3];
@@ -268,18 +267,6 @@ fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
     Ok(())
 }
 
-/// What is said of steps.
-#[derive(Clone, Default)]
-struct Diary(Arc<Mutex<Vec<String>>>);
-
-impl Observer for Diary {
-    fn captured(&mut self, _: &str, outcome: std::result::Result<(), &Error>) -> Result<()> {
-        let said = outcome.map_or_else(ToString::to_string, |()| "captured".to_owned());
-        self.0.lock().expect("no test panics here").push(said);
-        Ok(())
-    }
-}
-
 /// SoKD with its search, the student clipped, as a GPU goes about it: told at one word from the third step on, or never.
 #[test]
 fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> Result<()> {
@@ -322,8 +309,7 @@ fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> 
             let hand = Hand::alone(Shown::new(batch));
             steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut watch)?;
         }
-        let said = diary.0.lock().expect("no test panics here").clone();
-        Ok((scene.params.tensors("")?, tally.sums()?, said))
+        Ok((scene.params.tensors("")?, tally.sums()?, diary.said()))
     };
     with_backend(Backend::Mirror, || {
         // A policy that stands still is not asked again.

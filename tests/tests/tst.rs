@@ -10,11 +10,11 @@ use sokd_data::{Augment, DataSpec, Loader, Locations, Shapes};
 use sokd_losses::LossSpec;
 use sokd_models::{ModelSpec, cifar_resnet::CifarResnet};
 use sokd_nn::{LrSchedule, OptimSpec, Params, schedule};
-use sokd_ops::{Backend, with_backend};
-use sokd_tests::{Said, first, pair};
+use sokd_ops::{Backend, operation_by_operation, with_backend};
+use sokd_tests::{Diary, Said, first, pair};
 use sokd_train::{
-    Distiller, Hand, Interlude, Outcome, Phase, Progress, Schedule, Shown, Steps, Stop, Tally, TermOf,
-    Training, fit,
+    Descend, Distiller, Hand, Interlude, Observer, Outcome, Phase, Progress, Schedule, Shown, Steps, Stop,
+    Tally, TermOf, Training, Update as _, fit,
 };
 use sokd_world::ALONE;
 use std::collections::BTreeMap;
@@ -166,7 +166,7 @@ impl Class {
     }
 
     /// What a policy has come to after a search toward some terms: five passes over the images.
-    fn search(&self, toward: &[&str], key: u64) -> Result<Params> {
+    fn search(&self, toward: &[&str], key: u64, watch: &mut [Box<dyn Observer>]) -> Result<Params> {
         let policy = policy();
         let distiller = self.distiller(&policy)?;
         let mut search = phase("search", "augment", &policy, 0.1)?;
@@ -174,7 +174,7 @@ impl Class {
         search.toward = Some(toward.iter().map(|&name| (name.to_owned(), 1.0)).collect());
         search.interlude = Some(Interlude { before: vec![0], passes: 5, plateau: None });
         let mut run = Training { key: Key::new(key), ..self.training(distiller, vec![search], &policy, 1) };
-        let outcome = fit(&mut run, Progress::default(), None, &Stop::default(), &mut [])?;
+        let outcome = fit(&mut run, Progress::default(), None, &Stop::default(), watch)?;
         assert!(matches!(outcome, Outcome::Finished(at) if at.aside.steps == 50));
 
         Ok(policy)
@@ -223,7 +223,7 @@ fn a_search_goes_where_it_should() -> Result<()> {
         (&["search-student"], &[3]),
     ] {
         for &key in keys {
-            let after = class.known(&class.search(toward, key)?)?;
+            let after = class.known(&class.search(toward, key, &mut [])?)?;
             let told = format!("toward {toward:?}: {teacher:.4} {student:.4} became {after:.4?}");
             println!("{told}");
             assert!(!toward.contains(&"search-teacher") || after[0] > teacher, "{told}");
@@ -241,10 +241,10 @@ fn a_search_has_the_gradient_of_plain_operations() -> Result<()> {
         let policy = policy();
         let distiller = class.distiller(&policy)?;
         let toward = Some([(toward.to_owned(), 1.0)].into());
-        let batch = class.images.epoch(0, 0).next().expect("a batch")?;
+        let hand = Hand::alone(Shown::new(class.images.epoch(0, 0).next().expect("a batch")?));
         let at = Step { focuses: true, ..Step::first(Key::new(0)) };
-        let terms = distiller.terms(&Shown::new(batch), Mode::Eval, &toward, &at)?;
-        let found = terms.total()?.expect("it has a term").backward()?;
+        let search = Phase { mode: Mode::Eval, toward, ..phase("search", "augment", &policy, 0.1)? };
+        let (_, found) = Descend {}.grads(&distiller, &search, &hand, &at)?;
         let mut all = Vec::new();
         for (_, var) in policy.group("augment") {
             all.extend(found.get(&var).expect("it is searched").flatten_all()?.to_vec1::<f32>()?);
@@ -260,6 +260,22 @@ fn a_search_has_the_gradient_of_plain_operations() -> Result<()> {
         assert!(ours.len() == 25 && gap < 1e-3 * size, "{toward}: {gap} of {size}");
     }
     Ok(())
+}
+
+/// The lens is told operation by operation, what it draws and how it learns; the networks behind it at one word. It comes to
+/// the same bits.
+#[test]
+fn a_search_goes_on_at_one_word() -> Result<()> {
+    let (class, toward) = (Class::new()?, ["search-teacher", "search-student"]);
+    with_backend(Backend::Mirror, || {
+        let (told, diary) = (Diary::default(), Diary::default());
+        let one = operation_by_operation(|| class.search(&toward, 3, &mut [Box::new(told.clone())]))?;
+        let other = class.search(&toward, 3, &mut [Box::new(diary.clone())])?;
+        assert!(bits(&one.tensors("")?)? == bits(&other.tensors("")?)?);
+        assert_ne!(bits(&one.tensors("")?)?, bits(&policy().tensors("")?)?);
+        assert_eq!((told.said().len(), diary.said()), (0, vec!["captured".to_owned(); 5]));
+        Ok(())
+    })
 }
 
 fn bits(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<Vec<u32>>> {

@@ -1,8 +1,10 @@
 use crate::Schedule;
+use candle::{Tensor, Var, backprop::GradStore};
 use sokd_core::{
-    Backbone, Batch, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step, Terms,
+    Backbone, Batch, Cut, DistillLoss, Error, Forward, LearnSplit, Lens, Mode, Pair, Result, Side, Step,
+    Terms,
 };
-use sokd_ops::put_;
+use sokd_ops::{backward, put_};
 use sokd_world::{ALONE, World};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -44,7 +46,11 @@ impl Distiller {
                 format!("it says that it shows examples {showings} times, and of {before} it shows {after}");
             return Err(Error::setting("lens", problem));
         }
-        Ok(Shown { said: said.under("lens", 1.0), showings, ..Shown::new(seen) })
+        // What becomes of a gradient behind a lens that learns is the same for every network, and asked once.
+        let cut = seen.images.track_op().then(|| Cut::behind(seen.images.clone())).transpose()?;
+        let images = cut.as_ref().map_or(seen.images, |cut| cut.leaf.as_tensor().clone());
+        let seen = Batch { images, ..seen };
+        Ok(Shown { said: said.under("lens", 1.0), showings, cut, ..Shown::new(seen) })
     }
 
     /// Has the parts of the objective draw for a step ahead of it, and [lay down](DistillLoss::draw) what comes of it: those that
@@ -70,7 +76,7 @@ impl Distiller {
             let shown = if self.lens.is_some() { &seen } else { shown };
             return self.terms(shown, mode, toward, &Step { drawn: true, ..*at });
         }
-        let mut all = shown.said.clone();
+        let mut all = shown.cut.iter().cloned().fold(shown.said.clone(), Terms::cut);
         let Batch { images, labels, rows } = shown.batch.clone();
         let mut student = Side::new(self.student.as_ref(), mode, &images)?;
         if !at.learns {
@@ -126,24 +132,34 @@ pub struct Shown {
     pub(crate) said: Terms,
     /// How often it shows them.
     showings: usize,
+    /// Where the graph is cut behind the lens, if that learns.
+    cut: Option<Cut>,
+    /// Where the gradient of images is left that are a copy of such.
+    slope: Option<Tensor>,
     teacher: OnceCell<Forward>,
 }
 
 impl Shown {
     /// Nobody was asked yet.
     pub fn new(batch: Batch) -> Self {
-        Self { batch, said: Terms::default(), showings: 1, teacher: OnceCell::new() }
+        let said = Terms::default();
+        Self { batch, said, showings: 1, cut: None, slope: None, teacher: OnceCell::new() }
     }
 
     /// The same in memory of its own.
     pub(crate) fn copy(&self) -> Result<Self> {
         let Batch { images, labels, rows } = &self.batch;
-        let batch = Batch { images: images.copy()?, labels: labels.copy()?, rows: rows.copy()? };
+        let device = images.device();
+        let (images, slope) = match &self.cut {
+            None => (images.copy()?, None),
+            Some(cut) => (Var::from_tensor(&cut.source.detach())?.into_inner(), Some(images.zeros_like()?)),
+        };
+        let batch = Batch { images, labels: labels.copy()?, rows: rows.copy()? };
         let said = self.said.iter().try_fold(Terms::default(), |said, term| {
-            let value = term.value.to_device(images.device())?.force_contiguous()?;
+            let value = term.value.to_device(device)?.force_contiguous()?;
             Ok::<_, Error>(said.with(&term.name, term.weight, value))
         })?;
-        Ok(Self { said, showings: self.showings, ..Self::new(batch) })
+        Ok(Self { said, showings: self.showings, slope, ..Self::new(batch) })
     }
 
     /// Puts another's numbers in the place of its own.
@@ -158,7 +174,24 @@ impl Shown {
 
     /// The same, and nobody was asked yet.
     pub(crate) fn anew(&self) -> Self {
-        Self { said: self.said.clone(), showings: self.showings, ..Self::new(self.batch.clone()) }
+        let (said, slope) = (self.said.clone(), self.slope.clone());
+        Self { said, showings: self.showings, slope, ..Self::new(self.batch.clone()) }
+    }
+
+    /// Leaves the gradient of its images in its place.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where none was found.
+    pub(crate) fn leave(&self, grads: &GradStore) -> Result<()> {
+        let Some(slope) = &self.slope else { return Ok(()) };
+        let found = grads.get(&self.batch.images);
+        put_(slope, found.ok_or_else(|| Error::setting("lens", "no gradient reaches the images"))?)
+    }
+
+    /// What becomes behind the lens of the gradient that a copy has left.
+    pub(crate) fn across(&self, copy: &Self) -> Result<GradStore> {
+        let Some(cut) = &self.cut else { return Ok(GradStore::default()) };
+        backward(|| Cut::across(std::slice::from_ref(cut), std::slice::from_ref(&copy.slope)))
     }
 
     /// How many images there are.

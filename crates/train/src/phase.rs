@@ -83,8 +83,18 @@ impl Phase {
         self.moves(LENS)
     }
 
+    /// Whether it moves nothing else, by the gradient of its own images.
+    pub(crate) fn focuses_only(&self) -> bool {
+        self.focuses() && !self.update.asks_all() && self.groups().all(|group| group == LENS)
+    }
+
     fn moves(&self, group: &str) -> bool {
-        self.optimizer.vars().iter().any(|(name, _)| name.split('.').next() == Some(group))
+        self.groups().any(|own| own == group)
+    }
+
+    /// Of which group each of its weights is.
+    fn groups(&self) -> impl Iterator<Item = &str> {
+        self.optimizer.vars().iter().filter_map(|(name, _)| name.split('.').next())
     }
 
     /// Moves its weights once; in an interlude, `here` says where that stands.
@@ -137,7 +147,7 @@ impl Phase {
     }
 
     /// What the device does in a step, with what was [drawn](Self::draw) of so many images: the weights go as far as they were
-    /// aimed.
+    /// aimed, those of a lens once the gradient that is left here is [carried](Self::carry) to them.
     pub(crate) fn advance(
         &mut self,
         distiller: &Distiller,
@@ -148,9 +158,23 @@ impl Phase {
         let inside = Step { drawn: true, ..self.inside(drawn.world, at) };
         let (terms, mut grads) = self.update.grads(distiller, self, drawn, &inside)?;
         let said = tally.sum(&self.name, images, &terms)?;
+        if self.focuses() {
+            drawn.of(self.split)?.leave(&grads)?;
+            return Ok(said);
+        }
         self.clip(&mut grads)?;
         self.optimizer.advance(&grads)?;
         Ok(said)
+    }
+
+    /// Moves a lens by the gradient that a step has left behind its images, where `drawn` was copied to.
+    pub(crate) fn carry(&mut self, drawn: &Hand<'_>, left: &Hand<'_>) -> Result<()> {
+        if !self.focuses() {
+            return Ok(());
+        }
+        let mut grads = drawn.of(self.split)?.across(left.of(self.split)?)?;
+        self.clip(&mut grads)?;
+        self.optimizer.advance(&grads)
     }
 
     /// What is left of that step to do on this side.

@@ -122,9 +122,11 @@ impl Steps {
         let (said, known) = match self.known.remove(&(index, sizes.clone())) {
             Some(Known::Held(known, mut held)) if known == kind => {
                 let Held { fixed, replay } = &mut *held;
-                fixed.seen.put(&phase.draw(distiller, hand, &at)?)?;
+                let drawn = phase.draw(distiller, hand, &at)?;
+                fixed.seen.put(&drawn)?;
                 phase.optimizer.aim(lr)?;
                 replay.run(|| fixed.work(distiller, phase, tally))?;
+                phase.carry(&drawn, &fixed.seen)?;
                 (fixed.said.clone(), Some(Known::Held(kind, held)))
             }
             Some(Known::Steady(last)) if last == kind => {
@@ -170,12 +172,13 @@ impl Steps {
         tally: &mut Tally,
     ) -> Result<(Terms, Result<Box<Held>>)> {
         let (device, images) = (hand.train.batch.images.device(), hand.of(phase.split)?.images()?);
-        let seen = phase.draw(distiller, hand, at)?.copy()?;
-        let mut fixed = Fixed { images, seen, said: Terms::default(), at: *at };
+        let drawn = phase.draw(distiller, hand, at)?;
+        let mut fixed = Fixed { images, seen: drawn.copy()?, said: Terms::default(), at: *at };
         let mut beside = tally.copy()?;
         let before = Moved::of(&self.params, phase)?;
         let begun = streams_begun();
         rehearse(device, || fixed.work(distiller, phase, &mut beside))?;
+        phase.carry(&drawn, &fixed.seen)?;
         let said = fixed.said.clone();
         let replay = if streams_begun() != begun {
             Err(Error::setting("capture", "every step draws on its way"))
@@ -184,8 +187,10 @@ impl Steps {
         } else {
             let after = Moved::of(&self.params, phase)?;
             before.restore(&self.params, phase)?;
+            let drawn = phase.draw(distiller, hand, at)?;
+            fixed.seen.put(&drawn)?;
             fixed.at = Step { index: at.index + ELSEWHERE, key: at.key.fold("elsewhere"), ..*at };
-            let replay = self.as_written(&mut fixed, distiller, phase, tally, (&after, &beside));
+            let replay = self.as_written((&mut fixed, &drawn), distiller, phase, tally, (&after, &beside));
             if replay.is_err() {
                 after.restore(&self.params, phase)?;
             }
@@ -200,7 +205,7 @@ impl Steps {
     /// Writes a step down, and takes it so: to where it went operation by operation.
     fn as_written(
         &self,
-        fixed: &mut Fixed,
+        (fixed, drawn): (&mut Fixed, &Hand<'_>),
         distiller: &Distiller,
         phase: &mut Phase,
         tally: &mut Tally,
@@ -209,6 +214,7 @@ impl Steps {
         let device = fixed.seen.train.batch.images.device().clone();
         let replay = capture(&device, || fixed.work(distiller, phase, tally))?;
         replay.run(|| fixed.work(distiller, phase, tally))?;
+        phase.carry(drawn, &fixed.seen)?;
         if Moved::of(&self.params, phase)?.is(after)? && tally.sums()? == beside.sums()? {
             return Ok(replay);
         }
@@ -235,8 +241,8 @@ impl Fixed {
 
 /// Why the next step of a phase tells a device something else than its last, if that is plain.
 fn changes(phase: &Phase) -> Option<Error> {
-    let problem = if phase.focuses() {
-        "a lens learns"
+    let problem = if phase.focuses() && !phase.focuses_only() {
+        "a lens learns, and more than it"
     } else if !phase.update.repeats() || !phase.optimizer.repeats() {
         "a step waits for a number"
     } else {

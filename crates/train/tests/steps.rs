@@ -5,6 +5,7 @@ mod small;
 use candle::{DType, Device, Tensor, backprop::GradStore};
 use small::{Images, Near, Task, phase, term};
 use sokd_core::{Batch, DistillLoss, Error, Key, LearnSplit, Lens, Mode, Pair, Result, Step, Terms};
+use sokd_nn::OptimSpec;
 use sokd_ops::{Backend, put_, with_backend};
 use sokd_train::{
     Checkpoint, Descend, Distiller, Hand, Observer, Outcome, Phase, Progress, Schedule, StepReport, Stop,
@@ -282,6 +283,57 @@ fn steps_whose_draws_come_ahead_go_on_at_one_word() -> Result<()> {
         let captured = says.captures.iter().filter(|(said, _)| said.ends_with("captured"));
         assert_eq!(captured.map(|(_, times)| times).sum::<usize>(), 11, "{:?}", says.captures);
         assert_eq!(says.captures.len(), 3, "{:?}", says.captures);
+    }
+    Ok(())
+}
+
+const SGD: &str = r#"{ "type": "sgd" }"#;
+
+/// Adds what it learned to images, more or less of it by chance.
+struct Tint(Tensor);
+
+impl Lens for Tint {
+    fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
+        let tint = if at.focuses { self.0.clone() } else { self.0.detach() };
+        let images = batch.images.broadcast_add(&(&tint * (0.5 + at.key.stream().uniform()))?)?;
+        Ok((Batch { images, ..batch.clone() }, Terms::default().reading("tint", &tint.max_all()?)))
+    }
+}
+
+/// What a lens does is new in every step, and so is the way back through it: the networks go at one word, and the lens learns
+/// from what they leave behind its images. With other weights beside, a phase is told operation by operation.
+#[test]
+fn a_phase_that_moves_a_lens_goes_on_at_one_word() -> Result<()> {
+    let images = images();
+    let make = |beside: &str| -> Result<Training<'_>> {
+        let mut run = run(&images, Box::new(Far))?;
+        let vars = run.params.builder(&Device::Cpu);
+        let tint = vars.get_with_hints(3, "augment.tint", candle_nn::Init::Const(0.1))?;
+        run.distiller.lens = Some(Box::new(Tint(tint)));
+        let mut tinting = phase("tinting", &run.params, "augment", SGD)?;
+        if !beside.is_empty() {
+            let vars = ["augment", beside].iter().flat_map(|group| run.params.group(group)).collect();
+            tinting.optimizer = serde_json::from_str::<OptimSpec>(SGD).expect("one").build(vars)?;
+        }
+        (tinting.mode, tinting.clip, tinting.toward) =
+            (Mode::Eval, Some(0.1), Some([("task".to_owned(), -1.0), ("distill".to_owned(), 1.0)].into()));
+        run.phases.push(tinting);
+        Ok(run)
+    };
+    for beside in ["", "student"] {
+        let (one, said) = train(make(beside)?, true, &[])?;
+        let (other, says) = train(make(beside)?, false, &[3, 14])?;
+        assert!(bits(&one)? == bits(&other)?, "{beside}");
+        assert_eq!(one.progress.timeless(), other.progress.timeless());
+        let (said, says) = (said.pages(), says.pages());
+        assert_eq!(said.steps, says.steps);
+        let moved = |line: &&String| line.starts_with("tinting") && !line.contains("lens/tint 0 0.1 ");
+        assert!(says.steps.iter().filter(moved).count() > 20, "{:?}", says.steps);
+        let tinting: Vec<_> = says.captures.iter().filter(|(said, _)| said.starts_with("tinting")).collect();
+        let expected =
+            if beside.is_empty() { ("captured", 5) } else { ("a lens learns, and more than it", 3) };
+        assert!(tinting.len() == 1 && tinting[0].0.ends_with(expected.0), "{tinting:?}");
+        assert_eq!(*tinting[0].1, expected.1, "{tinting:?}");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use super::encoders::{self, Encoder, Frozen};
 use super::exact::apply_all;
 use super::policy::{Drawn, Theta};
 use super::{Combine, Operation, Policy, Tst};
-use candle::{Device, Tensor};
+use candle::Tensor;
 use sokd_core::{Batch, BuildCx, Key, Lens, PixelNorm, Result, Step, Terms};
 use sokd_ops::normalize;
 
@@ -104,10 +104,9 @@ impl Module {
         let mut terms = Terms::default();
         let [probabilities, levels] = self.theta.habits(&self.tst, key)?;
         for operation in &self.tst.operations {
-            let said = [("execution", &probabilities), ("level", &levels)];
-            for (what, values) in said {
-                if let Some(value) = values.get(operation.index()) {
-                    let value = Tensor::new(*value, &Device::Cpu)?;
+            for (what, of) in [("execution", &probabilities), ("level", &levels)] {
+                if operation.index() < of.dim(0)? {
+                    let value = of.narrow(0, operation.index(), 1)?.squeeze(0)?;
                     terms = terms.reading(&format!("{what}/{}", operation.name()), &value);
                 }
             }

@@ -1,6 +1,6 @@
 use super::relaxed::{logistic, relaxed_bit};
 use super::{LEVELS, Operation, Policy, Probability, Tst};
-use candle::{DType, Device, Tensor};
+use candle::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use sokd_core::{Key, Result};
 use sokd_ops::sigmoid;
@@ -79,9 +79,11 @@ impl Theta {
     }
 
     /// With which probability each operation acts once it is drawn, and how strongly.
-    pub fn habits(&self, tst: &Tst, key: Key) -> Result<[Vec<f32>; 2]> {
+    ///
+    /// # Shapes
+    /// `(14,)` and `(11,)`.
+    pub fn habits(&self, tst: &Tst, key: Key) -> Result<[Tensor; 2]> {
         let [logits, levels] = self.squashed(tst, key)?;
-        let host = |tensor: Tensor| tensor.detach().to_device(&Device::Cpu)?.to_vec1();
-        Ok([host(sigmoid(&logits)?)?, host(levels)?])
+        Ok([sigmoid(&logits.detach())?, levels.detach()])
     }
 }
