@@ -10,6 +10,7 @@ use sokd_losses::{
     review::ReviewKd,
 };
 use sokd_nn::{Params, to_torch};
+use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Said, Wave, data, first, golden, near, networks, pair, same, wave};
 use std::collections::BTreeMap;
 
@@ -146,12 +147,24 @@ impl<'a> Run<'a> {
     }
 }
 
+/// By this machine's kernels, and by a GPU's in the mirror.
+fn here_and_there(work: impl Fn() -> Result<()>) -> Result<()> {
+    work()?;
+    with_backend(Backend::Mirror, work)
+}
+
 #[test]
 fn contrasts_with_given_picks_are_the_peers() -> Result<()> {
+    here_and_there(contrasts)
+}
+
+fn contrasts() -> Result<()> {
     for case in golden::<Recorded>("hosts").contrasts {
         let anchors = Var::from_tensor(&case.anchors.draw("anchors")?)?;
         let (bank, picks) = (case.bank.draw("bank")?, Tensor::new(case.picks, &Device::Cpu)?);
-        let (values, normaliser) = nce::contrast(&anchors, &bank, &picks, case.temperature, case.known)?;
+        let known = Tensor::new(&[case.known.unwrap_or(-1.0) as f32], &Device::Cpu)?;
+        let (values, normaliser) = nce::contrast(&anchors, &bank, &picks, case.temperature, &known)?;
+        let normaliser = normaliser.to_dtype(candle::DType::F64)?.to_vec1::<f64>()?[0];
         assert!((normaliser / case.normaliser - 1.0).abs() < 1e-6, "{}: {normaliser}", case.name);
         near(&case.name, &values, &case.values, 1e-6)?;
         let grads = values.sum_all()?.backward()?;
@@ -162,6 +175,10 @@ fn contrasts_with_given_picks_are_the_peers() -> Result<()> {
 
 #[test]
 fn hosts_gradients_and_memories_are_the_peers() -> Result<()> {
+    here_and_there(hosts)
+}
+
+fn hosts() -> Result<()> {
     for case in &golden::<Recorded>("hosts").cases {
         let run = Run::new(case)?;
         for (step, rows) in case.steps.iter().zip(&case.batches) {
@@ -178,6 +195,10 @@ fn hosts_gradients_and_memories_are_the_peers() -> Result<()> {
 /// What CRD remembers is among the weights: saved and loaded, it goes on to the same bits. A look teaches it nothing.
 #[test]
 fn memories_resume_and_looks_teach_nothing() -> Result<()> {
+    here_and_there(resumed)
+}
+
+fn resumed() -> Result<()> {
     for case in golden::<Recorded>("hosts").cases.iter().filter(|case| case.batches.len() > 1) {
         let (straight, resumed) = (Run::new(case)?, Run::new(case)?);
         let [one, two, ..] = &case.batches[..] else { unreachable!("filtered") };
@@ -213,6 +234,18 @@ fn images_that_are_not_those_remembered_are_refused() -> Result<()> {
     for (rows, labels) in [(rows, &turned), (&beyond, rows)] {
         let error = run.shown(rows, labels, Mode::Probe).expect_err("other images").to_string();
         assert!(error.contains("training images only"), "{error}");
+        // A GPU is not waited for: it says so when it is asked.
+        with_backend(Backend::Mirror, || {
+            let run = Run::new(case)?;
+            run.total(&case.batches[0], Mode::Train)?;
+            let asks = |index| run.loss.draw(&sokd_core::Step { index, ..first() });
+            asks(64)?;
+            run.shown(rows, labels, Mode::Probe)?;
+            asks(63)?;
+            let error = asks(64).expect_err("other images").to_string();
+            assert!(error.contains("training images only"), "{error}");
+            Ok::<(), sokd_core::Error>(())
+        })?;
     }
     Ok(())
 }

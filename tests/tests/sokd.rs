@@ -11,8 +11,9 @@ use sokd_nn::{LrSchedule, Moment, OptimSpec, Params};
 use sokd_ops::{Backend, with_backend};
 use sokd_tests::{Diary, data, first, gap, pair, same, wave};
 use sokd_train::{
-    Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Tally, TermOf, Unroll, UpdateSpec,
+    Distiller, Hand, Observer, Phase, Schedule, Shown, Steps, Sums, Tally, TermOf, Unroll, UpdateSpec,
 };
+use std::collections::BTreeMap;
 
 const HOSTS: [&str; 6] = ["fitnet", "at", "crd", "review-kd", "kd", "dkd"];
 const LABELS: [u32; 4] = [0, 3, 1, 3];
@@ -267,17 +268,50 @@ fn what_is_drawn_ahead_is_what_is_drawn() -> Result<()> {
     Ok(())
 }
 
+/// What eight steps of `phases` come to behind a loss, and what was said of captures. Nothing is held from one epoch to the next.
+fn learned(
+    scene: &Scene,
+    loss: Box<dyn DistillLoss>,
+    phases: &mut [Phase],
+    epoch_each: bool,
+) -> Result<(BTreeMap<String, Tensor>, Sums, Vec<String>)> {
+    let (student, teacher) = networks(&scene.params)?;
+    let term = TermOf { name: "distill".into(), weight: Schedule::default(), loss };
+    let distiller = Distiller { student, teacher: Some(teacher), lens: None, terms: vec![term] };
+    let (diary, mut tally) = (Diary::default(), Tally::default());
+    let mut watch: Vec<Box<dyn Observer>> = vec![Box::new(diary.clone())];
+    let mut steps = Steps::new(scene.params.clone());
+    for index in 0..8 {
+        let batch = Batch {
+            images: (wave(&format!("images {index}"), &[LABELS.len(), 32, 32, 3], 0.5)? + 0.5)?,
+            labels: Tensor::new(&LABELS, &Device::Cpu)?,
+            rows: Tensor::arange(0, LABELS.len() as u32, &Device::Cpu)?,
+        };
+        let at =
+            Step { index, epoch: if epoch_each { index as usize } else { 0 }, ..Step::first(Key::new(5)) };
+        let now = Moment { epoch: 0, step: 0, steps: 8, epochs: 1 };
+        let hand = Hand::alone(Shown::new(batch));
+        steps.take(&distiller, phases, &hand, (at, now), &mut tally, &mut watch)?;
+    }
+    Ok((scene.params.tensors("")?, tally.sums()?, diary.said()))
+}
+
+fn student_phase(scene: &Scene) -> Result<Phase> {
+    let optim: OptimSpec = serde_json::from_str(r#"{ "type": "sgd", "momentum": 0.9 }"#).expect("one");
+    let vars = ["student", "adapter"].iter().flat_map(|group| scene.params.group(group)).collect();
+    Ok(Phase {
+        clip: Some(5.0),
+        lr: LrSchedule { base: 0.01, ..LrSchedule::default() },
+        ..Phase::new("student", optim.build(vars)?)
+    })
+}
+
 /// SoKD with its search, the student clipped, as a GPU goes about it: told at one word from the third step on, or never.
 #[test]
 fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> Result<()> {
-    let learn = |searches: bool, elsewhere: bool| -> Result<_> {
+    let learn = |searches: bool, epoch_each: bool| -> Result<_> {
         let scene = Scene::new()?;
-        let (student, teacher) = networks(&scene.params)?;
         let loss = scene.host("fitnet", ROBUST)?;
-        let term = TermOf { name: "distill".into(), weight: Schedule::default(), loss };
-        let distiller = Distiller { student, teacher: Some(teacher), lens: None, terms: vec![term] };
-        let optim: OptimSpec = serde_json::from_str(r#"{ "type": "sgd", "momentum": 0.9 }"#).expect("one");
-        let vars = ["student", "adapter"].iter().flat_map(|group| scene.params.group(group)).collect();
         let adam: OptimSpec = serde_json::from_str(r#"{ "type": "adam" }"#).expect("one");
         let policy = Phase {
             mode: Mode::Probe,
@@ -287,29 +321,7 @@ fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> 
             epochs: if searches { 0..8 } else { 8..9 },
             ..Phase::new("policy", adam.build(scene.params.group("policy"))?)
         };
-        let student = Phase {
-            clip: Some(5.0),
-            lr: LrSchedule { base: 0.01, ..LrSchedule::default() },
-            ..Phase::new("student", optim.build(vars)?)
-        };
-        let mut phases = [policy, student];
-        let (diary, mut tally) = (Diary::default(), Tally::default());
-        let mut watch: Vec<Box<dyn Observer>> = vec![Box::new(diary.clone())];
-        let mut steps = Steps::new(scene.params.clone());
-        for index in 0..8 {
-            let batch = Batch {
-                images: (wave(&format!("images {index}"), &[LABELS.len(), 32, 32, 3], 0.5)? + 0.5)?,
-                labels: Tensor::new(&LABELS, &Device::Cpu)?,
-                rows: Tensor::arange(0, LABELS.len() as u32, &Device::Cpu)?,
-            };
-            // Nothing is held from one epoch to the next.
-            let epoch = if elsewhere { index as usize } else { 0 };
-            let at = Step { index, epoch, ..Step::first(Key::new(5)) };
-            let now = Moment { epoch: 0, step: 0, steps: 8, epochs: 1 };
-            let hand = Hand::alone(Shown::new(batch));
-            steps.take(&distiller, &mut phases, &hand, (at, now), &mut tally, &mut watch)?;
-        }
-        Ok((scene.params.tensors("")?, tally.sums()?, diary.said()))
+        learned(&scene, loss, &mut [policy, student_phase(&scene)?], epoch_each)
     };
     with_backend(Backend::Mirror, || {
         // A policy that stands still is not asked again.
@@ -326,6 +338,24 @@ fn steps_of_policy_and_student_go_on_at_one_word_with_another_draw_in_each() -> 
             for ((name, one), (_, other)) in one.iter().zip(&other) {
                 assert!(same(one, other)?, "{name}");
             }
+        }
+        Ok(())
+    })
+}
+
+/// CRD draws where its memories are, by a key that is new in every step.
+#[test]
+fn steps_that_draw_thousands_of_negatives_go_on_at_one_word() -> Result<()> {
+    with_backend(Backend::Mirror, || {
+        let learn = |epoch_each: bool| -> Result<_> {
+            let scene = Scene::new()?;
+            let loss = scene.host("crd", "[]")?;
+            learned(&scene, loss, &mut [student_phase(&scene)?], epoch_each)
+        };
+        let ((one, sums, told), (other, others, said)) = (learn(true)?, learn(false)?);
+        assert_eq!((told.len(), said, sums), (0, vec!["captured".to_owned()], others));
+        for ((name, one), (_, other)) in one.iter().zip(&other) {
+            assert!(same(one, other)?, "{name}");
         }
         Ok(())
     })

@@ -18,6 +18,13 @@ use std::cell::Cell;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key([u32; 2]);
 
+/// That of the [words](Key::words) of one.
+impl From<[u32; 2]> for Key {
+    fn from(words: [u32; 2]) -> Self {
+        Self(words)
+    }
+}
+
 /// The last counter word of a fold; streams stay below it.
 const FOLD: u32 = u32::MAX;
 

@@ -80,6 +80,9 @@ impl Crd {
     }
 }
 
+/// The steps between two looks at whether a GPU was shown what it should not have been.
+const LOOK: u64 = 64;
+
 /// A [`Crd`] with its embeddings and what it remembers.
 struct Contrast {
     spec: Crd,
@@ -111,23 +114,28 @@ impl DistillLoss for Contrast {
     fn terms(&self, pair: &Pair<'_>, at: &Step) -> Result<Terms> {
         let student = unit(&self.student.forward(&pair.student.out.pooled)?)?;
         let teacher = unit(&self.teacher.forward(&pair.teacher("crd")?.out.pooled)?)?;
-        let learns = pair.student.mode == Mode::Train;
-        let rows = self.memory.rows(pair)?;
-        if learns {
-            self.memory.learn_labels(pair)?;
+        if !at.drawn {
+            self.draw(at)?;
         }
-        let picks = self.memory.picks(&rows, &pair.labels, &self.spec, at.key.fold("crd"))?;
+        let learns = pair.student.mode == Mode::Train;
+        let rows = self.memory.rows(pair, learns)?;
+        let picks = self.memory.picks(&rows, &pair.labels, &self.spec)?;
         // Each network's embeddings are compared with what the other has said.
-        let against = |anchors: &Tensor, bank: &Tensor, known: Option<f64>| {
+        let against = |anchors: &Tensor, bank: &Tensor, known: &Tensor| {
             nce::contrast(anchors, bank, &picks, self.spec.temperature, known)
         };
         let [of_student, of_teacher] = self.memory.normalisers()?;
-        let (from_student, of_student) = against(&student, &self.memory.teacher, of_student)?;
-        let (from_teacher, of_teacher) = against(&teacher, &self.memory.student, of_teacher)?;
+        let (from_student, of_student) = against(&student, &self.memory.teacher, &of_student)?;
+        let (from_teacher, of_teacher) = against(&teacher, &self.memory.student, &of_teacher)?;
         if learns {
-            self.memory.learn(&pair.rows, [&student, &teacher], self.spec.momentum)?;
+            self.memory.learn(&rows, [&student, &teacher], self.spec.momentum)?;
             self.memory.keep_normalisers([of_student, of_teacher])?;
         }
         Ok(Terms::one("crd", (from_student + from_teacher)?))
+    }
+
+    fn draw(&self, at: &Step) -> Result<()> {
+        let now = at.index.is_power_of_two() || at.index.is_multiple_of(LOOK);
+        self.memory.lay(at.key.fold("crd"), now)
     }
 }

@@ -312,6 +312,22 @@ pub fn cases_of_candle() -> Vec<Case> {
             Ok((x[0].maximum(&x[1])? + (x[0].minimum(&x[1])? * x[0].clamp(-0.5, 0.5)?)?)?)
         }),
         case("where", &[&[3, 5], &[3, 5]], |x| Ok(x[0].gt(&x[1])?.where_cond(&x[0], &(&x[1] * 2.0)?)?)),
+        case("comparisons", &[&[3, 5], &[3, 5]], |x| {
+            let halves = |x: &Tensor| -> Result<Tensor> { Ok((x * 2.0)?.round()?.detach()) };
+            let (one, other) = (halves(&x[0])?, halves(&x[1])?);
+            let mut sum = x[0].clone();
+            for (factor, found) in (1..).zip([
+                one.eq(&other)?,
+                one.ne(&other)?,
+                one.lt(&other)?,
+                one.le(&other)?,
+                one.gt(&other)?,
+                one.ge(&other)?,
+            ]) {
+                sum = (sum + (found.to_dtype(x[0].dtype())? * f64::from(factor))?)?;
+            }
+            Ok(sum)
+        }),
         case("sums", &[&[3, 4, 5]], |x| {
             let y = x[0].sum_keepdim((0, 2))?.broadcast_mul(&x[0])?;
             Ok(y.broadcast_add(&x[0].sum(1)?.unsqueeze(1)?)?)

@@ -1,10 +1,10 @@
 use crate::backend::gpu_for;
 use crate::{
-    Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, cases, cases_in_mixed_precision,
-    cases_of_candle, equalized, inverted, peak_areas, put_rows_, with_backend,
+    Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, Roll, cases, cases_in_mixed_precision,
+    cases_of_candle, contrast, equalized, inverted, peak_areas, put_rows_, with_backend,
 };
 use candle::{DType, Device, Tensor};
-use sokd_core::Result;
+use sokd_core::{Key, Result};
 
 /// How far an operation on a device is from the truth: its composed form on this machine, in double precision.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +32,10 @@ pub struct Parity {
 /// ```
 pub fn parity(device: &Device) -> impl Iterator<Item = Result<Parity>> {
     let cases = cases().into_iter().chain(cases_of_candle()).chain(cases_in_mixed_precision());
-    let of_gpus =
-        [areas, bytes, changes, rows].into_iter().map(|tried| tried(device)).filter_map(Result::transpose);
+    let of_gpus = [areas, bytes, changes, contrasts, others, rows]
+        .into_iter()
+        .map(|tried| tried(device))
+        .filter_map(Result::transpose);
     cases.map(|case| held(&case, device)).chain(std::iter::once_with(|| crops(device))).chain(of_gpus)
 }
 
@@ -85,6 +87,67 @@ fn bytes(device: &Device) -> Result<Option<Parity>> {
     let of_inverse = due(|grey| [255 - grey, if grey < 64 { 245 } else { 15 }, 178])?;
     let result = error(&equal, &of_equal)?.max(error(&inverse, &of_inverse)?);
     Ok(Some(Parity { operation: "images as bytes", mixed: false, result, gradients: 0.0 }))
+}
+
+/// Of anchors and what each is told from, where a GPU does so: two rounds of picks and a half, the first of which says what chances are
+/// divided by.
+fn contrasts(device: &Device) -> Result<Option<Parity>> {
+    const PICKED: usize = 640;
+    let (batch, width, rows, temperature) = (2, 8, 700, 0.07);
+    let wave = |count: usize, by: usize| (0..count).map(move |at| (at * by % 251) as f32 / 700.0 - 0.18);
+    let (anchors, bank): (Vec<_>, Vec<_>) =
+        (wave(batch * width, 89).collect(), wave(rows * width, 41).collect());
+    let picks: Vec<u32> = (0..batch * PICKED).map(|at| (at * 37 % rows) as u32).collect();
+    let number = |numbers: &[f32], at: usize| f64::from(numbers[at]);
+    let affinity = |at: usize| -> f64 {
+        let (one, row) = (at / PICKED, picks[at] as usize);
+        let products =
+            (0..width).map(|of| number(&anchors, one * width + of) * number(&bank, row * width + of));
+        products.sum::<f64>() / temperature
+    };
+    let normaliser =
+        (0..picks.len()).map(|at| affinity(at).exp()).sum::<f64>() / picks.len() as f64 * rows as f64;
+    let (mut values, mut slopes) = (vec![0.0; batch], vec![0.0; batch * width]);
+    for (at, &row) in picks.iter().enumerate() {
+        let (one, own) = (at / PICKED, at % PICKED == 0);
+        let (chance, noise) = (affinity(at).exp() / normaliser, (PICKED - 1) as f64 / rows as f64);
+        let share = chance / (chance + noise + 1e-7);
+        values[one] -= if own { share.ln() } else { (noise / (chance + noise + 1e-7)).ln() };
+        let slope = (share - f64::from(u8::from(own))) / temperature;
+        (0..width)
+            .for_each(|of| slopes[one * width + of] += slope * number(&bank, row as usize * width + of));
+    }
+    let tensor = |numbers: Vec<f32>| Tensor::from_vec(numbers, ((), width), device);
+    let (anchors, bank) = (tensor(anchors.clone())?, tensor(bank.clone())?);
+    let (picks, known) = (Tensor::from_vec(picks, (batch, PICKED), device)?, Tensor::new(&[-1f32], device)?);
+    let Some(found) = contrast(&anchors, &bank, &picks, temperature, &known)? else { return Ok(None) };
+    let exact = |numbers: Vec<f64>| Tensor::new(numbers, &Device::Cpu);
+    let result =
+        error(&found.values, &exact(values)?)?.max(error(&found.normaliser, &exact(vec![normaliser])?)?);
+    let gradients = error(&found.gradient.flatten_all()?, &exact(slopes)?)?;
+    Ok(Some(Parity { operation: "contrasts", mixed: false, result, gradients }))
+}
+
+/// Of rows that are drawn from those of other classes, where a GPU does so: of 50 images of three classes, against a row of draws.
+fn others(device: &Device) -> Result<Option<Parity>> {
+    let (class, key) = (|row: u32| row * row % 3, Key::new(6));
+    let classes = Tensor::from_iter((0..50).map(|row| class(row) as f32), device)?;
+    let (rows, labels) = (Tensor::new(&[7u32, 30], device)?, Tensor::new(&[class(7), class(30)], device)?);
+    let roll = Roll::new(&classes)?;
+    roll.lay(key)?;
+    let Some(picks) = roll.others(&rows, &labels, 12, false)? else { return Ok(None) };
+    let due = [7u32, 30].map(|row| {
+        let (mut due, mut stream) = (vec![row], key.fold_in(u64::from(row)).stream());
+        while due.len() < 13 {
+            let other = stream.below(50);
+            if class(other) != class(row) && !due.contains(&other) {
+                due.push(other);
+            }
+        }
+        due
+    });
+    let result = error(&picks, &Tensor::new(due.concat(), &Device::Cpu)?.reshape((2, 13))?)?;
+    Ok(Some(Parity { operation: "rows of others", mixed: false, result, gradients: 0.0 }))
 }
 
 /// Of rows that are put in the place of others, two of them in one.
@@ -152,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_only_gpus_do_is_right_in_the_mirror() -> Result<()> {
-        for of_gpus in [areas, bytes, changes, rows] {
+        for of_gpus in [areas, bytes, changes, contrasts, others, rows] {
             let tried = with_backend(Backend::Mirror, || of_gpus(&Device::Cpu))?.expect("the mirror does it");
             assert!(tried.result < 1e-6, "{tried:?}");
             assert!(of_gpus(&Device::Cpu)?.is_none());

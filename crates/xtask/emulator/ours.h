@@ -10,6 +10,7 @@ static thread_local int block, blocks;
 #define shared static thread_local
 #define fence() ((void)0)
 #define add_one(count) ((*(count))++)
+#define raise(place, number) (*(place) = *(place) < (number) ? (number) : *(place))
 #define fresh(number) (*(number))
 #define unrolled
 #define side_by_side(bytes)

@@ -1,8 +1,9 @@
 //! Noise-contrastive estimation against a memory that does not learn by gradients.
 
 use crate::functional::precise;
-use candle::{D, Tensor};
+use candle::{D, DType, Device, Tensor};
 use sokd_core::Result;
+use sokd_ops::Contrast;
 
 /// Added to denominators, as RepDistiller does.
 const EPS: f64 = 1e-7;
@@ -19,30 +20,49 @@ const PIECE: usize = 1 << 22;
 ///
 /// # Shapes
 /// `anchors`: `(batch, width)`; `bank`: `(rows, width)`; `picks`: `(batch, 1 + negatives)`, `u32` rows of the bank, the
-/// positive first → `(batch,)`.
+/// positive first; `known`: `(1,)`, not above 0 where nothing is → `(batch,)` and `(1,)`.
 pub fn contrast(
     anchors: &Tensor,
     bank: &Tensor,
     picks: &Tensor,
     temperature: f64,
-    known: Option<f64>,
-) -> Result<(Tensor, f64)> {
+    known: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let (fixed, bank) = (anchors.detach(), bank.detach());
+    let found = match sokd_ops::contrast(&fixed, &bank, picks, temperature, known)? {
+        Some(found) => found,
+        None => in_pieces(&fixed, &bank, picks, temperature, known)?,
+    };
+    let Contrast { values, gradient, normaliser } = found;
+    // What is added to the values is 0, and has their slope.
+    let along = (anchors * gradient)?.sum(D::Minus1)?;
+    Ok(((values + (&along - along.detach())?)?, normaliser))
+}
+
+/// The same by plain operations.
+fn in_pieces(
+    anchors: &Tensor,
+    bank: &Tensor,
+    picks: &Tensor,
+    temperature: f64,
+    known: &Tensor,
+) -> Result<Contrast> {
     let ((batch, width), (rows, picked)) = (anchors.dims2()?, (bank.dim(0)?, picks.dim(1)?));
     let floats = if dense(rows, picked) { rows } else { picked * width };
     let each = (PIECE / floats).clamp(1, batch.max(1));
-    let (fixed, bank) = (anchors.detach(), &bank.detach());
     let pieces = (0..batch).step_by(each).map(|from| {
         let count = each.min(batch - from);
         let picks = picks.narrow(0, from, count)?.contiguous()?;
-        Ok(Piece { anchors: fixed.narrow(0, from, count)?, bank, picks })
+        Ok(Piece { anchors: anchors.narrow(0, from, count)?, bank, picks })
     });
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
-    let normaliser = if let Some(known) = known {
+    let known = number(known)?;
+    let normaliser = if known > 0.0 {
         known
     } else {
         let mut sum = 0.0;
         for piece in &pieces {
-            sum += precise(&piece.affinities(temperature)?.exp()?.sum_all()?)?.to_vec0::<f64>()?;
+            sum += number(&piece.affinities(temperature)?.exp()?.sum_all()?)?;
         }
         sum / picks.elem_count() as f64 * rows as f64
     };
@@ -52,9 +72,15 @@ pub fn contrast(
         values.push(value.to_dtype(anchors.dtype())?);
         slopes.push((piece.back(&slope.to_dtype(anchors.dtype())?)? / temperature)?);
     }
-    // What is added to the values is 0, and has their slope.
-    let along = (anchors * Tensor::cat(&slopes, 0)?)?.sum(D::Minus1)?;
-    Ok(((Tensor::cat(&values, 0)? + (&along - along.detach())?)?, normaliser))
+    Ok(Contrast {
+        values: Tensor::cat(&values, 0)?,
+        gradient: Tensor::cat(&slopes, 0)?,
+        normaliser: Tensor::new(&[normaliser as f32], anchors.device())?,
+    })
+}
+
+fn number(one: &Tensor) -> Result<f64> {
+    Ok(one.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.squeeze(0)?.to_scalar()?)
 }
 
 /// Whether products with all rows cost less than a copy of the picked ones.
@@ -127,7 +153,7 @@ fn surprise(affinities: &Tensor, normaliser: f64, rows: usize) -> Result<(Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle::{DType, Device, Var};
+    use candle::Var;
 
     fn wave(count: usize, shape: (usize, usize)) -> Result<Tensor> {
         let values = (0..count).map(|i| (i as f32 * 12.9898).sin());
@@ -154,13 +180,15 @@ mod tests {
             let anchors = Var::from_tensor(&wave(6, (3, 2))?)?;
             let picks = (0..3 * picked).map(|i| (i * 7 % rows) as u32);
             let picks = Tensor::from_iter(picks, &Device::Cpu)?.reshape((3, picked))?;
-            let (values, normaliser) = contrast(&anchors, &bank, &picks, 0.5, None)?;
+            let unknown = Tensor::new(&[-1f32], &Device::Cpu)?;
+            let (values, normaliser) = contrast(&anchors, &bank, &picks, 0.5, &unknown)?;
+            let normaliser = number(&normaliser)?;
             let gradient = values.sum_all()?.backward()?.remove(&anchors).expect("anchors learn");
 
             let products = anchors.matmul(&bank.t()?)?.gather(&picks, 1)?.to_dtype(DType::F64)?;
             let chances = (products / 0.5)?.exp()?;
             let mean = chances.mean_all()?.to_vec0::<f64>()? * rows as f64;
-            assert!((mean / normaliser - 1.0).abs() < 1e-9, "{mean} {normaliser}");
+            assert!((mean / normaliser - 1.0).abs() < 1e-7, "{mean} {normaliser}");
             let chances = (chances / normaliser)?;
             let noise = (picked - 1) as f64 / rows as f64;
             let both = (&chances + (noise + EPS))?;

@@ -32,7 +32,7 @@ mod text;
 pub(crate) mod turn;
 mod work;
 
-pub(crate) use self::norm::{batch_norm, column_sums, scale_shift};
+pub(crate) use self::norm::{batch_norm, column_sums, comings, scale_shift};
 pub(crate) use clip::{clip, norm};
 pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]
@@ -83,6 +83,7 @@ const KERNELS_OF_MAPS: &str = concat!(
     include_str!("kernels/window.cu"),
     include_str!("kernels/sample.cu"),
     include_str!("kernels/change.cu"),
+    include_str!("kernels/contrast.cu"),
     include_str!("kernels/update.cu"),
     include_str!("kernels/pictures.cu"),
     include_str!("kernels/ranks.cu"),

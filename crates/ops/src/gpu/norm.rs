@@ -39,7 +39,7 @@ impl Slices {
         Ok(Self {
             sums: room()?,
             products: room()?,
-            done: done(map.device(), tiles)?,
+            done: comings(map.device(), tiles)?,
             rows,
             channels,
             count,
@@ -62,7 +62,7 @@ impl Slices {
 }
 
 /// For each tile of channels how many of its blocks have come to their end: 0 between launches, which come one after the other.
-fn done(device: &Device, tiles: usize) -> Result<Tensor> {
+pub(crate) fn comings(device: &Device, tiles: usize) -> Result<Tensor> {
     static KNOWN: LazyLock<Mutex<HashMap<(DeviceLocation, usize), Tensor>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (device.location(), tiles.next_power_of_two());

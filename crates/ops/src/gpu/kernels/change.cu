@@ -14,10 +14,13 @@ device_function float stand(int at, int lines)
     return lines > 1 ? (float)((lines - 1.0) / lines * (2.0 * at / (lines - 1) - 1.0)) : 0.0f;
 }
 
-// Word `at` of a key's stream (`key.rs` of `sokd-core`).
-device_function unsigned word_of(unsigned first, unsigned second, unsigned at)
+// A block of Philox4x32-10 (`key.rs` of `sokd-core`).
+typedef struct {
+    unsigned of[4];
+} Words;
+
+device_function Words philox(unsigned first, unsigned second, unsigned a, unsigned b, unsigned c, unsigned d)
 {
-    unsigned a = at / 4, b = 0, c = 0, d = 0;
     for (int round = 0; round < 10; round++) {
         unsigned long long one = a * 0xd2511f53ull, other = c * 0xcd9e8d57ull;
         a = (unsigned)(other >> 32) ^ b ^ first;
@@ -27,7 +30,16 @@ device_function unsigned word_of(unsigned first, unsigned second, unsigned at)
         first += 0x9e3779b9u;
         second += 0xbb67ae85u;
     }
-    return at % 4 < 2 ? (at % 4 == 0 ? a : b) : at % 4 == 2 ? c : d;
+    Words words = {{a, b, c, d}};
+    return words;
+}
+
+// Four words of a key's stream, and word `at` of it.
+#define words_of(first, second, four) philox(first, second, four, 0, 0, 0)
+device_function unsigned word_of(unsigned first, unsigned second, unsigned at)
+{
+    Words four = words_of(first, second, at / 4);
+    return at % 4 < 2 ? (at % 4 == 0 ? four.of[0] : four.of[1]) : at % 4 == 2 ? four.of[2] : four.of[3];
 }
 
 // The normal number whose like are as rare as the word says (`fast/normals.rs`).

@@ -7,6 +7,7 @@ static _Thread_local int block, blocks;
 #define shared static _Thread_local
 #define fence() ((void)0)
 #define add_one(count) ((*(count))++)
+#define raise(place, number) (*(place) = *(place) < (number) ? (number) : *(place))
 #define fresh(number) (*(number))
 #define unrolled
 #define side_by_side(bytes)

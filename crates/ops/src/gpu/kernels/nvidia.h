@@ -8,6 +8,8 @@
 #define shared __shared__
 #define fence() __threadfence()
 #define add_one(count) atomicAdd(count, 1u)
+// In whatever order lanes come.
+#define raise(place, number) atomicMax(place, number)
 // What another block has left, past this one's cache.
 #define fresh(number) __ldcg(number)
 #define side_by_side(bytes) __align__(bytes)
