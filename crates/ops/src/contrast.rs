@@ -2,7 +2,7 @@
 
 use crate::backend::gpu_for;
 use crate::gpu::{Arg, Gpu, comings};
-use crate::record::tensor;
+use crate::record::{Backward, record, tensor};
 use crate::spent::named;
 use candle::{DType, Device, Tensor};
 use sokd_core::{Error, Key, Result};
@@ -114,25 +114,13 @@ fn draws(images: usize, count: usize) -> usize {
     ((1.03 * due / LANES as f64) as usize).clamp(1, 4096).next_multiple_of(4)
 }
 
-/// What comes of [telling](contrast) each anchor's own from others, on no graph.
-///
-/// # Shapes
-/// `values`: `(batch,)`; `gradient`: `(batch, width)`; `normaliser`: `(1,)`.
-pub struct Contrast {
-    /// How surprising it is, in nats.
-    pub values: Tensor,
-    /// The slope of each value in its anchor.
-    pub gradient: Tensor,
-    /// What chances were divided by.
-    pub normaliser: Tensor,
-}
-
-/// How surprising it is that the first pick of each anchor is its own and the others are not, and the slope of that: a row of the bank
-/// is read once for both, and nothing is made of it that is as large. `None` where no GPU's kernels take these tensors.
+/// How surprising it is, in nats, that the first pick of each anchor is its own and the others are not, differentiable in the anchors;
+/// and what chances were divided by. A row of the bank is read once for both a value and its slope, and nothing is made of the bank that
+/// is as large. `None` where no GPU's kernels take these tensors.
 ///
 /// # Shapes
 /// `anchors`: `(batch, width)`; `bank`: `(rows, width)`; `picks`: `(batch, 1 + others)`, `u32` rows of the bank, the positive first;
-/// `known`: `(1,)`, the normaliser, or a number that is not above 0.
+/// `known`: `(1,)`, the normaliser, or a number that is not above 0 → `(batch,)` and `(1,)`.
 ///
 /// # Source
 /// `sokd-losses`, `crd::nce`, which has the formula.
@@ -142,19 +130,40 @@ pub fn contrast(
     picks: &Tensor,
     temperature: f64,
     known: &Tensor,
-) -> Result<Option<Contrast>> {
+) -> Result<Option<(Tensor, Tensor)>> {
     let ((batch, width), (rows, of_bank), (examples, picked)) =
         (anchors.dims2()?, bank.dims2()?, picks.dims2()?);
     if of_bank != width || examples != batch {
         let expected = format!("({batch}, ..), of rows of width {width}");
         return Err(Error::Shape { what: "picks of a bank", expected, got: vec![examples, picked, of_bank] });
     }
-    let given = |tensor: &Tensor| tensor.detach().contiguous();
-    let tensors = [&given(anchors)?, &given(bank)?, &given(known)?, &given(picks)?];
+    let tensors = [&anchors.contiguous()?, &bank.contiguous()?, &known.contiguous()?, &picks.contiguous()?];
     let fits = batch * width > 0 && tensors[..3].iter().all(|tensor| tensor.dtype() == DType::F32);
     let Some(gpu) = gpu_for(&tensors[..3]).filter(|_| fits) else { return Ok(None) };
     let how = How { batch, width, rows, picked, temperature };
     Ok(Some(named("contrasts", || how.contrast(&gpu, tensors))?))
+}
+
+/// Values whose slopes were found with them.
+struct Contrast {
+    slopes: Tensor,
+}
+
+impl Backward<1> for Contrast {
+    const NAME: &'static str = "contrast";
+
+    fn reads(&self) -> ([bool; 1], bool) {
+        ([false], false)
+    }
+
+    fn gradients(
+        &self,
+        _: [&Tensor; 1],
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle::Result<[Option<Tensor>; 1]> {
+        Ok([Some(self.slopes.broadcast_mul(&gradient.detach().unsqueeze(1)?)?)])
+    }
 }
 
 struct How {
@@ -166,37 +175,41 @@ struct How {
 }
 
 impl How {
-    fn contrast(&self, gpu: &Gpu, [anchors, bank, known, picks]: [&Tensor; 4]) -> candle::Result<Contrast> {
+    fn contrast(
+        &self,
+        gpu: &Gpu,
+        [anchors, bank, known, picks]: [&Tensor; 4],
+    ) -> candle::Result<(Tensor, Tensor)> {
         let &Self { batch, width, rows, picked, .. } = self;
-        let device = anchors.device();
-        let zeros = |count: usize| Tensor::zeros(count, DType::F64, device);
-        let read = || [anchors, bank, picks].map(Arg::from);
-        let run = |kernel, blocks, changed: &[&Tensor], more: Vec<Arg<'_>>, sizes: &[usize]| {
-            let mut args: Vec<Arg<'_>> = more;
+        let (all, parts, groups) = (batch * picked, picked.div_ceil(LANES * ROUNDS), (LANES / width).max(1));
+        let blocks = all.div_ceil(LANES).clamp(1, BLOCKS);
+        // What blocks leave for others, in one piece of memory.
+        let sizes = [1, blocks, batch * parts, batch * parts * groups * width];
+        let room = Tensor::zeros(sizes.iter().sum::<usize>(), DType::F64, anchors.device())?;
+        let place = |at: usize| room.narrow(0, sizes[..at].iter().sum(), sizes[at]);
+        let [normaliser, sums, surprises, slopes] = [place(0)?, place(1)?, place(2)?, place(3)?];
+        let run = |kernel, blocks, reads: &[&Tensor], changed: &[&Tensor], sizes: &[usize]| {
+            let mut args: Vec<Arg<'_>> = reads.iter().map(|&tensor| Arg::from(tensor)).collect();
             args.extend(changed.iter().map(|&tensor| Arg::Change(Some(tensor))));
             args.extend(self.temperature());
             args.extend(sizes.iter().map(|&size| Arg::Int(size)));
             gpu.launch(kernel, blocks, args)
         };
-        let all = batch * picked;
-        let blocks = all.div_ceil(LANES).clamp(1, BLOCKS);
-        let (sums, normaliser, done) = (zeros(blocks)?, zeros(1)?, comings(device, 1)?);
-        let reads = read().into_iter().chain([Arg::from(known)]).collect();
-        run("normaliser_of", blocks, &[&sums, &done, &normaliser], reads, &[all, picked, width, rows])?;
-
-        let parts = picked.div_ceil(LANES * ROUNDS);
-        let groups = (LANES / width).max(1);
-        let (surprises, slopes) = (zeros(batch * parts)?, zeros(batch * parts * groups * width)?);
+        let changed = [&sums, &comings(anchors.device(), 1)?, &normaliser];
+        let sizes = [all, picked, width, rows];
+        run("normaliser_of", blocks, &[anchors, bank, picks, known], &changed, &sizes)?;
         let changed = [&normaliser, &surprises, &slopes];
-        run("contrast", batch * parts, &changed, read().into(), &[picked, width, rows, parts, groups])?;
+        let sizes = [picked, width, rows, parts, groups];
+        run("contrast", batch * parts, &[anchors, bank, picks], &changed, &sizes)?;
 
-        let (mut values, mut gradient) = (gpu.room(batch)?, gpu.room(batch * width)?);
+        let (mut values, mut slope) = (gpu.room(batch)?, gpu.room(batch * width)?);
         let mut args: Vec<_> = [&surprises, &slopes].map(|tensor| Arg::Change(Some(tensor))).into();
-        args.extend([Arg::Write(&mut values), Arg::Write(&mut gradient)]);
+        args.extend([Arg::Write(&mut values), Arg::Write(&mut slope)]);
         args.extend(self.temperature());
         args.extend([batch * width, width, parts, groups].map(Arg::Int));
         gpu.launch("contrast_ends", Gpu::blocks(batch * width, LANES), args)?;
-        Ok(Contrast { values: tensor(values, batch), gradient: tensor(gradient, (batch, width)), normaliser })
+        let back = Contrast { slopes: tensor(slope, (batch, width)) };
+        Ok((record([anchors], values, batch, back)?, normaliser))
     }
 
     /// In two parts, of which single precision has each.

@@ -52,7 +52,7 @@ pub use change::{Change, Laid};
 pub use channels::{channel_concat, channel_interleave, channel_pad, channel_range};
 pub use clip::{clip, norm};
 pub use compare::{energy, sigmoid, soft_cross_entropy, squared_distance};
-pub use contrast::{Contrast, Roll, Unfit, contrast};
+pub use contrast::{Roll, Unfit, contrast};
 pub use conv::{Conv, conv2d};
 pub use conv_norm::{conv_norm, conv_norm_relu};
 pub use environment::check_environment;

@@ -3,8 +3,8 @@ use crate::{
     Areas, Backend, Case, Change, Laid, PeakAreas, Pick, Pictures, Roll, cases, cases_in_mixed_precision,
     cases_of_candle, contrast, equalized, inverted, peak_areas, put_rows_, with_backend,
 };
-use candle::{DType, Device, Tensor};
-use sokd_core::{Key, Result};
+use candle::{DType, Device, Tensor, Var};
+use sokd_core::{Error, Key, Result};
 
 /// How far an operation on a device is from the truth: its composed form on this machine, in double precision.
 #[derive(Clone, Copy, Debug)]
@@ -118,13 +118,15 @@ fn contrasts(device: &Device) -> Result<Option<Parity>> {
             .for_each(|of| slopes[one * width + of] += slope * number(&bank, row as usize * width + of));
     }
     let tensor = |numbers: Vec<f32>| Tensor::from_vec(numbers, ((), width), device);
-    let (anchors, bank) = (tensor(anchors.clone())?, tensor(bank.clone())?);
+    let (anchors, bank) = (Var::from_tensor(&tensor(anchors.clone())?)?, tensor(bank.clone())?);
     let (picks, known) = (Tensor::from_vec(picks, (batch, PICKED), device)?, Tensor::new(&[-1f32], device)?);
-    let Some(found) = contrast(&anchors, &bank, &picks, temperature, &known)? else { return Ok(None) };
+    let found = contrast(&anchors, &bank, &picks, temperature, &known)?;
+    let Some((told, divided)) = found else { return Ok(None) };
     let exact = |numbers: Vec<f64>| Tensor::new(numbers, &Device::Cpu);
-    let result =
-        error(&found.values, &exact(values)?)?.max(error(&found.normaliser, &exact(vec![normaliser])?)?);
-    let gradients = error(&found.gradient.flatten_all()?, &exact(slopes)?)?;
+    let result = error(&told, &exact(values)?)?.max(error(&divided, &exact(vec![normaliser])?)?);
+    let found = told.sum_all()?.backward()?;
+    let slope = found.get(&anchors).ok_or_else(|| Error::setting("contrasts", "they have no gradient"))?;
+    let gradients = error(&slope.flatten_all()?, &exact(slopes)?)?;
     Ok(Some(Parity { operation: "contrasts", mixed: false, result, gradients }))
 }
 

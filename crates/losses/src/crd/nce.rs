@@ -3,7 +3,6 @@
 use crate::functional::precise;
 use candle::{D, DType, Device, Tensor};
 use sokd_core::Result;
-use sokd_ops::Contrast;
 
 /// Added to denominators, as RepDistiller does.
 const EPS: f64 = 1e-7;
@@ -28,32 +27,17 @@ pub fn contrast(
     temperature: f64,
     known: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
-    let (fixed, bank) = (anchors.detach(), bank.detach());
-    let found = match sokd_ops::contrast(&fixed, &bank, picks, temperature, known)? {
-        Some(found) => found,
-        None => in_pieces(&fixed, &bank, picks, temperature, known)?,
-    };
-    let Contrast { values, gradient, normaliser } = found;
-    // What is added to the values is 0, and has their slope.
-    let along = (anchors * gradient)?.sum(D::Minus1)?;
-    Ok(((values + (&along - along.detach())?)?, normaliser))
-}
-
-/// The same by plain operations.
-fn in_pieces(
-    anchors: &Tensor,
-    bank: &Tensor,
-    picks: &Tensor,
-    temperature: f64,
-    known: &Tensor,
-) -> Result<Contrast> {
+    if let Some(found) = sokd_ops::contrast(anchors, bank, picks, temperature, known)? {
+        return Ok(found);
+    }
+    let (fixed, bank) = (anchors.detach(), &bank.detach());
     let ((batch, width), (rows, picked)) = (anchors.dims2()?, (bank.dim(0)?, picks.dim(1)?));
     let floats = if dense(rows, picked) { rows } else { picked * width };
     let each = (PIECE / floats).clamp(1, batch.max(1));
     let pieces = (0..batch).step_by(each).map(|from| {
         let count = each.min(batch - from);
         let picks = picks.narrow(0, from, count)?.contiguous()?;
-        Ok(Piece { anchors: anchors.narrow(0, from, count)?, bank, picks })
+        Ok(Piece { anchors: fixed.narrow(0, from, count)?, bank, picks })
     });
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
     let known = number(known)?;
@@ -72,11 +56,10 @@ fn in_pieces(
         values.push(value.to_dtype(anchors.dtype())?);
         slopes.push((piece.back(&slope.to_dtype(anchors.dtype())?)? / temperature)?);
     }
-    Ok(Contrast {
-        values: Tensor::cat(&values, 0)?,
-        gradient: Tensor::cat(&slopes, 0)?,
-        normaliser: Tensor::new(&[normaliser as f32], anchors.device())?,
-    })
+    // What is added to the values is 0, and has their slope.
+    let along = (anchors * Tensor::cat(&slopes, 0)?)?.sum(D::Minus1)?;
+    let values = (Tensor::cat(&values, 0)? + (&along - along.detach())?)?;
+    Ok((values, Tensor::new(&[normaliser as f32], anchors.device())?))
 }
 
 fn number(one: &Tensor) -> Result<f64> {
