@@ -52,7 +52,10 @@ if has check; then
         student.precision=mixed teacher.precision=mixed
     try train-sokd.txt timeout 120 "$sokd" train cifar100-sokd-ablation extends=sokd:sokd-robust --tier smoke --device cuda \
         --run-dir "$out/run-sokd"
-    try graphs.txt grep -H "steps of" "$out"/run/train.log "$out"/run-mixed/train.log "$out"/run-sokd/train.log
+    try train-tst.txt timeout 120 "$sokd" train cifar100-tst --tier smoke --device cuda --run-dir "$out/run-tst"
+    try train-crd.txt timeout 120 "$sokd" train cifar100-resnet56-resnet20 extends=sokd:crd --tier smoke --device cuda \
+        --run-dir "$out/run-crd"
+    try graphs.txt grep -H "steps of" "$out"/run*/train.log
     # Last, and for a while: it takes minutes to load what candle links along, and some machines refuse it.
     if command -v compute-sanitizer >/dev/null; then
         try sanitizer.txt timeout 240 compute-sanitizer --error-exitcode 1 "$sokd" doctor --kernels --device cuda

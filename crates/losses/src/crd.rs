@@ -129,7 +129,7 @@ impl DistillLoss for Contrast {
         let (from_teacher, of_teacher) = against(&teacher, &self.memory.student, &of_teacher)?;
         if learns {
             self.memory.learn(&rows, [&student, &teacher], self.spec.momentum)?;
-            self.memory.keep_normalisers([of_student, of_teacher])?;
+            self.memory.keep_normalisers(&[of_student, of_teacher])?;
         }
         Ok(Terms::one("crd", (from_student + from_teacher)?))
     }

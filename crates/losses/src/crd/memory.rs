@@ -96,8 +96,8 @@ impl Memory {
         Ok([self.normalisers.narrow(0, 0, 1)?, self.normalisers.narrow(0, 1, 1)?])
     }
 
-    pub(super) fn keep_normalisers(&self, values: [Tensor; 2]) -> Result<()> {
-        put_(&self.normalisers, &Tensor::cat(&values, 0)?.to_dtype(self.normalisers.dtype())?)
+    pub(super) fn keep_normalisers(&self, values: &[Tensor; 2]) -> Result<()> {
+        put_(&self.normalisers, &Tensor::cat(values, 0)?.to_dtype(self.normalisers.dtype())?)
     }
 
     /// The positive and the negatives of each example, `(batch, 1 + negatives)`: a function of the key and its row,
