@@ -53,7 +53,11 @@ pub fn conv_norm_relu(
     mode: Mode,
 ) -> Result<(Tensor, Lazy)> {
     let pass = Pass { x, kernel, conv, norm, residual, mode };
-    if mode == Mode::Eval || traced() || !pass.is_tracked() || !pass.is_here() {
+    let is_learned_from = pass.is_tracked() && !traced();
+    if is_learned_from && let Some(found) = named("conv-norm", || pass.with_before_on_gpu())? {
+        return Ok(found);
+    }
+    if mode == Mode::Eval || !is_learned_from || !pass.is_here() {
         let before = conv_norm(x, kernel, conv, norm, residual, false, mode)?;
         return Ok((relu(&before)?, before.into()));
     }
@@ -85,14 +89,19 @@ impl Pass<'_> {
         on_cpu(&self.tensors()) && !is_mixed(self.x)
     }
 
-    /// By a GPU's kernels, where there are any for these tensors.
-    fn on_gpu(&self, geometry: &Geometry, relu: bool) -> Result<Option<Tensor>> {
+    /// The GPU that has these tensors, where it has kernels for them, and the map as those read it.
+    fn gpu(&self) -> Result<Option<(Gpu, Tensor)>> {
         let Some(gpu) = Gpu::of(&[self.x]) else { return Ok(None) };
         let x = if is_mixed(self.x) { narrow(self.x)? } else { self.x.clone() };
         let [weight, bias, mean, var] = self.norm.tensors();
-        if !has_kernels_for(&[&x, self.residual.unwrap_or(&x)], &[self.kernel, weight, bias, mean, var]) {
-            return Ok(None);
-        }
+        let maps = [&x, self.residual.unwrap_or(&x)];
+        let has_kernels = has_kernels_for(&maps, &[self.kernel, weight, bias, mean, var]);
+        Ok(has_kernels.then_some((gpu, x)))
+    }
+
+    /// By a GPU's kernels, where there are any for these tensors.
+    fn on_gpu(&self, geometry: &Geometry, relu: bool) -> Result<Option<Tensor>> {
+        let Some((gpu, x)) = self.gpu()? else { return Ok(None) };
         macs::count(geometry.macs());
         let (x, kernel) = (x.contiguous()?, self.kernel.contiguous()?);
         let residual = self.residual.map(Tensor::contiguous).transpose()?;
@@ -137,6 +146,16 @@ impl Pass<'_> {
             Some(residual) => record_unseen(with(four, residual), shape.as_slice(), back, SUM),
         };
         Ok(rectified(before?, y)?)
+    }
+
+    /// The same by a GPU's kernels: both are made of what the convolution gave, which stands in the graph, so that nobody goes back
+    /// through that twice.
+    fn with_before_on_gpu(&self) -> Result<Option<(Tensor, Lazy)>> {
+        let Some((gpu, x)) = self.gpu()? else { return Ok(None) };
+        self.geometry()?;
+        let z = conv2d(&x, self.kernel, None, self.conv)?;
+        let residual = self.residual.map(Tensor::contiguous).transpose()?;
+        Ok(Some(gpu::norm_relu(&gpu, &z, self.norm, residual.as_ref(), self.mode)?))
     }
 
     /// Nothing is to be learned: the norm is a scale and a shift, done while the sums are still in registers.

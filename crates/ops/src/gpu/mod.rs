@@ -32,7 +32,7 @@ mod text;
 pub(crate) mod turn;
 mod work;
 
-pub(crate) use self::norm::{batch_norm, column_sums, comings, scale_shift};
+pub(crate) use self::norm::{batch_norm, column_sums, comings, norm_relu, scale_shift};
 pub(crate) use clip::{clip, norm};
 pub(crate) use conv_norm::conv_norm;
 #[cfg(feature = "cuda")]

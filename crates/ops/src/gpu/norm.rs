@@ -2,7 +2,7 @@ use super::launch::{Arg, Gpu, LANES, over};
 use crate::Norm;
 use crate::record::{Backward, Numbers, record, tensor};
 use candle::{DType, Device, DeviceLocation, Result, Storage, Tensor};
-use sokd_core::Mode;
+use sokd_core::{Lazy, Mode};
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -129,6 +129,38 @@ pub(crate) fn batch_norm(
         return Ok(tensor(at_rest(gpu, x, norm, residual, relu)?, x.shape()));
     }
     let (y, back) = normalised(gpu, (x, tracked), norm, residual, relu, mode)?;
+    entered([x, weight, bias], residual, y, back)
+}
+
+/// `relu(norm(x) + residual?)` of something tracked, and what it was before the ReLU, which is made for who asks alone.
+pub(crate) fn norm_relu(
+    gpu: &Gpu,
+    x: &Tensor,
+    norm: &Norm<'_>,
+    residual: Option<&Tensor>,
+    mode: Mode,
+) -> Result<(Tensor, Lazy)> {
+    let arguments = [x.clone(), norm.weight.contiguous()?, norm.bias.contiguous()?];
+    let (y, back) = normalised(gpu, (x, true), norm, residual, true, mode)?;
+    let (residual, before) = (residual.cloned(), Normalise { gate: Gate::None, ..back.clone() });
+    let y = entered(arguments.each_ref(), residual.as_ref(), y, back)?;
+    let before = move || {
+        let (arguments, residual, [scale, shift]) = (arguments.each_ref(), residual.as_ref(), &before.affine);
+        let Some(gpu) = Gpu::of(&arguments) else {
+            candle::bail!("a batch norm of a GPU is asked elsewhere")
+        };
+        let y = scale_shift(&gpu, arguments[0], Some(scale), shift, residual, false)?;
+        entered(arguments, residual, y, before.clone())
+    };
+    Ok((y, Lazy::new(move || Ok(before()?))))
+}
+
+fn entered(
+    [x, weight, bias]: [&Tensor; 3],
+    residual: Option<&Tensor>,
+    y: Storage,
+    back: Normalise,
+) -> Result<Tensor> {
     match residual {
         None => record([x, weight, bias], y, x.shape(), back),
         Some(residual) => record([x, weight, bias, residual], y, x.shape(), back),
@@ -197,30 +229,34 @@ pub(super) fn normalised(
     let y = scale_shift(gpu, x, Some(&scale), &shift, residual, relu)?;
     let gate = match (relu, residual) {
         (false, _) => Gate::None,
-        (true, None) => Gate::Own([scale, shift]),
+        (true, None) => Gate::Own,
         (true, Some(_)) => Gate::Result,
     };
-    Ok((y, Normalise { mean, inverse, learned: mode != Mode::Eval, gate }))
+    Ok((y, Normalise { mean, inverse, affine: [scale, shift], learned: mode != Mode::Eval, gate }))
 }
 
 /// The way back.
+#[derive(Clone)]
 pub(super) struct Normalise {
     mean: Tensor,
     /// One over the deviation.
     inverse: Tensor,
+    /// What the map was multiplied by, and what was added then.
+    affine: [Tensor; 2],
     /// Whether both are the batch's, and not the running ones.
     learned: bool,
     gate: Gate,
 }
 
 /// What a ReLU lets pass on the way back.
+#[derive(Clone, Copy)]
 enum Gate {
     /// All: there is none.
     None,
     /// Where the result is positive.
     Result,
     /// Where the norm's own result is, which scale and shift make of `x` once more: a map less is read.
-    Own([Tensor; 2]),
+    Own,
 }
 
 impl Normalise {
@@ -241,10 +277,7 @@ impl Normalise {
         let Some(gpu) = Gpu::of(&[x]) else { candle::bail!("a batch norm of a GPU goes back elsewhere") };
         let channels = weight.elem_count();
         let gate = self.reads_result().then_some(y);
-        let own = match &self.gate {
-            Gate::Own([scale, shift]) => [Some(scale), Some(shift)],
-            _ => [None; 2],
-        };
+        let own = self.affine.each_ref().map(|one| matches!(self.gate, Gate::Own).then_some(one));
         let mut slices = Slices::room(&gpu, x, channels)?;
         let (blocks, sizes) = (slices.blocks(), slices.sizes());
         let room = || gpu.room(channels);
