@@ -6,10 +6,11 @@ use crate::{
     channel_concat, channel_interleave, channel_pad, channel_range, channel_shuffle, conv_norm,
     conv_norm_relu, conv2d, cross_entropy, energy, global_avg_pool, grid_sample, linear, log_softmax,
     max_pool2d, narrow, normalize, permute_channels, relu, sigmoid, soft_cross_entropy, softened_divergence,
-    softmax, squared_distance, unit, upsample_bilinear2d, upsample_nearest2d, widen, with_mixed_precision,
+    softmax, squared_distance, total, unit, upsample_bilinear2d, upsample_nearest2d, widen,
+    with_mixed_precision,
 };
 use candle::{D, DType, Device, Tensor, Var};
-use sokd_core::{Key, Mode, Result};
+use sokd_core::{Error, Key, Mode, Result, Terms};
 
 /// An operation, and what to try it on.
 #[derive(Clone, Debug)]
@@ -70,7 +71,9 @@ impl Case {
     pub fn loss(&self, inputs: &[Var]) -> Result<Tensor> {
         let weigh = |name: &str, tensor: &Tensor| -> Result<Tensor> {
             let weights = noise(Key::new(0).fold(name), tensor.dims())?;
-            Ok((weights.to_dtype(tensor.dtype())?.to_device(tensor.device())? * tensor)?.sum_all()?)
+            Ok((weights.to_dtype(tensor.dtype())?.to_device(tensor.device())? * tensor)?
+                .flatten_all()?
+                .sum_all()?)
         };
         let mut loss = weigh("result", &self.result(inputs)?)?;
         for input in inputs {
@@ -252,6 +255,16 @@ pub fn cases() -> Vec<Case> {
             softened_divergence(&fixed(&x[0])?, &(&x[0] * 3.0)?, 1.5)
         }),
         case("normalize", &[&MAP], |x| normalize(&x[0], [0.5, 0.4, 0.3], [0.25, 0.2, 0.3])),
+        case("total of terms", &[&[6], &[2, 3], &[], &[7], &[1, 5]], |x| {
+            let named = [("a", 1.0), ("b", 0.3), ("c", -2.0), ("d", 0.0), ("e", 7.0)];
+            let mut terms = Terms::default();
+            for (value, (name, weight)) in x.iter().zip(named) {
+                terms = terms.with(name, weight, value.clone());
+            }
+            // Of those that count nothing, no gradient is found.
+            let idle = x[3].sum_all()?;
+            Ok((total(&terms)?.ok_or_else(|| Error::setting("total", "of no terms"))? + idle)?)
+        }),
     ]
 }
 

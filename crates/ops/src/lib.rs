@@ -40,6 +40,7 @@ mod simd;
 mod spent;
 mod tally;
 mod threads;
+mod total;
 mod trace;
 mod update;
 
@@ -78,5 +79,6 @@ pub use simd::{Simd, simd};
 pub use spent::{Spent, peak_gflops, spent};
 pub use tally::{Told, tally_};
 pub use threads::{set_threads, threads};
+pub use total::total;
 pub use trace::{Normed, Operation, Step, trace};
 pub use update::{AdamStep, Moved, Rates, SgdStep, adam_, axpby_, lean_, put_, put_rows_, sgd_};

@@ -1,5 +1,5 @@
 use crate::backend::either_of_maps;
-use crate::resample::{Axis, resample, sides};
+use crate::resample::{Axis, resample, resample_to_one, sides};
 use crate::trace::{Operation, noted};
 use crate::{composed, fast, widen};
 use candle::Tensor;
@@ -110,14 +110,16 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool, count_include_pad: bool) -> Result<Ten
 /// `(batch, height, width, channels)` → `(batch, size, size, channels)`.
 pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
     let [height, width] = sides(x, size)?;
-    let mean = |length: usize, positions: usize| {
-        Axis::new(length, positions, |position, taps| {
-            let window = position * length / positions..((position + 1) * length).div_ceil(positions);
-            let weight = 1.0 / window.len() as f64;
-            taps.extend(window.map(|input| (input, weight)));
-        })
-    };
-    resample(x, &mean(height, size[0]), &mean(width, size[1]))
+    resample(x, &means(height, size[0]), &means(width, size[1]))
+}
+
+/// Of the lines around each of so many positions.
+fn means(length: usize, positions: usize) -> Axis {
+    Axis::new(length, positions, |position, taps| {
+        let window = position * length / positions..((position + 1) * length).div_ceil(positions);
+        let weight = 1.0 / window.len() as f64;
+        taps.extend(window.map(|input| (input, weight)));
+    })
 }
 
 /// The mean of each channel, in single precision.
@@ -125,6 +127,9 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: [usize; 2]) -> Result<Tensor> {
 /// # Shapes
 /// `(batch, height, width, channels)` → `(batch, channels)`.
 pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    let mean = || Ok(widen(&adaptive_avg_pool2d(x, [1, 1])?)?.flatten_from(1)?);
+    let mean = || {
+        let [height, width] = sides(x, [1, 1])?;
+        widen(&resample_to_one(x, &means(height, 1), &means(width, 1))?)
+    };
     noted(&[x], || Operation::GlobalAvgPool, mean)
 }

@@ -27,6 +27,11 @@ impl Axis {
         Self { inputs, starts, taps }
     }
 
+    /// How many input lines.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// How many output lines.
     pub(crate) fn len(&self) -> usize {
         self.starts.len() - 1
@@ -90,6 +95,17 @@ pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor
             [x],
             |[x]| fast::resample(x, rows, columns),
             |[x]| composed::resample(x, rows, columns),
+        )
+    })
+}
+
+/// The same, where one pixel is left: `(batch, channels)`.
+pub(crate) fn resample_to_one(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
+    named("resample", || {
+        either_of_maps(
+            [x],
+            |[x]| fast::resample_as(x, rows, columns, (x.dim(0)?, x.dim(3)?)),
+            |[x]| composed::resample(x, rows, columns)?.flatten_from(1),
         )
     })
 }

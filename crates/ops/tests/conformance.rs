@@ -123,6 +123,7 @@ fn views_are_read_as_what_they_show() -> Result<()> {
             let views = inputs.iter().map(|input| {
                 let turned = input.rank().saturating_sub(2);
                 Ok(match input.rank() {
+                    0 => input.as_tensor().clone(),
                     1 => Tensor::stack(&[input.as_tensor(), input.as_tensor()], 1)?
                         .narrow(1, 1, 1)?
                         .squeeze(1)?,

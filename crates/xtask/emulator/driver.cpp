@@ -309,7 +309,7 @@ API int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsig
     alone;
     counts.launches++;
     auto &[name, kernel] = *(std::pair<const std::string, Kernel> *)function;
-    if (asked("launches")) complain("%s on %u blocks", name.c_str(), x);
+    if (asked("launches")) complain("%s on %u blocks%s", name.c_str(), x, stream(on)->capturing ? ", captured" : "");
     if (!x || !y || !z || !lanes_x || lanes_x * lanes_y * lanes_z > 1024) { complain("%s on no blocks, or on more lanes than a block has", name.c_str()); return INVALID_VALUE; }
     std::vector<std::vector<char>> held;
     for (size_t at = 0; at < kernel.sizes.size(); at++) held.emplace_back((char *)params[at], (char *)params[at] + kernel.sizes[at]);

@@ -20,6 +20,6 @@ pub(crate) use linear::{by_library, linear};
 pub(crate) use max_pool::max_pool2d;
 pub(crate) use normals::normals;
 pub(crate) use pixel::{abs, channel_shuffle, normalize, permute_channels, rectified, relu};
-pub(crate) use resample::resample;
+pub(crate) use resample::{resample, resample_as};
 pub(crate) use rows::{log_softmax, soft_cross_entropy, softmax, unit};
 pub(crate) use update::{adam_, axpby_, sgd_};

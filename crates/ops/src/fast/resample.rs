@@ -3,10 +3,20 @@ use crate::Axis;
 use crate::gpu::{Arg, Gpu, over, tables};
 use crate::record::{Backward, compute, record};
 use crate::simd::{Kernel, Lanes, simd};
-use candle::{Result, Tensor};
+use candle::{Result, Shape, Tensor};
 use std::mem::MaybeUninit;
 
 pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor> {
+    resample_as(x, rows, columns, (x.dim(0)?, rows.len(), columns.len(), x.dim(3)?))
+}
+
+/// The same, in another shape of as many numbers.
+pub(crate) fn resample_as(
+    x: &Tensor,
+    rows: &Axis,
+    columns: &Axis,
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let (from, to) = (height * width * channels, rows.len() * columns.len() * channels);
     let here = |[x]: [&[f32]; 1]| {
@@ -25,7 +35,7 @@ pub(crate) fn resample(x: &Tensor, rows: &Axis, columns: &Axis) -> Result<Tensor
     };
     let y = compute([x], here, there)?;
     let back = Resample { rows: rows.transpose(), columns: columns.transpose() };
-    record([x], y, (batch, rows.len(), columns.len(), channels), back)
+    record([x], y, shape, back)
 }
 
 /// Both matrices, transposed.
@@ -41,8 +51,10 @@ impl Backward<1> for Resample {
         ([false], false)
     }
 
-    fn gradients(&self, _: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
-        Ok([Some(resample(gradient, &self.rows, &self.columns)?)])
+    fn gradients(&self, [x]: [&Tensor; 1], _: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let Self { rows, columns } = self;
+        let gradient = gradient.reshape((x.dim(0)?, rows.inputs(), columns.inputs(), x.dim(3)?))?;
+        Ok([Some(resample(&gradient, rows, columns)?)])
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) use nvidia::aside;
 #[cfg(any(feature = "cuda", feature = "mirror"))]
 use std::sync::LazyLock;
 pub(crate) use tables::tables;
-pub(crate) use tally::tally;
+pub(crate) use tally::{share_out, tally, weighted_means};
 pub(crate) use work::Window;
 
 /// An NVIDIA GPU by its number, made ready to train: what any thread asks of it, it does in the order in which they ask, and

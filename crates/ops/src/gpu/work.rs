@@ -42,8 +42,8 @@ impl Window {
     }
 }
 
-/// Tensors of one launch, at most (`kernels/common.h`).
-pub(super) const MANY: usize = 64;
+/// Tensors of one launch, at most (`kernels/common.h`): a power of two.
+pub(super) const MANY: usize = 128;
 
 /// Where each of some tensors begins; 0 behind the last.
 #[repr(C)]

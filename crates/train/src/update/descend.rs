@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Result, Step, Terms};
 use sokd_nn::Params;
-use sokd_ops::{backward, with_leaves_apart};
+use sokd_ops::{backward, total, with_leaves_apart};
 
 /// Down the gradient of the phase's own objective.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +29,7 @@ impl Update for Descend {
     ) -> Result<(Terms, GradStore)> {
         let shown = hand.of(phase.split)?;
         let terms = with_leaves_apart(|| distiller.terms(shown, phase.mode, &phase.toward, at))?;
-        let mut grads = match terms.total()? {
+        let mut grads = match total(&terms)? {
             Some(total) => backward(|| Ok(total.backward()?))?,
             None => GradStore::default(),
         };

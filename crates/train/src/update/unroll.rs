@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sokd_core::{Error, LearnSplit, Result, Step, Terms};
 use sokd_nn::{Params, grad_norm};
-use sokd_ops::{Moved, axpby_, backward, lean_, with_leaves_apart};
+use sokd_ops::{Moved, axpby_, backward, lean_, total, with_leaves_apart};
 
 /// Down the gradient of what the phase wants *after* the step that the student would take next.
 ///
@@ -103,7 +103,7 @@ struct Beside {
 
 impl Beside {
     fn of(terms: Terms) -> Result<Self> {
-        let loss = terms.total()?;
+        let loss = total(&terms)?;
         let grads = match &loss {
             Some(loss) => backward(|| Ok(loss.backward()?))?,
             None => GradStore::default(),

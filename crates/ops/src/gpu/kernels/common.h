@@ -29,7 +29,7 @@ typedef struct {
 } Window;
 
 // Tensors of one launch: where each begins, and with which number of all their numbers in a row.
-#define MANY 64
+#define MANY 128
 typedef struct {
     float *of[MANY];
 } Tensors;

@@ -106,38 +106,60 @@ kernel scaled(Tensors y, Tensors x, Firsts first, int count, const float *norm)
     }
 }
 
-// What terms come to: to the sum of each, in double precision, its mean times `images`; to the one behind them, all by weight. A warp
-// takes a term.
+// The mean of each term's values, in double precision: a warp takes a term.
+#define means_of_terms(mean)                                                                                          \
+    for (int term = 0; term < terms; term += LANES / WARP) {                                                          \
+        each_lane                                                                                                     \
+        {                                                                                                             \
+            int one = term + lane / WARP;                                                                             \
+            sum[lane] = 0.0;                                                                                          \
+            if (one >= terms) continue;                                                                               \
+            int numbers = (one + 1 < terms ? first.of[one + 1] : count) - first.of[one];                              \
+            for (int at = lane % WARP; at < numbers; at += WARP) sum[lane] += values.of[one][at] / (double)numbers;   \
+        }                                                                                                             \
+        together;                                                                                                     \
+        add_up(sum);                                                                                                  \
+        each_lane if (lane % WARP == 0 && term + lane / WARP < terms) mean[term + lane / WARP] = sum[lane];           \
+        together;                                                                                                     \
+    }
+
+// What terms come to: to the sum of each, in double precision, its mean times `images`; to the one behind them, all by weight.
 kernel tally(Tensors sums, Tensors values, Firsts first, int count, Floats weights, int terms, float images, float *means)
 {
     shared double sum[LANES], mean[MANY];
-    for (int term = 0; term < terms; term += LANES / WARP)
+    means_of_terms(mean);
+    each_lane for (int one = lane; one < terms; one += LANES)
     {
-        each_lane
-        {
-            int one = term + lane / WARP;
-            sum[lane] = 0.0;
-            if (one >= terms) continue;
-            int numbers = (one + 1 < terms ? first.of[one + 1] : count) - first.of[one];
-            for (int at = lane % WARP; at < numbers; at += WARP) sum[lane] += values.of[one][at] / (double)numbers;
-        }
-        together;
-        add_up(sum);
-        each_lane
-        {
-            int one = term + lane / WARP;
-            if (lane % WARP > 0 || one >= terms) continue;
-            mean[one] = sum[lane];
-            means[one] = (float)mean[one];
-            ((double *)sums.of[one])[0] += images * mean[one];
-        }
-        together;
+        means[one] = (float)mean[one];
+        ((double *)sums.of[one])[0] += images * mean[one];
     }
     each_lane if (lane == 0)
     {
         double loss = 0.0;
         for (int one = 0; one < terms; one++) loss += weights.of[one] * mean[one];
         ((double *)sums.of[terms])[0] += images * loss;
+    }
+}
+
+// The same by weight alone, and what each number of their values has of that.
+kernel weighted_means(Tensors values, Firsts first, int count, Floats weights, int terms, float *y)
+{
+    shared double sum[LANES], mean[MANY];
+    means_of_terms(mean);
+    each_lane if (lane == 0)
+    {
+        double all = 0.0;
+        for (int one = 0; one < terms; one++) all += weights.of[one] * mean[one];
+        *y = (float)all;
+    }
+}
+
+kernel share_out(Tensors y, Firsts first, int count, Floats shares, const float *gradient)
+{
+    each(number, count)
+    {
+        find(number, first);
+        y.of[one][at] = shares.of[one] * *gradient;
     }
 }
 
