@@ -83,10 +83,14 @@ impl Forward {
     /// Those of making what stages can make for the asking.
     pub fn detach(&self) -> Result<Self> {
         let cut = |stage: &Stage| -> Result<Stage> {
-            let preact = stage.preact.as_ref().map(Lazy::tensor).transpose()?;
+            let preact = match &stage.preact {
+                // Who could still be asked would hold the graph.
+                Some(preact) if stage.map.track_op() => Some(preact.tensor()?.detach().into()),
+                other => other.clone(),
+            };
             Ok(Stage {
                 map: stage.map.detach(),
-                preact: preact.map(|preact| preact.detach().into()),
+                preact,
                 said: stage.said.iter().map(|(block, word)| (*block, word.detach())).collect(),
             })
         };

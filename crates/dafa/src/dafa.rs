@@ -190,16 +190,26 @@ impl Refiner for Augmenting {
         let mut cuts = Vec::new();
         let nothing = |draw: &Arc<Draw>| draw.bits[draw.pair] == [false; 2];
         let idle = relaxed.is_none() && draw.as_ref().is_some_and(nothing);
-        let rewritten = |map: &Tensor| {
+        let rewritten = |map: &Tensor, preact: Option<Lazy>| {
             let drawn = match &draw {
                 Some(draw) => Drawn::Told(Arc::clone(&self.space), Arc::clone(draw)),
                 None => self.there(map, &lots)?,
             };
-            let Some(relaxed) = &relaxed else { return drawn.change(map) };
-            let cut = Cut::behind(Chosen::of(map, &drawn, relaxed)?)?;
-            let map = cut.leaf.as_tensor().clone();
-            cuts.push(cut);
-            Ok(map)
+            let Some(relaxed) = &relaxed else {
+                let map = drawn.change(map)?;
+                let changed = |preact: Lazy| Lazy::new(move || drawn.change(&preact.tensor()?));
+                return Ok((map, preact.map(changed)));
+            };
+            let mut chosen = |map: &Tensor| -> Result<Tensor> {
+                let cut = Cut::behind(Chosen::of(map, &drawn, relaxed)?)?;
+                let map = cut.leaf.as_tensor().clone();
+                cuts.push(cut);
+                Ok(map)
+            };
+            let map = chosen(map)?;
+            // Whoever reads it later finds its cut among the terms already.
+            let preact = preact.map(|preact| chosen(&preact.tensor()?).map(Lazy::from)).transpose()?;
+            Ok((map, preact))
         };
         let teacher = if idle { plain } else { self.rewrite(plain, rewritten)? };
         let ratio = (norm(&teacher.out.stage(self.stages[0])?.map)? / norm(&first)?)?;
@@ -288,13 +298,12 @@ impl Augmenting {
     fn rewrite<'a>(
         &self,
         mut side: Side<'a>,
-        mut refined: impl FnMut(&Tensor) -> Result<Tensor>,
+        mut refined: impl FnMut(&Tensor, Option<Lazy>) -> Result<(Tensor, Option<Lazy>)>,
     ) -> Result<Side<'a>> {
         for &stage in &self.stages {
             let Stage { map, preact, said } = side.out.stage(stage)?.clone();
             // A network that has no map before its last ReLU at hand makes one out of the refined map.
-            let map = refined(&map)?;
-            let preact = preact.map(|preact| refined(&preact.tensor()?).map(Lazy::from)).transpose()?;
+            let (map, preact) = refined(&map, preact)?;
             if self.dafa.through == Through::Network {
                 side = side.rewrite(stage, map.clone())?;
             } else if stage + 1 == side.out.stages.len() {

@@ -59,24 +59,23 @@ impl ConvNorm {
     /// # Shapes
     /// `x`: `(batch, height, width, from)`; `residual`: as the result, `(batch, height, width, to)`.
     pub fn forward(&self, x: &Tensor, residual: Option<&Tensor>, relu: bool, mode: Mode) -> Result<Tensor> {
-        match self.conv.parts() {
-            // The running statistics stay as they are then, so a bias in front of them has a gradient to be asked for.
-            (_, Some(bias), _) if mode == Mode::Eval && bias.track_op() => {
-                self.norm.forward(&self.conv.forward(x)?, residual, relu, mode)
-            }
-            _ => self.without_bias(mode, |kernel, conv, norm| {
-                conv_norm(x, kernel, conv, norm, residual, relu, mode)
-            }),
+        if self.asks_for_a_bias(mode) {
+            return self.norm.forward(&self.conv.forward(x)?, residual, relu, mode);
         }
+        self.without_bias(mode, |kernel, conv, norm| conv_norm(x, kernel, conv, norm, residual, relu, mode))
     }
 
-    /// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: a training pass does not write that down unless
-    /// someone asks.
+    /// The running statistics stay as they are at rest, so a bias in front of them has a gradient to be asked for.
+    fn asks_for_a_bias(&self, mode: Mode) -> bool {
+        mode == Mode::Eval && self.conv.parts().1.is_some_and(Tensor::track_op)
+    }
+
+    /// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU, which is made for who asks alone.
     ///
     /// # Shapes
     /// Those of [`Self::forward`].
     pub fn rectified(&self, x: &Tensor, residual: Option<&Tensor>, mode: Mode) -> Result<(Tensor, Lazy)> {
-        if mode == Mode::Eval {
+        if self.asks_for_a_bias(mode) {
             let preact = self.forward(x, residual, false, mode)?;
             return Ok((relu(&preact)?, preact.into()));
         }

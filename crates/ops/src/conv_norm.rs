@@ -10,7 +10,7 @@ use crate::norm::Statistics;
 use crate::record::{Backward, Numbers, Onto, Remake, read, record, record_unseen, tensor};
 use crate::simd::simd;
 use crate::spent::named;
-use crate::trace::{Operation, noted, traced};
+use crate::trace::{Normed, Operation, noted, traced};
 use crate::{Conv, Norm, batch_norm, conv2d, narrow, relu};
 use candle::Tensor;
 use sokd_core::{Lazy, Mode, Result};
@@ -39,8 +39,8 @@ pub fn conv_norm(
     noted(reads, operation, || Pass { x, kernel, conv, norm, residual, mode }.together(relu))
 }
 
-/// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: as [`conv_norm`] and [`relu()`] give them, but a
-/// training pass writes the latter down for who asks alone.
+/// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: as [`conv_norm`] and [`relu()`] give them, but the latter is
+/// made for who asks alone. A network at rest that nobody learns from does all of it once more then.
 ///
 /// # Errors
 /// Those of [`conv_norm`].
@@ -53,15 +53,21 @@ pub fn conv_norm_relu(
     mode: Mode,
 ) -> Result<(Tensor, Lazy)> {
     let pass = Pass { x, kernel, conv, norm, residual, mode };
-    let is_learned_from = pass.is_tracked() && !traced();
-    if is_learned_from && let Some(found) = named("conv-norm", || pass.with_before_on_gpu())? {
-        return Ok(found);
+    if !traced() {
+        if mode == Mode::Eval && !pass.is_tracked() {
+            return pass.with_before_at_rest();
+        }
+        if pass.is_tracked()
+            && let Some(found) = named("conv-norm", || pass.with_before_on_gpu())?
+        {
+            return Ok(found);
+        }
+        if mode != Mode::Eval && pass.is_tracked() && pass.is_here() {
+            return named("conv-norm", || pass.with_before());
+        }
     }
-    if mode == Mode::Eval || !is_learned_from || !pass.is_here() {
-        let before = conv_norm(x, kernel, conv, norm, residual, false, mode)?;
-        return Ok((relu(&before)?, before.into()));
-    }
-    named("conv-norm", || pass.with_before())
+    let before = conv_norm(x, kernel, conv, norm, residual, false, mode)?;
+    Ok((relu(&before)?, before.into()))
 }
 
 /// What an operation is asked to do.
@@ -156,6 +162,15 @@ impl Pass<'_> {
         let z = conv2d(&x, self.kernel, None, self.conv)?;
         let residual = self.residual.map(Tensor::contiguous).transpose()?;
         Ok(Some(gpu::norm_relu(&gpu, &z, self.norm, residual.as_ref(), self.mode)?))
+    }
+
+    /// What nobody learns from.
+    fn with_before_at_rest(&self) -> Result<(Tensor, Lazy)> {
+        let &Self { x, kernel, conv, norm, residual, mode } = self;
+        let y = conv_norm(x, kernel, conv, norm, residual, true, mode)?;
+        let (x, kernel, norm, residual) = (x.clone(), kernel.clone(), Normed::from(norm), residual.cloned());
+        let before = move || conv_norm(&x, &kernel, conv, &norm.norm(), residual.as_ref(), false, mode);
+        Ok((y, Lazy::new(before)))
     }
 
     /// Nothing is to be learned: the norm is a scale and a shift, done while the sums are still in registers.

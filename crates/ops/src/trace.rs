@@ -106,6 +106,14 @@ impl From<&Norm<'_>> for Normed {
     }
 }
 
+impl Normed {
+    /// As a network at rest goes by it.
+    pub(crate) fn norm(&self) -> Norm<'_> {
+        let Self { weight, bias, mean, var, eps } = self;
+        Norm { weight, bias, mean, var, eps: *eps, momentum: 0.0 }
+    }
+}
+
 thread_local! {
     static STEPS: RefCell<Option<Vec<Step>>> = const { RefCell::new(None) };
 }
