@@ -40,7 +40,8 @@ pub fn conv_norm(
 }
 
 /// `relu(norm(conv(x)) + residual?)`, and what it was before the ReLU: as [`conv_norm`] and [`relu()`] give them, but the latter is
-/// made for who asks alone. A network at rest that nobody learns from does all of it once more then.
+/// made for who asks alone. On a GPU, a network at rest does all of it once more then; elsewhere it keeps it, since that takes less
+/// memory to hold than what it is made of.
 ///
 /// # Errors
 /// Those of [`conv_norm`].
@@ -54,7 +55,7 @@ pub fn conv_norm_relu(
 ) -> Result<(Tensor, Lazy)> {
     let pass = Pass { x, kernel, conv, norm, residual, mode };
     if !traced() {
-        if mode == Mode::Eval && !pass.is_tracked() {
+        if mode == Mode::Eval && !pass.is_tracked() && Gpu::of(&[x]).is_some() {
             return pass.with_before_at_rest();
         }
         if pass.is_tracked()
