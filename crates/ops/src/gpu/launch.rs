@@ -2,6 +2,7 @@ use super::work::{Addresses, Firsts, Floats, MANY, Window};
 use crate::Moved;
 #[cfg(feature = "mirror")]
 use crate::backend::{Backend, backend};
+use crate::record::tensor;
 use crate::spent::{is_listened_to, spend};
 #[cfg(feature = "cuda")]
 use candle::CudaDevice;
@@ -160,6 +161,21 @@ impl Gpu {
             #[cfg(feature = "mirror")]
             Self::Mirror => Ok(super::mirror::room(map, count)),
         }
+    }
+
+    /// Room for so many numbers each, for kernels to [change](Arg::Change): one piece of memory, since small ones cost as much to take
+    /// as large ones. Each begins where four numbers are taken at once.
+    pub(crate) fn rooms<const N: usize>(&self, counts: [usize; N]) -> Result<[Tensor; N]> {
+        let whole = |count: usize| count.next_multiple_of(4);
+        let all: usize = counts.into_iter().map(whole).sum();
+        let room = tensor(self.room(all)?, all);
+        let mut first = 0;
+        let mut rooms = Vec::with_capacity(N);
+        for count in counts {
+            rooms.push(room.narrow(0, first, count)?);
+            first += whole(count);
+        }
+        Ok(rooms.try_into().unwrap_or_else(|_| unreachable!("as many as there are counts")))
     }
 
     /// Runs a kernel that makes `count` numbers, each on its own: `kernel(reads .., y, count, rest ..)`.

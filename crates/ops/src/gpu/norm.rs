@@ -12,15 +12,13 @@ const TILE: usize = 64;
 const ROWS: usize = 16;
 const BLOCKS: usize = 528;
 
-/// Room for sums over the rows of a map, in slices, which the last block of a tile adds up.
+/// How the sums over the rows of a map are taken: in slices, which the last block of a tile adds up.
 pub(super) struct Slices {
-    sums: Storage,
-    products: Storage,
-    done: Tensor,
     rows: usize,
     channels: usize,
     count: usize,
     tiles: usize,
+    done: Tensor,
 }
 
 impl Slices {
@@ -32,24 +30,20 @@ impl Slices {
         ((rows / (LANES / wide * ROWS)).clamp(1, (BLOCKS / tiles).max(1)), tiles)
     }
 
-    fn room(gpu: &Gpu, map: &Tensor, channels: usize) -> Result<Self> {
+    fn over(map: &Tensor, channels: usize) -> Result<Self> {
         let rows = map.elem_count() / channels;
         let (count, tiles) = Self::of(rows, channels);
-        let room = || gpu.room(count * channels);
-        Ok(Self {
-            sums: room()?,
-            products: room()?,
-            done: comings(map.device(), tiles)?,
-            rows,
-            channels,
-            count,
-            tiles,
-        })
+        Ok(Self { rows, channels, count, tiles, done: comings(map.device(), tiles)? })
     }
 
-    /// Where the sums go by slices, and who counts their blocks.
-    fn places(&mut self) -> [Arg<'_>; 3] {
-        [Arg::Write(&mut self.sums), Arg::Write(&mut self.products), Arg::Change(Some(&self.done))]
+    /// Numbers of the sums by slices, and of those of products.
+    fn sums(&self) -> usize {
+        self.count * self.channels
+    }
+
+    /// Where both go, and who counts their blocks.
+    fn places<'a>(&'a self, sums: &'a Tensor, products: &'a Tensor) -> [Arg<'a>; 3] {
+        [sums, products, &self.done].map(|tensor| Arg::Change(Some(tensor)))
     }
 
     fn sizes<'a>(&self) -> [Arg<'a>; 3] {
@@ -76,10 +70,12 @@ pub(crate) fn comings(device: &Device, tiles: usize) -> Result<Tensor> {
 
 /// The sums over all but the last axis.
 pub(crate) fn column_sums(gpu: &Gpu, x: &Tensor, channels: usize) -> Result<Storage> {
-    let (mut slices, mut totals) = (Slices::room(gpu, x, channels)?, gpu.room(channels)?);
-    let (blocks, sizes) = (slices.blocks(), slices.sizes());
-    let args = [Arg::from(x)].into_iter().chain(slices.places()).chain([Arg::Write(&mut totals)]);
-    gpu.launch(over(x, "column_sums"), blocks, args.chain(sizes).collect())?;
+    let slices = Slices::over(x, channels)?;
+    let [sums, products] = gpu.rooms([slices.sums(); 2])?;
+    let mut totals = gpu.room(channels)?;
+    let args = [Arg::from(x)].into_iter().chain(slices.places(&sums, &products));
+    let args = args.chain([Arg::Write(&mut totals)]).chain(slices.sizes());
+    gpu.launch(over(x, "column_sums"), slices.blocks(), args.collect())?;
     Ok(totals)
 }
 
@@ -198,10 +194,12 @@ pub(super) fn normalised(
 ) -> Result<(Storage, Normalise)> {
     let channels = norm.weight.elem_count();
     let (weight, bias) = (&norm.weight.contiguous()?, &norm.bias.contiguous()?);
-    let room = || gpu.room(channels);
-    let (mut inverse, mut scale, mut shift) = (room()?, room()?, room()?);
+    let slices = Slices::over(x, channels)?;
+    let by_slices = if mode == Mode::Eval { 0 } else { slices.sums() };
+    let counts = [channels, channels, channels, channels, by_slices, by_slices];
+    let [mean, inverse, scale, shift, sums, products] = gpu.rooms(counts)?;
     let (affine, eps) = ([Arg::from(weight), Arg::from(bias)], Arg::Float(norm.eps));
-    let made = [Arg::Write(&mut inverse), Arg::Write(&mut scale), Arg::Write(&mut shift)];
+    let made = [&inverse, &scale, &shift].map(|made| Arg::Change(Some(made)));
     let mean = if mode == Mode::Eval {
         let (mean, var) = (norm.mean.contiguous()?, norm.var.contiguous()?);
         let args = [Arg::from(&mean), Arg::from(&var)].into_iter().chain(affine).chain(made);
@@ -214,18 +212,14 @@ pub(super) fn normalised(
         if tracked { mean.copy()? } else { mean }
     } else {
         let pivot = norm.mean.contiguous()?;
-        let mut slices = Slices::room(gpu, x, channels)?;
-        let (blocks, sizes) = (slices.blocks(), slices.sizes());
         let running =
             [norm.mean, norm.var].map(|taught| Arg::Change((mode == Mode::Train).then_some(taught)));
-        let mut mean = room()?;
-        let args = [x, &pivot].map(Arg::from).into_iter().chain(slices.places()).chain(affine).chain(running);
-        let args = args.chain([Arg::Write(&mut mean)]).chain(made).chain(sizes);
-        let args = args.chain([eps, Arg::Float(norm.momentum)]).collect();
-        gpu.launch(over(x, "batch_statistics"), blocks, args)?;
-        tensor(mean, channels)
+        let args = [x, &pivot].map(Arg::from).into_iter().chain(slices.places(&sums, &products));
+        let args = args.chain(affine).chain(running).chain([Arg::Change(Some(&mean))]).chain(made);
+        let args = args.chain(slices.sizes()).chain([eps, Arg::Float(norm.momentum)]).collect();
+        gpu.launch(over(x, "batch_statistics"), slices.blocks(), args)?;
+        mean
     };
-    let [inverse, scale, shift] = [inverse, scale, shift].map(|made| tensor(made, channels));
     let y = scale_shift(gpu, x, Some(&scale), &shift, residual, relu)?;
     let gate = match (relu, residual) {
         (false, _) => Gate::None,
@@ -278,22 +272,17 @@ impl Normalise {
         let channels = weight.elem_count();
         let gate = self.reads_result().then_some(y);
         let own = self.affine.each_ref().map(|one| matches!(self.gate, Gate::Own).then_some(one));
-        let mut slices = Slices::room(&gpu, x, channels)?;
-        let (blocks, sizes) = (slices.blocks(), slices.sizes());
-        let room = || gpu.room(channels);
-        let [mut of_weight, mut of_bias, mut slope, mut lean, mut offset] =
-            [room()?, room()?, room()?, room()?, room()?];
+        let slices = Slices::over(x, channels)?;
+        let [sums, products] = [slices.sums(); 2];
+        let counts = [channels, channels, channels, channels, channels, sums, products];
+        let [of_weight, of_bias, slope, lean, offset, sums, products] = gpu.rooms(counts)?;
         let maps = [Some(gradient), gate, Some(x), Some(&self.mean), own[0], own[1]];
-        let args = maps
-            .map(Arg::Read)
-            .into_iter()
-            .chain(slices.places())
-            .chain([weight, &self.inverse].map(Arg::from));
-        let made = [&mut of_weight, &mut of_bias, &mut slope, &mut lean, &mut offset].map(Arg::Write);
-        let args = args.chain(made).chain(sizes).chain([Arg::Int(self.learned.into())]).collect();
-        gpu.launch(over(x, "norm_gradients"), blocks, args)?;
+        let args = maps.map(Arg::Read).into_iter().chain(slices.places(&sums, &products));
+        let made = [&of_weight, &of_bias, &slope, &lean, &offset].map(|made| Arg::Change(Some(made)));
+        let args = args.chain([weight, &self.inverse].map(Arg::from)).chain(made).chain(slices.sizes());
+        let args = args.chain([Arg::Int(self.learned.into())]).collect();
+        gpu.launch(over(x, "norm_gradients"), slices.blocks(), args)?;
 
-        let [slope, lean, offset] = [slope, lean, offset].map(|made| tensor(made, channels));
         let room = || gpu.room_of(x.dtype(), x.elem_count());
         // Where nothing is gated, what passes is the gradient itself.
         let is_gated = !matches!(self.gate, Gate::None);
@@ -307,7 +296,7 @@ impl Normalise {
 
         let passed =
             passed.then(|| kept.map_or_else(|| gradient.clone(), |kept| tensor(kept.storage(), x.shape())));
-        Ok(([tensor(of_x, x.shape()), tensor(of_weight, channels), tensor(of_bias, channels)], passed))
+        Ok(([tensor(of_x, x.shape()), of_weight, of_bias], passed))
     }
 }
 
