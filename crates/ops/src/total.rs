@@ -28,13 +28,13 @@ fn added_up(gpu: &Gpu, parts: &[(Tensor, f64)]) -> candle::Result<Tensor> {
     }
     let values = parts.iter().map(|(value, _)| value.contiguous()).collect::<candle::Result<Vec<_>>>()?;
     let weights: Vec<f64> = parts.iter().map(|&(_, weight)| weight).collect();
-    let y = weighted_means(gpu, &values, &weights)?;
+    let sum = weighted_means(gpu, &values, &weights)?;
     let back = WeightedMeans { weights };
     match &values[..] {
-        [a] => record([a], y, (), back),
-        [a, b] => record([a, b], y, (), back),
-        [a, b, c] => record([a, b, c], y, (), back),
-        [a, b, c, d] => record([a, b, c, d], y, (), back),
+        [a] => record([a], sum, (), back),
+        [a, b] => record([a, b], sum, (), back),
+        [a, b, c] => record([a, b, c], sum, (), back),
+        [a, b, c, d] => record([a, b, c, d], sum, (), back),
         _ => candle::bail!("a total of no terms"),
     }
 }
