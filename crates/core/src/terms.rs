@@ -121,6 +121,17 @@ impl Terms {
         self
     }
 
+    /// The same terms of other values: what `make` makes of theirs.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn each(mut self, mut make: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        for term in &mut self.named {
+            term.value = make(&term.value)?;
+        }
+        Ok(self)
+    }
+
     /// Prefixes every name and scales every weight: `distill` over `kd` gives `distill/kd`.
     #[must_use]
     pub fn under(mut self, prefix: &str, weight: f64) -> Self {

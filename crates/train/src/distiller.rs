@@ -46,11 +46,19 @@ impl Distiller {
                 format!("it says that it shows examples {showings} times, and of {before} it shows {after}");
             return Err(Error::setting("lens", problem));
         }
-        // What becomes of a gradient behind a lens that learns is the same for every network, and asked once.
-        let cut = seen.images.track_op().then(|| Cut::behind(seen.images.clone())).transpose()?;
-        let images = cut.as_ref().map_or(seen.images, |cut| cut.leaf.as_tensor().clone());
-        let seen = Batch { images, ..seen };
-        Ok(Shown { said: said.under("lens", 1.0), showings, cut, ..Shown::new(seen) })
+        // The way back through a lens that learns is gone once, with the whole gradient of what it has made.
+        let mut cuts = Vec::new();
+        let mut cut = |made: &Tensor| -> Result<Tensor> {
+            if !made.track_op() {
+                return Ok(made.clone());
+            }
+            let cut = Cut::behind(made.clone())?;
+            let leaf = cut.leaf.as_tensor().clone();
+            cuts.push(cut);
+            Ok(leaf)
+        };
+        let (images, said) = (cut(&seen.images)?, said.under("lens", 1.0).each(cut)?);
+        Ok(Shown { said, showings, cuts, ..Shown::new(Batch { images, ..seen }) })
     }
 
     /// Has the parts of the objective draw for a step ahead of it, and [lay down](DistillLoss::draw) what comes of it: those that
@@ -76,7 +84,7 @@ impl Distiller {
             let shown = if self.lens.is_some() { &seen } else { shown };
             return self.terms(shown, mode, toward, &Step { drawn: true, ..*at });
         }
-        let mut all = shown.cut.iter().cloned().fold(shown.said.clone(), Terms::cut);
+        let mut all = shown.cuts.iter().cloned().fold(shown.said.clone(), Terms::cut);
         let Batch { images, labels, rows } = shown.batch.clone();
         let mut student = Side::new(self.student.as_ref(), mode, &images)?;
         if !at.learns {
@@ -133,33 +141,35 @@ pub struct Shown {
     /// How often it shows them.
     showings: usize,
     /// Where the graph is cut behind the lens, if that learns.
-    cut: Option<Cut>,
-    /// Where the gradient of images is left that are a copy of such.
-    slope: Option<Tensor>,
+    cuts: Vec<Cut>,
+    /// Of a copy: what is behind those cuts here, and where the gradient of each is left.
+    left: Vec<[Tensor; 2]>,
     teacher: OnceCell<Forward>,
 }
 
 impl Shown {
     /// Nobody was asked yet.
     pub fn new(batch: Batch) -> Self {
-        let said = Terms::default();
-        Self { batch, said, showings: 1, cut: None, slope: None, teacher: OnceCell::new() }
+        let (said, cuts, left) = (Terms::default(), Vec::new(), Vec::new());
+        Self { batch, said, showings: 1, cuts, left, teacher: OnceCell::new() }
     }
 
     /// The same in memory of its own.
     pub(crate) fn copy(&self) -> Result<Self> {
         let Batch { images, labels, rows } = &self.batch;
-        let device = images.device();
-        let (images, slope) = match &self.cut {
-            None => (images.copy()?, None),
-            Some(cut) => (Var::from_tensor(&cut.source.detach())?.into_inner(), Some(images.zeros_like()?)),
+        let mut left = Vec::new();
+        let mut copy = |made: &Tensor| -> Result<Tensor> {
+            let copy = made.to_device(images.device())?.detach().force_contiguous()?;
+            if !self.cuts.iter().any(|cut| cut.leaf.id() == made.id()) {
+                return Ok(copy);
+            }
+            let leaf = Var::from_tensor(&copy)?.into_inner();
+            left.push([leaf.clone(), leaf.zeros_like()?]);
+            Ok(leaf)
         };
-        let batch = Batch { images, labels: labels.copy()?, rows: rows.copy()? };
-        let said = self.said.iter().try_fold(Terms::default(), |said, term| {
-            let value = term.value.to_device(device)?.force_contiguous()?;
-            Ok::<_, Error>(said.with(&term.name, term.weight, value))
-        })?;
-        Ok(Self { said, showings: self.showings, slope, ..Self::new(batch) })
+        let batch = Batch { images: copy(images)?, labels: labels.copy()?, rows: rows.copy()? };
+        let said = self.said.clone().each(copy)?;
+        Ok(Self { said, showings: self.showings, left, ..Self::new(batch) })
     }
 
     /// Puts another's numbers in the place of its own.
@@ -174,24 +184,28 @@ impl Shown {
 
     /// The same, and nobody was asked yet.
     pub(crate) fn anew(&self) -> Self {
-        let (said, slope) = (self.said.clone(), self.slope.clone());
-        Self { said, showings: self.showings, slope, ..Self::new(self.batch.clone()) }
+        let (said, left) = (self.said.clone(), self.left.clone());
+        Self { said, showings: self.showings, left, ..Self::new(self.batch.clone()) }
     }
 
-    /// Leaves the gradient of its images in its place.
+    /// Leaves the gradients of what a lens has made, each in its place; of terms that count nothing there are none.
     ///
     /// # Errors
-    /// [`Error::Setting`] where none was found.
+    /// [`Error::Setting`] where none was found for images.
     pub(crate) fn leave(&self, grads: &GradStore) -> Result<()> {
-        let Some(slope) = &self.slope else { return Ok(()) };
-        let found = grads.get(&self.batch.images);
-        put_(slope, found.ok_or_else(|| Error::setting("lens", "no gradient reaches the images"))?)
+        self.left.iter().try_for_each(|[leaf, place]| match grads.get(leaf) {
+            Some(found) => put_(place, found),
+            None if leaf.id() == self.batch.images.id() => {
+                Err(Error::setting("lens", "no gradient reaches the images"))
+            }
+            None => Ok(()),
+        })
     }
 
-    /// What becomes behind the lens of the gradient that a copy has left.
+    /// What becomes behind the lens of the gradients that a copy has left.
     pub(crate) fn across(&self, copy: &Self) -> Result<GradStore> {
-        let Some(cut) = &self.cut else { return Ok(GradStore::default()) };
-        backward(|| Cut::across(std::slice::from_ref(cut), std::slice::from_ref(&copy.slope)))
+        let found: Vec<_> = copy.left.iter().map(|[_, place]| Some(place.clone())).collect();
+        backward(|| Cut::across(&self.cuts, &found))
     }
 
     /// How many images there are.

@@ -296,7 +296,9 @@ impl Lens for Tint {
     fn look(&self, batch: &Batch, at: &Step) -> Result<(Batch, Terms)> {
         let tint = if at.focuses { self.0.clone() } else { self.0.detach() };
         let images = batch.images.broadcast_add(&(&tint * (0.5 + at.key.stream().uniform()))?)?;
-        Ok((Batch { images, ..batch.clone() }, Terms::default().reading("tint", &tint.max_all()?)))
+        let said = Terms::default().reading("tint", &tint.max_all()?);
+        // What it costs has a gradient of its own.
+        Ok((Batch { images, ..batch.clone() }, said.with("price", 0.1, tint.sqr()?)))
     }
 }
 
@@ -305,7 +307,7 @@ impl Lens for Tint {
 #[test]
 fn a_phase_that_moves_a_lens_goes_on_at_one_word() -> Result<()> {
     let images = images();
-    let make = |beside: &str| -> Result<Training<'_>> {
+    let make = |beside: &str, priced: bool| -> Result<Training<'_>> {
         let mut run = run(&images, Box::new(Far))?;
         let vars = run.params.builder(&Device::Cpu);
         let tint = vars.get_with_hints(3, "augment.tint", candle_nn::Init::Const(0.1))?;
@@ -315,15 +317,17 @@ fn a_phase_that_moves_a_lens_goes_on_at_one_word() -> Result<()> {
             let vars = ["augment", beside].iter().flat_map(|group| run.params.group(group)).collect();
             tinting.optimizer = serde_json::from_str::<OptimSpec>(SGD).expect("one").build(vars)?;
         }
-        (tinting.mode, tinting.clip, tinting.toward) =
-            (Mode::Eval, Some(0.1), Some([("task".to_owned(), -1.0), ("distill".to_owned(), 1.0)].into()));
+        (tinting.mode, tinting.clip) = (Mode::Eval, Some(0.1));
+        if !priced {
+            tinting.toward = Some([("task".to_owned(), -1.0), ("distill".to_owned(), 1.0)].into());
+        }
         run.phases.push(tinting);
         Ok(run)
     };
-    for beside in ["", "student"] {
-        let (one, said) = train(make(beside)?, true, &[])?;
-        let (other, says) = train(make(beside)?, false, &[3, 14])?;
-        assert!(bits(&one)? == bits(&other)?, "{beside}");
+    for (beside, priced) in [("", false), ("", true), ("student", false)] {
+        let (one, said) = train(make(beside, priced)?, true, &[])?;
+        let (other, says) = train(make(beside, priced)?, false, &[3, 14])?;
+        assert!(bits(&one)? == bits(&other)?, "{beside}, {priced}");
         assert_eq!(one.progress.timeless(), other.progress.timeless());
         let (said, says) = (said.pages(), says.pages());
         assert_eq!(said.steps, says.steps);
