@@ -117,7 +117,9 @@ impl RunDir {
     pub fn lock(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(sokd_core::Error::io(path))?;
         let name = path.join(".lock");
-        if !name.exists() && std::fs::read_dir(path).map_err(sokd_core::Error::io(path))?.next().is_some() {
+        // In this order: who else begins here makes the lock before anything else.
+        let holds_something = std::fs::read_dir(path).map_err(sokd_core::Error::io(path))?.next().is_some();
+        if holds_something && !name.exists() {
             let problem = format!("{} holds files that are no run's", path.display());
             return Err(Misfit::new(problem)
                 .help("choose an empty directory, or one that does not exist yet")
