@@ -364,3 +364,27 @@ pub fn point_latest(dir: &Path) {
     #[cfg(not(unix))]
     let _ = (link, target);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    /// Neither takes what the other has made there for a stranger's file.
+    #[test]
+    fn of_two_that_begin_a_run_at_once_one_does() {
+        for _ in 0..50 {
+            let (folder, start) = (tempfile::tempdir().expect("a folder"), Barrier::new(2));
+            let begin = || {
+                start.wait();
+                RunDir::lock(folder.path())
+            };
+            let ends = std::thread::scope(|scope| {
+                [(); 2].map(|()| scope.spawn(begin)).map(std::thread::ScopedJoinHandle::join)
+            });
+            let ends = ends.map(|end| end.expect("no panic"));
+            let fine = |end: &Result<RunDir>| matches!(end, Ok(_) | Err(Error::Locked { .. }));
+            assert!(ends.iter().all(fine) && ends.iter().any(Result::is_ok), "{ends:?}");
+        }
+    }
+}
