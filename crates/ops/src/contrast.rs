@@ -11,6 +11,8 @@ use sokd_core::{Error, Key, Result};
 const LANES: usize = 256;
 /// Rows that the blocks of a launch may note draws for.
 const NOTES: usize = 1 << 26;
+/// Numbers of a bank, and picks, that kernels count.
+const NUMBERS: usize = 1 << 30;
 /// Rounds of picks that a block goes through.
 const ROUNDS: usize = 8;
 /// Blocks that share the sum behind a normaliser.
@@ -138,7 +140,9 @@ pub fn contrast(
         return Err(Error::Shape { what: "picks of a bank", expected, got: vec![examples, picked, of_bank] });
     }
     let tensors = [&anchors.contiguous()?, &bank.contiguous()?, &known.contiguous()?, &picks.contiguous()?];
-    let fits = batch * width > 0 && tensors[..3].iter().all(|tensor| tensor.dtype() == DType::F32);
+    let counted = [rows * width, batch * picked].into_iter().all(|count| count <= NUMBERS);
+    let single = tensors[..3].iter().all(|tensor| tensor.dtype() == DType::F32);
+    let fits = batch * width > 0 && counted && single;
     let Some(gpu) = gpu_for(&tensors[..3]).filter(|_| fits) else { return Ok(None) };
     let how = How { batch, width, rows, picked, temperature };
     Ok(Some(named("contrasts", || how.contrast(&gpu, tensors))?))
